@@ -72,7 +72,9 @@ func both[Item, Res any](
 	return stream[Item, Res](ctx, c, op, req, fn)
 }
 
-func stream[Item, Res any](ctx context.Context, c *Client, op string, req any, fn func(Item) error) (res Res, err error) {
+func stream[Item, Res any](
+	ctx context.Context, c *Client, op string, req any, fn func(Item) error,
+) (res Res, err error) {
 	if req == nil {
 		req = struct{}{}
 	}
@@ -86,7 +88,9 @@ func stream[Item, Res any](ctx context.Context, c *Client, op string, req any, f
 	return send[Item, Res](ctx, c, op, "application/json", bytes.NewReader(b), fn)
 }
 
-func send[Item, Res any](ctx context.Context, c *Client, op, contentType string, body io.Reader, fn func(Item) error) (res Res, err error) {
+func send[Item, Res any](
+	ctx context.Context, c *Client, op, contentType string, body io.Reader, fn func(Item) error,
+) (res Res, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+op, body)
 	if err != nil {
 		return res, err
@@ -98,7 +102,9 @@ func send[Item, Res any](ctx context.Context, c *Client, op, contentType string,
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return res, fmt.Errorf("talk to the node: it does not know %q (%s): is it of another version?", op, resp.Status)
+		return res, fmt.Errorf(
+			"talk to the node: it does not know %q (%s): is it of another version?", op, resp.Status,
+		)
 	}
 	dec := json.NewDecoder(bufio.NewReaderSize(resp.Body, 64<<10))
 	for {
@@ -171,9 +177,13 @@ func (c *Client) ImportBlob(ctx context.Context, r io.Reader) (Added, error) {
 // ImportItems sets the keys of the ImportItems that r yields as JSON, one after the other. files is
 // the absolute path of the directory that the files which they name must be in; if it is empty,
 // they may name none.
-func (c *Client) ImportItems(ctx context.Context, name, author, files string, r io.Reader) (Imported, error) {
+func (c *Client) ImportItems(
+	ctx context.Context, name, author, files string, r io.Reader,
+) (Imported, error) {
 	q := url.Values{"name": {name}, "author": {author}, "files": {files}}
-	return send[struct{}, Imported](ctx, c, "replica/import?"+q.Encode(), "application/x-ndjson", r, nil)
+	return send[struct{}, Imported](
+		ctx, c, "replica/import?"+q.Encode(), "application/x-ndjson", r, nil,
+	)
 }
 
 // SetValue sets the key of a request to what r yields.
@@ -184,7 +194,9 @@ func (c *Client) SetValue(ctx context.Context, req SetRequest, r io.Reader) (Ent
 
 // ReadBlob writes the bytes of what a hash or ticket names to w, from offset on, at most length of
 // them unless that is negative. Of a file in chunks, raw gives the sequence instead of the content.
-func (c *Client) ReadBlob(ctx context.Context, what string, offset, length int64, raw bool, w io.Writer) error {
+func (c *Client) ReadBlob(
+	ctx context.Context, what string, offset, length int64, raw bool, w io.Writer,
+) error {
 	q := url.Values{"hash": {what}, "offset": {strconv.FormatInt(offset, 10)}}
 	if raw {
 		q.Set("raw", "1")

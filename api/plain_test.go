@@ -23,12 +23,23 @@ func TestErrorsAreForPeople(t *testing.T) {
 		want string
 	}{
 		{notThere, "/nonexistent: no such file or directory"},
-		{fmt.Errorf("--network-key: %w", notThere), "--network-key: /nonexistent: no such file or directory"},
-		{errors.Join(notThere, errors.New("and more")), "/nonexistent: no such file or directory\nand more"},
-		{&os.LinkError{Op: "rename", Old: "a", New: "b", Err: syscall.EXDEV}, "b: invalid cross-device link"},
-		{fmt.Errorf("gateway: %w", &net.OpError{Op: "listen", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80},
-			Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}), "gateway: 127.0.0.1:80: address already in use"},
-		{&fs.PathError{Op: "open", Path: "a\xff\ufffd", Err: fs.ErrNotExist}, `a\xff` + "\ufffd: file does not exist"},
+		{fmt.Errorf(
+			"--network-key: %w", notThere,
+		), "--network-key: /nonexistent: no such file or directory"},
+		{errors.Join(
+			notThere, errors.New("and more"),
+		), "/nonexistent: no such file or directory\nand more"},
+		{&os.LinkError{
+			Op: "rename", Old: "a", New: "b", Err: syscall.EXDEV,
+		}, "b: invalid cross-device link"},
+		{fmt.Errorf(
+			"gateway: %w",
+			&net.OpError{Op: "listen", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80},
+				Err: os.NewSyscallError("bind", syscall.EADDRINUSE)},
+		), "gateway: 127.0.0.1:80: address already in use"},
+		{&fs.PathError{
+			Op: "open", Path: "a\xff\ufffd", Err: fs.ErrNotExist,
+		}, `a\xff` + "\ufffd: file does not exist"},
 		{UsageErrorf("as it is"), "as it is"},
 	} {
 		got := AsError(x.err)

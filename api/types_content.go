@@ -6,11 +6,13 @@ import "github.com/skerry-sync/skerry/blobs/hash"
 type AddRequest struct {
 	Paths           []string `json:"paths"` // absolute
 	SkipUnsafeLinks bool     `json:"skip_unsafe_links,omitempty"`
-	Pin             string   `json:"pin,omitempty"`     // name to pin it under; empty is the path, with a number if that is taken
-	NoPin           bool     `json:"no_pin,omitempty"`  // the next blob/gc removes it, unless something else keeps it
-	NoCopy          bool     `json:"no_copy,omitempty"` // leave the files where they are
-	Chunked         bool     `json:"chunked,omitempty"` // cut single files in chunks, too
-	Whole           bool     `json:"whole,omitempty"`   // cut no file in chunks
+	// name to pin it under; empty is the path, with a number if that is taken
+	Pin string `json:"pin,omitempty"`
+	// the next blob/gc removes it, unless something else keeps it
+	NoPin   bool `json:"no_pin,omitempty"`
+	NoCopy  bool `json:"no_copy,omitempty"` // leave the files where they are
+	Chunked bool `json:"chunked,omitempty"` // cut single files in chunks, too
+	Whole   bool `json:"whole,omitempty"`   // cut no file in chunks
 }
 
 // Added describes what was imported.
@@ -42,14 +44,16 @@ type HashRequest struct {
 // BlobStat describes a blob at length.
 type BlobStat struct {
 	BlobInfo
-	Kind      string     `json:"kind"`                // "blob", "directory", "chunked" or "sequence"
-	Content   uint64     `json:"content_bytes"`       // of the blob, or of all files of a directory or chunks of a file, if that is known
-	Children  int        `json:"children,omitempty"`  // of a sequence
-	Missing   int        `json:"missing,omitempty"`   // children that are not here whole
-	Reference string     `json:"reference,omitempty"` // the file it lies in, if it was added without a copy
-	Changed   string     `json:"changed,omitempty"`   // why that file is no longer what was added
-	Ranges    []Span     `json:"ranges"`              // bytes that are here
-	Providers []Provider `json:"providers"`           // connected peers that say they have some of it
+	Kind string `json:"kind"` // "blob", "directory", "chunked" or "sequence"
+	// of the blob, or of all files of a directory or chunks of a file, if that is known
+	Content  uint64 `json:"content_bytes"`
+	Children int    `json:"children,omitempty"` // of a sequence
+	Missing  int    `json:"missing,omitempty"`  // children that are not here whole
+	// the file it lies in, if it was added without a copy
+	Reference string     `json:"reference,omitempty"`
+	Changed   string     `json:"changed,omitempty"` // why that file is no longer what was added
+	Ranges    []Span     `json:"ranges"`            // bytes that are here
+	Providers []Provider `json:"providers"`         // connected peers that say they have some of it
 }
 
 // Span is a run of bytes.
@@ -131,7 +135,8 @@ type Damage struct {
 	Cause       string    `json:"cause"`
 	Repaired    bool      `json:"repaired,omitempty"`
 	RepairError string    `json:"repair_error,omitempty"`
-	Unread      bool      `json:"unread,omitempty"` // it could not be looked at; nothing is known of it
+	// it could not be looked at; nothing is known of it
+	Unread bool `json:"unread,omitempty"`
 }
 
 // Verified sums up a check.

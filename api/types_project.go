@@ -11,8 +11,9 @@ import (
 type NewProjectRequest struct {
 	Name        string `json:"name"`
 	Description string `json:"description,omitempty"`
-	Owner       string `json:"owner,omitempty"` // an identity of the keyring; the person's own by default
-	Encrypted   bool   `json:"encrypted,omitempty"`
+	// an identity of the keyring; the person's own by default
+	Owner     string `json:"owner,omitempty"`
+	Encrypted bool   `json:"encrypted,omitempty"`
 }
 
 // Project is a replica that is one.
@@ -25,13 +26,15 @@ type Project struct {
 	Owner       string      `json:"owner"`
 	Created     time.Time   `json:"created"`
 	Updated     time.Time   `json:"updated"`
-	Fault       string      `json:"fault,omitempty"` // what is wrong with it; the rest may be missing then
+	// what is wrong with it; the rest may be missing then
+	Fault string `json:"fault,omitempty"`
 }
 
 // AddAssetRequest asks to add an asset to a project, or a new version of one.
 type AddAssetRequest struct {
-	Project  string `json:"project"`
-	ID       string `json:"id,omitempty"` // letters, digits and hyphens; made from the file's name by default
+	Project string `json:"project"`
+	// letters, digits and hyphens; made from the file's name by default
+	ID       string `json:"id,omitempty"`
 	Name     string `json:"name,omitempty"`
 	File     string `json:"file"`             // absolute
 	Format   string `json:"format,omitempty"` // a media type; by the file's name by default
@@ -42,25 +45,28 @@ type AddAssetRequest struct {
 
 // Asset is one of a project.
 type Asset struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Author    string    `json:"author"`
-	Content   hash.Hash `json:"content"` // BLAKE3 of the content: its version
-	Size      uint64    `json:"size"`
-	Format    string    `json:"format"`
-	Created   time.Time `json:"created"`
-	Updated   time.Time `json:"updated"`
-	Signature string    `json:"signature,omitempty"` // "good", or what is wrong with it; nothing if it is not signed
-	Fault     string    `json:"fault,omitempty"`
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Author  string    `json:"author"`
+	Content hash.Hash `json:"content"` // BLAKE3 of the content: its version
+	Size    uint64    `json:"size"`
+	Format  string    `json:"format"`
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
+	// "good", or what is wrong with it; nothing if it is not signed
+	Signature string `json:"signature,omitempty"`
+	Fault     string `json:"fault,omitempty"`
 }
 
 // AddReferenceRequest asks to lead from one asset to another.
 type AddReferenceRequest struct {
 	Project string `json:"project"`
 	Source  string `json:"source"`
-	Target  string `json:"target"`            // an asset of the same project, or of Other
-	Other   string `json:"other,omitempty"`   // another project: a replica that is here, or a project id
-	Type    string `json:"type"`              // "contains", "depends-on", "derived-from" or "references"
+	Target  string `json:"target"` // an asset of the same project, or of Other
+	// another project: a replica that is here, or a project id
+	Other string `json:"other,omitempty"`
+	// "contains", "depends-on", "derived-from" or "references"
+	Type    string `json:"type"`
 	Content string `json:"content,omitempty"` // of the target, in hex; needed if that is not here
 }
 

@@ -67,7 +67,8 @@ type ReplicaInfo struct {
 	WrongSizes []WrongSize `json:"wrong_sizes,omitempty"` // the first MaxWrongSizes of them
 	Policy     Policy      `json:"policy"`
 	Created    time.Time   `json:"created"`
-	Epoch      uint32      `json:"epoch,omitempty"` // of an encrypted replica: the present one, if its read key is here
+	// of an encrypted replica: the present one, if its read key is here
+	Epoch uint32 `json:"epoch,omitempty"`
 }
 
 // MaxWrongSizes is how many entries of a wrong size are named.
@@ -122,7 +123,8 @@ func ParseKey(s string) (Key, error) {
 
 func (k Key) String() string {
 	s := string(k)
-	if !utf8.ValidString(s) || strings.HasPrefix(s, HexPrefix) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if !utf8.ValidString(s) || strings.HasPrefix(s, HexPrefix) ||
+		strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return HexPrefix + hex.EncodeToString(k)
 	}
 	return s
@@ -151,7 +153,8 @@ type Entry struct {
 	Deleted    bool   `json:"deleted,omitempty"`
 	From       string `json:"from,omitempty"`    // the peer it came from, in events
 	Dropped    bool   `json:"dropped,omitempty"` // in events: a revocation has made it void
-	Missed     uint64 `json:"missed,omitempty"`  // of a watch: so many entries came too fast to be told of; all else is empty
+	// of a watch: so many entries came too fast to be told of; all else is empty
+	Missed uint64 `json:"missed,omitempty"`
 }
 
 // SetRequest asks to set a key to a value, or to the content of a file of this machine.
@@ -255,17 +258,20 @@ type Checked struct {
 
 // Session describes a session.
 type Session struct {
-	Peer            string  `json:"peer"`
-	Rounds          int     `json:"rounds"`
-	Messages        int     `json:"messages"`
-	BytesSent       uint64  `json:"bytes_sent"`
-	BytesReceived   uint64  `json:"bytes_received"`
-	EntriesSent     uint64  `json:"entries_sent"`
-	EntriesReceived uint64  `json:"entries_received"`
-	EntriesLater    int     `json:"entries_later,omitempty"` // refused: too far ahead of this node's clock
-	Lost            int     `json:"lost,omitempty"`          // entries that the peer has had before and lacked now: it was reset, shows an old state, or withholds them
-	Milliseconds    float64 `json:"milliseconds"`
-	Error           string  `json:"error"`
+	Peer            string `json:"peer"`
+	Rounds          int    `json:"rounds"`
+	Messages        int    `json:"messages"`
+	BytesSent       uint64 `json:"bytes_sent"`
+	BytesReceived   uint64 `json:"bytes_received"`
+	EntriesSent     uint64 `json:"entries_sent"`
+	EntriesReceived uint64 `json:"entries_received"`
+	// refused: too far ahead of this node's clock
+	EntriesLater int `json:"entries_later,omitempty"`
+	// entries that the peer has had before and lacked now: it was reset, shows an old state, or
+	// withholds them
+	Lost         int     `json:"lost,omitempty"`
+	Milliseconds float64 `json:"milliseconds"`
+	Error        string  `json:"error"`
 	// ContentLeft counts the entries that were sent and whose content, of ContentLeftBytes in all, the
 	// peer had not taken when the command that sent them ended: its node ends with it. A node that
 	// runs goes on.

@@ -9,9 +9,10 @@ import (
 // SeedRequest asks a seed to keep a replica, or not to keep it any more, or, without a replica, for
 // what it keeps of an identity.
 type SeedRequest struct {
-	Replica  string `json:"replica,omitempty"`
-	At       string `json:"at"`                 // address of the seed's node
-	Identity string `json:"identity,omitempty"` // whose quota; the own vault's, or the only one of the keyring
+	Replica string `json:"replica,omitempty"`
+	At      string `json:"at"` // address of the seed's node
+	// whose quota; the own vault's, or the only one of the keyring
+	Identity string `json:"identity,omitempty"`
 	Password string `json:"password"`
 }
 

@@ -110,17 +110,19 @@ type GrantRequest struct {
 
 // Grant is what an author may write.
 type Grant struct {
-	ID          string     `json:"id"`
-	Author      ids.Author `json:"author"`
-	By          string     `json:"by,omitempty"` // the author who delegated it; nothing for the replica key
-	Prefix      Key        `json:"prefix"`
-	Sealed      bool       `json:"sealed,omitempty"` // the prefix is that of an encrypted replica, and cannot be read here
-	Issued      time.Time  `json:"issued"`
-	NotBefore   time.Time  `json:"not_before,omitzero"`
-	NotAfter    time.Time  `json:"not_after,omitzero"`
-	Delegable   bool       `json:"delegable"`
-	Revoked     bool       `json:"revoked"` // in whole or from a time on
-	RevokedFrom time.Time  `json:"revoked_from,omitzero"`
+	ID     string     `json:"id"`
+	Author ids.Author `json:"author"`
+	// the author who delegated it; nothing for the replica key
+	By     string `json:"by,omitempty"`
+	Prefix Key    `json:"prefix"`
+	// the prefix is that of an encrypted replica, and cannot be read here
+	Sealed      bool      `json:"sealed,omitempty"`
+	Issued      time.Time `json:"issued"`
+	NotBefore   time.Time `json:"not_before,omitzero"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	Delegable   bool      `json:"delegable"`
+	Revoked     bool      `json:"revoked"` // in whole or from a time on
+	RevokedFrom time.Time `json:"revoked_from,omitzero"`
 	// Backdatable is set if the grant has ended, and entries with a time before its end still count,
 	// whenever they are signed.
 	Backdatable bool `json:"backdatable,omitempty"`

@@ -82,11 +82,12 @@ type VaultProjectRequest struct {
 
 // Vault is one that this node has open.
 type Vault struct {
-	ReplicaID   ids.Replica `json:"replica_id"`
-	Name        string      `json:"name"` // of the replica
-	Identity    identity.ID `json:"identity"`
-	Application string      `json:"application,omitempty"` // under which this node may read it; nothing for the person's own
-	Opened      time.Time   `json:"opened"`
+	ReplicaID ids.Replica `json:"replica_id"`
+	Name      string      `json:"name"` // of the replica
+	Identity  identity.ID `json:"identity"`
+	// under which this node may read it; nothing for the person's own
+	Application string    `json:"application,omitempty"`
+	Opened      time.Time `json:"opened"`
 }
 
 // VaultListing is what is here of a vault.

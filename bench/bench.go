@@ -37,7 +37,8 @@ import (
 
 // Config says how large a load is and where its files go.
 type Config struct {
-	Dir   string                        // an existing directory, in which each run makes and removes one of its own
+	// an existing directory, in which each run makes and removes one of its own
+	Dir   string
 	Size  int64                         // bytes of the large file
 	Files int                           // small files
 	Note  func(format string, a ...any) // told what is going on
@@ -139,13 +140,16 @@ type copyTimes struct{ copied, synced time.Duration }
 
 // AddResult is the outcome of Add.
 type AddResult struct {
-	Bytes         int64   `json:"bytes"`
-	CopySeconds   float64 `json:"copy_seconds"`        // the same file copied, as by cp, which leaves it in memory; the better of two
+	Bytes int64 `json:"bytes"`
+	// the same file copied, as by cp, which leaves it in memory; the better of two
+	CopySeconds   float64 `json:"copy_seconds"`
 	SyncedSeconds float64 `json:"copy_synced_seconds"` // likewise, until it was on the disk
-	ImportSeconds float64 `json:"import_seconds"`      // imported, and in memory like the copy; the better of two
-	AddSeconds    float64 `json:"add_seconds"`         // imported, until it was on the disk; the better of two
-	Ratio         float64 `json:"ratio"`               // import to copy
-	RatioSynced   float64 `json:"ratio_synced"`        // add to synced copy
+	// imported, and in memory like the copy; the better of two
+	ImportSeconds float64 `json:"import_seconds"`
+	// imported, until it was on the disk; the better of two
+	AddSeconds    float64 `json:"add_seconds"`
+	Ratio         float64 `json:"ratio"`        // import to copy
+	RatioSynced   float64 `json:"ratio_synced"` // add to synced copy
 	AddMBs        float64 `json:"add_mb_per_s"`
 	CPUSecondsGiB float64 `json:"cpu_seconds_per_gib"`
 	PeakHeapMiB   float64 `json:"peak_heap_mib"`
@@ -196,7 +200,9 @@ func Add(ctx context.Context, cfg Config) (res AddResult, err error) {
 	}
 	res.PeakHeapMiB = h.end()
 	c, cs, i, a := slices.Min(copies), slices.Min(synced), slices.Min(imports), slices.Min(adds)
-	res.CopySeconds, res.SyncedSeconds, res.ImportSeconds, res.AddSeconds = seconds(c), seconds(cs), seconds(i), seconds(a)
+	res.CopySeconds, res.SyncedSeconds, res.ImportSeconds, res.AddSeconds = seconds(c), seconds(
+		cs,
+	), seconds(i), seconds(a)
 	res.Ratio, res.RatioSynced = ratio(i.Seconds(), c.Seconds()), ratio(a.Seconds(), cs.Seconds())
 	res.AddMBs = perSecond(cfg.Size, a)
 	res.CPUSecondsGiB = seconds(time.Duration(float64(cpu) * (1 << 30) / float64(cfg.Size)))
@@ -287,7 +293,9 @@ func rawTLS(size int64, path Path) (d time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"bench"}}
+	template := x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"bench"},
+	}
 	cert, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
 	if err != nil {
 		return 0, err
@@ -298,7 +306,13 @@ func rawTLS(size int64, path Path) (d time.Duration, err error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(parsed)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}}, MinVersion: tls.VersionTLS13})
+	l, err := tls.Listen(
+		"tcp", "127.0.0.1:0",
+		&tls.Config{
+			Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}},
+			MinVersion:   tls.VersionTLS13,
+		},
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -326,11 +340,15 @@ func rawTLS(size int64, path Path) (d time.Duration, err error) {
 		addr = fmt.Sprintf("127.0.0.1:%d", proxy.port())
 	}
 	start := time.Now()
-	c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, ServerName: "bench", MinVersion: tls.VersionTLS13})
+	c, err := tls.Dial(
+		"tcp", addr, &tls.Config{RootCAs: roots, ServerName: "bench", MinVersion: tls.VersionTLS13},
+	)
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, make([]byte, 256<<10))
+	n, err := io.CopyBuffer(
+		struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, make([]byte, 256<<10),
+	)
 	d = time.Since(start)
 	var closed net.Error
 	if err = errors.Join(err, c.Close(), <-done); err == nil && n != size {

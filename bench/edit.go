@@ -14,9 +14,10 @@ import (
 
 // EditResult is the outcome of Edit.
 type EditResult struct {
-	Bytes         int64       `json:"bytes"`
-	ImportSeconds float64     `json:"import_seconds"` // of the first version, cut in chunks, until on the disk
-	SyncSeconds   float64     `json:"sync_seconds"`   // of all of it to the other node
+	Bytes int64 `json:"bytes"`
+	// of the first version, cut in chunks, until on the disk
+	ImportSeconds float64     `json:"import_seconds"`
+	SyncSeconds   float64     `json:"sync_seconds"` // of all of it to the other node
 	Edits         []EditSteps `json:"edits"`
 }
 

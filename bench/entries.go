@@ -16,13 +16,15 @@ import (
 
 // EntriesResult is the outcome of Entries.
 type EntriesResult struct {
-	Entries          int     `json:"entries"`
-	BatchPerSecond   float64 `json:"batch_sets_per_s"`  // signed and stored, in batches
-	SinglePerSecond  float64 `json:"single_sets_per_s"` // each in a transaction of its own
-	SyncedPerSecond  float64 `json:"synced_sets_per_s"` // likewise, and each on the disk before the next
-	SyncPerSecond    float64 `json:"first_sync_entries_per_s"`
-	LiveSamples      int     `json:"live_samples"`
-	LiveMedianMillis float64 `json:"live_median_ms"` // from set to stored, verified, at a connected peer
+	Entries         int     `json:"entries"`
+	BatchPerSecond  float64 `json:"batch_sets_per_s"`  // signed and stored, in batches
+	SinglePerSecond float64 `json:"single_sets_per_s"` // each in a transaction of its own
+	// likewise, and each on the disk before the next
+	SyncedPerSecond float64 `json:"synced_sets_per_s"`
+	SyncPerSecond   float64 `json:"first_sync_entries_per_s"`
+	LiveSamples     int     `json:"live_samples"`
+	// from set to stored, verified, at a connected peer
+	LiveMedianMillis float64 `json:"live_median_ms"`
 	LiveP99Millis    float64 `json:"live_p99_ms"`
 	PeakHeapMiB      float64 `json:"peak_heap_mib"` // of both nodes together
 }
@@ -185,12 +187,16 @@ func live(
 			if err != nil {
 				return fmt.Errorf("a live entry did not arrive: %w", err)
 			}
-			seen = slices.ContainsFunc(events, func(e replica.Event) bool { return string(e.Entry.Key) == string(key) })
+			seen = slices.ContainsFunc(events, func(e replica.Event) bool {
+				return string(e.Entry.Key) == string(key)
+			})
 		}
 		times = append(times, time.Since(start))
 	}
 	slices.Sort(times)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	res.LiveSamples, res.LiveMedianMillis, res.LiveP99Millis = samples, ms(times[samples/2]), ms(times[samples*99/100])
+	res.LiveSamples, res.LiveMedianMillis, res.LiveP99Millis = samples, ms(times[samples/2]), ms(
+		times[samples*99/100],
+	)
 	return nil
 }

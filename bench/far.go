@@ -22,8 +22,10 @@ type FarResult struct {
 	RoundTripMillis int64   `json:"round_trip_ms"`
 	PathMBs         float64 `json:"path_mb_per_s"` // 0 is no limit
 	Bytes           int64   `json:"bytes"`
-	RawTLSMBs       float64 `json:"raw_tls_mb_per_s"` // one TLS 1.3 stream through the same proxy, with its handshake
-	LargeMBs        float64 `json:"large_mb_per_s"`   // one blob, store to store, with the connection being made
+	// one TLS 1.3 stream through the same proxy, with its handshake
+	RawTLSMBs float64 `json:"raw_tls_mb_per_s"`
+	// one blob, store to store, with the connection being made
+	LargeMBs        float64 `json:"large_mb_per_s"`
 	LargeToTLS      float64 `json:"large_to_raw_tls"`
 	LargeCPUGiB     float64 `json:"large_cpu_seconds_per_gib"` // of both nodes and the proxy
 	RawCPUGiB       float64 `json:"raw_tls_cpu_seconds_per_gib"`
@@ -32,7 +34,8 @@ type FarResult struct {
 	RawSmallSeconds float64 `json:"raw_small_seconds"` // as many bytes over the raw TLS stream
 	SmallSeconds    float64 `json:"small_seconds"`     // fetched into the store
 	SmallToTLS      float64 `json:"small_to_raw_tls"`  // rate to rate
-	FirstByteMillis float64 `json:"first_byte_ms"`     // a read of 64 KiB in the middle of the large blob, by a node that has nothing
+	// a read of 64 KiB in the middle of the large blob, by a node that has nothing
+	FirstByteMillis float64 `json:"first_byte_ms"`
 	FirstReadBytes  uint64  `json:"first_read_bytes"`
 }
 
@@ -275,7 +278,8 @@ func (d *delay) enter(r *road, from net.Conn) {
 					due = next
 				}
 			}
-			if i := len(r.pieces) - 1; i >= 0 && len(r.pieces[i].b)+n <= cap(r.pieces[i].b) && due.Sub(r.pieces[i].due) < time.Millisecond {
+			if i := len(r.pieces) - 1; i >= 0 && len(r.pieces[i].b)+n <= cap(r.pieces[i].b) &&
+				due.Sub(r.pieces[i].due) < time.Millisecond {
 				r.pieces[i].b = append(r.pieces[i].b, buf[:n]...)
 			} else {
 				b := make([]byte, 0, pieceSize)

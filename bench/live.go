@@ -118,7 +118,9 @@ func spread(ctx context.Context, cfg Config, g group) (res LiveResult, err error
 						failed <- fmt.Errorf("a live entry did not arrive: %w", err)
 						return
 					}
-					if slices.ContainsFunc(events, func(e replica.Event) bool { return string(e.Entry.Key) == string(key) }) {
+					if slices.ContainsFunc(events, func(e replica.Event) bool {
+						return string(e.Entry.Key) == string(key)
+					}) {
 						times <- time.Since(start)
 						return
 					}
@@ -143,24 +145,29 @@ func spread(ctx context.Context, cfg Config, g group) (res LiveResult, err error
 	slices.Sort(each)
 	slices.Sort(last)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return LiveResult{nodes, samples, ms(each[len(each)/2]), ms(last[len(last)/2]), ms(each[len(each)*99/100])}, nil
+	return LiveResult{
+		nodes, samples, ms(each[len(each)/2]), ms(last[len(last)/2]), ms(each[len(each)*99/100]),
+	}, nil
 }
 
 // IdleResult is the outcome of Idle.
 type IdleResult struct {
-	Nodes       int     `json:"nodes"`
-	Replicas    int     `json:"replicas"`
-	Seconds     float64 `json:"seconds"`
-	CPUPercent  float64 `json:"cpu_percent"`   // of one core, all nodes together
-	PerNode     float64 `json:"node_percent"`  // of one core, each
-	HeapMiB     float64 `json:"heap_mib"`      // in use after a collection, all nodes together
-	SetupMillis float64 `json:"compare_ms"`    // from the first connection until all know that they hold the same
+	Nodes      int     `json:"nodes"`
+	Replicas   int     `json:"replicas"`
+	Seconds    float64 `json:"seconds"`
+	CPUPercent float64 `json:"cpu_percent"`  // of one core, all nodes together
+	PerNode    float64 `json:"node_percent"` // of one core, each
+	HeapMiB    float64 `json:"heap_mib"`     // in use after a collection, all nodes together
+	// from the first connection until all know that they hold the same
+	SetupMillis float64 `json:"compare_ms"`
 	FirstCPU    float64 `json:"first_seconds"` // CPU seconds of that
 }
 
 // Idle makes nodes that all hold the same replicas, and measures what they use of the processors
 // while nothing happens.
-func Idle(ctx context.Context, cfg Config, nodes, replicas int, wait time.Duration) (res IdleResult, err error) {
+func Idle(
+	ctx context.Context, cfg Config, nodes, replicas int, wait time.Duration,
+) (res IdleResult, err error) {
 	err = withGroup(ctx, cfg, nodes, func(g group) error {
 		res, err = idle(ctx, cfg, g, replicas, wait)
 		return err
@@ -168,7 +175,9 @@ func Idle(ctx context.Context, cfg Config, nodes, replicas int, wait time.Durati
 	return res, err
 }
 
-func idle(ctx context.Context, cfg Config, g group, replicas int, wait time.Duration) (res IdleResult, err error) {
+func idle(
+	ctx context.Context, cfg Config, g group, replicas int, wait time.Duration,
+) (res IdleResult, err error) {
 	nodes := len(g)
 	cfg.Note("making %d replicas at %d nodes", replicas, nodes)
 	keys := make([]replica.SecretKey, replicas)
@@ -218,7 +227,9 @@ func idle(ctx context.Context, cfg Config, g group, replicas int, wait time.Dura
 		case <-time.After(50 * time.Millisecond):
 		}
 		if time.Since(start) > 5*time.Minute {
-			return res, fmt.Errorf("only %d of %d shared replicas are known after five minutes", known, nodes*(nodes-1)*replicas)
+			return res, fmt.Errorf(
+				"only %d of %d shared replicas are known after five minutes", known, nodes*(nodes-1)*replicas,
+			)
 		}
 	}
 	res.SetupMillis, res.FirstCPU = float64(time.Since(start).Milliseconds()), seconds(cpuTime()-cpu)

@@ -41,7 +41,9 @@ type ReconcileResult struct {
 // Reconcile runs sessions between two sets of random items that differ in some, which lie scattered
 // by chance, half of them on each side. The trees lie in stores on disk. If plain is set, each
 // session is run again without sketches.
-func Reconcile(ctx context.Context, cfg Config, items int, differences []int, plain bool) (out []ReconcileResult, err error) {
+func Reconcile(
+	ctx context.Context, cfg Config, items int, differences []int, plain bool,
+) (out []ReconcileResult, err error) {
 	dir, remove, err := workDir(cfg)
 	if err != nil {
 		return nil, err
@@ -61,7 +63,9 @@ func Reconcile(ctx context.Context, cfg Config, items int, differences []int, pl
 		}
 		var sets [2]*itemSet
 		for side := range sets {
-			sets[side], err = newItemSet(ctx, filepath.Join(dir, fmt.Sprintf("%d-%d", d, side)), all, lacking[side])
+			sets[side], err = newItemSet(
+				ctx, filepath.Join(dir, fmt.Sprintf("%d-%d", d, side)), all, lacking[side],
+			)
 			if err != nil {
 				return out, err
 			}
@@ -90,14 +94,20 @@ func reconcileOnce(ctx context.Context, sets [2]*itemSet, plain bool) (Reconcile
 	ca, cb := net.Pipe()
 	done := make(chan error, 1)
 	config := func(s *itemSet, initiator bool) reconcile.Config {
-		return reconcile.Config{Set: s, Insert: s.insert, Key: [32]byte{1}, Plain: plain, Initiator: initiator}
+		return reconcile.Config{
+			Set: s, Insert: s.insert, Key: [32]byte{1}, Plain: plain, Initiator: initiator,
+		}
 	}
 	start := time.Now()
 	go func() {
-		_, err := reconcile.Run(ctx, bufio.NewReader(cb), cb, func() { _ = cb.Close() }, config(sets[1], false))
+		_, err := reconcile.Run(ctx, bufio.NewReader(cb), cb, func() {
+			_ = cb.Close()
+		}, config(sets[1], false))
 		done <- err
 	}()
-	st, err := reconcile.Run(ctx, bufio.NewReader(ca), ca, func() { _ = ca.Close() }, config(sets[0], true))
+	st, err := reconcile.Run(ctx, bufio.NewReader(ca), ca, func() {
+		_ = ca.Close()
+	}, config(sets[0], true))
 	took := time.Since(start)
 	if err = errors.Join(err, <-done, ca.Close(), cb.Close()); err != nil {
 		return ReconcileResult{}, err
@@ -111,8 +121,12 @@ func reconcileOnce(ctx context.Context, sets [2]*itemSet, plain bool) (Reconcile
 		}
 	}
 	moved := (st.ItemsSent + st.ItemsReceived) * itemSize
-	return ReconcileResult{Plain: plain, Rounds: st.Rounds, Messages: st.Messages, BytesSent: st.BytesSent, BytesReceived: st.BytesReceived,
-		ItemBytes: moved, Overhead: st.BytesSent + st.BytesReceived - moved, Milliseconds: float64(took.Microseconds()) / 1000}, nil
+	return ReconcileResult{
+		Plain: plain, Rounds: st.Rounds, Messages: st.Messages, BytesSent: st.BytesSent,
+		BytesReceived: st.BytesReceived, ItemBytes: moved,
+		Overhead:     st.BytesSent + st.BytesReceived - moved,
+		Milliseconds: float64(took.Microseconds()) / 1000,
+	}, nil
 }
 
 const itemSize = 200 // about that of an entry with a short key
@@ -140,13 +154,17 @@ type itemSet struct {
 
 var _ reconcile.Set = (*itemSet)(nil)
 
-func newItemSet(ctx context.Context, dir string, all [][32]byte, lacking map[int]bool) (*itemSet, error) {
+func newItemSet(
+	ctx context.Context, dir string, all [][32]byte, lacking map[int]bool,
+) (*itemSet, error) {
 	store, err := pebble.Open(dir, pebble.Options{})
 	if err != nil {
 		return nil, err
 	}
 	s := &itemSet{all: all, lacking: lacking, kv: store}
-	s.tree = tree.Tree{Prefix: []byte("t"), Bound: func(key []byte) []byte { return key }, Items: func(_ kv.Reader, r reconcile.Range) iter.Seq2[tree.Item, error] {
+	s.tree = tree.Tree{Prefix: []byte("t"), Bound: func(key []byte) []byte {
+		return key
+	}, Items: func(_ kv.Reader, r reconcile.Range) iter.Seq2[tree.Item, error] {
 		return func(yield func(tree.Item, error) bool) {
 			for id := range s.ids(r) {
 				if !yield(tree.Item{Key: id[:], Mark: markOf(id)}, nil) {
@@ -170,7 +188,9 @@ func markOf(id [32]byte) reconcile.Mark {
 
 func (s *itemSet) ids(r reconcile.Range) iter.Seq[[32]byte] {
 	return func(yield func([32]byte) bool) {
-		at, _ := slices.BinarySearchFunc(s.all, r.From, func(x [32]byte, from []byte) int { return bytes.Compare(x[:], from) })
+		at, _ := slices.BinarySearchFunc(s.all, r.From, func(x [32]byte, from []byte) int {
+			return bytes.Compare(x[:], from)
+		})
 		for ; at < len(s.all) && (len(r.To) == 0 || bytes.Compare(s.all[at][:], r.To) < 0); at++ {
 			s.mu.Lock()
 			lacking := s.lacking[at]
@@ -183,11 +203,15 @@ func (s *itemSet) ids(r reconcile.Range) iter.Seq[[32]byte] {
 }
 
 func (s *itemSet) item(id [32]byte) reconcile.Item {
-	return reconcile.Item{Key: id[:], Mark: markOf(id), Data: append(id[:], make([]byte, itemSize-len(id))...)}
+	return reconcile.Item{
+		Key: id[:], Mark: markOf(id), Data: append(id[:], make([]byte, itemSize-len(id))...),
+	}
 }
 
 func (s *itemSet) place(id [32]byte) int {
-	at, _ := slices.BinarySearchFunc(s.all, id, func(x, y [32]byte) int { return bytes.Compare(x[:], y[:]) })
+	at, _ := slices.BinarySearchFunc(s.all, id, func(x, y [32]byte) int {
+		return bytes.Compare(x[:], y[:])
+	})
 	return at
 }
 
@@ -249,7 +273,9 @@ func (s *itemSet) Items(_ context.Context, r reconcile.Range) iter.Seq2[reconcil
 	}
 }
 
-func (s *itemSet) Find(_ context.Context, r reconcile.Range, elements []reconcile.Element) iter.Seq2[reconcile.Item, error] {
+func (s *itemSet) Find(
+	_ context.Context, r reconcile.Range, elements []reconcile.Element,
+) iter.Seq2[reconcile.Item, error] {
 	return func(yield func(reconcile.Item, error) bool) {
 		for _, e := range elements {
 			for id := range s.ids(reconcile.Range{From: e[:], To: kv.After(e[:])}) {
@@ -261,7 +287,9 @@ func (s *itemSet) Find(_ context.Context, r reconcile.Range, elements []reconcil
 	}
 }
 
-func (s *itemSet) Summaries(ctx context.Context, bounds [][]byte) (sums []reconcile.Summary, err error) {
+func (s *itemSet) Summaries(
+	ctx context.Context, bounds [][]byte,
+) (sums []reconcile.Summary, err error) {
 	err = s.kv.View(ctx, func(rd kv.Reader) error {
 		sums, err = s.tree.Summaries(rd, bounds)
 		return err
@@ -269,7 +297,9 @@ func (s *itemSet) Summaries(ctx context.Context, bounds [][]byte) (sums []reconc
 	return sums, err
 }
 
-func (s *itemSet) Split(ctx context.Context, r reconcile.Range, k int) (parts []reconcile.Part, err error) {
+func (s *itemSet) Split(
+	ctx context.Context, r reconcile.Range, k int,
+) (parts []reconcile.Part, err error) {
 	err = s.kv.View(ctx, func(rd kv.Reader) error {
 		parts, err = s.tree.Split(rd, r, k)
 		return err

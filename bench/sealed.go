@@ -72,14 +72,20 @@ func Sealed(ctx context.Context, cfg Config, rounds int) (res SealedResult, err 
 	mean := func(s *ValueTimes) ValueTimes {
 		n := float64(rounds)
 		round := func(x float64) float64 { return float64(int(x*10)) / 10 }
-		return ValueTimes{round(n / s.SetMBs), round(n / s.TransferMBs), round(n / s.ReadMBs), round(n * float64(cfg.Size) / 1e6 / s.seconds), float64(int(s.CPUGiB/n*100)) / 100, s.seconds / n}
+		return ValueTimes{
+			round(n / s.SetMBs), round(n / s.TransferMBs), round(n / s.ReadMBs),
+			round(n * float64(cfg.Size) / 1e6 / s.seconds), float64(int(s.CPUGiB/n*100)) / 100,
+			s.seconds / n,
+		}
 	}
 	res.Plain, res.Sealed = mean(sums[false]), mean(sums[true])
 	res.Ratio = float64(int(res.Plain.seconds/res.Sealed.seconds*1000)) / 1000
 	return res, nil
 }
 
-func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool) (t ValueTimes, err error) {
+func moveValue(
+	ctx context.Context, cfg Config, dir, file string, encrypted bool,
+) (t ValueTimes, err error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return t, err
 	}
@@ -121,12 +127,17 @@ func moveValue(ctx context.Context, cfg Config, dir, file string, encrypted bool
 	if err != nil {
 		return t, err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{content}, make([]byte, 1<<20))
+	n, err := io.CopyBuffer(
+		struct{ io.Writer }{io.Discard}, struct{ io.Reader }{content}, make([]byte, 1<<20),
+	)
 	if err != nil || n != cfg.Size {
 		return t, errors.Join(err, fmt.Errorf("read %d of %d bytes", n, cfg.Size))
 	}
 	read := time.Since(start)
-	t = ValueTimes{perSecond(n, set), perSecond(n, transfer), perSecond(n, read), perSecond(n, time.Since(begin)), 0, (set + transfer + read).Seconds()}
+	t = ValueTimes{
+		perSecond(n, set), perSecond(n, transfer), perSecond(n, read), perSecond(n, time.Since(begin)), 0,
+		(set + transfer + read).Seconds(),
+	}
 	t.CPUGiB = (cpuTime() - cpu).Seconds() / (float64(n) / (1 << 30))
 	return t, nil
 }

@@ -43,13 +43,16 @@ type SeedLoad struct {
 type SeedResult struct {
 	Registered       int     `json:"registered"`
 	RegisteredSecond float64 `json:"registered_per_s"`
-	EmptyMiB         float64 `json:"empty_rss_mib"`   // a seed without registrations
-	FullMiB          float64 `json:"full_rss_mib"`    // with them, after a look at some
-	TenthMiB         float64 `json:"tenth_rss_mib"`   // likewise, with a tenth of them: what is cached has reached its size
-	BytesEach        float64 `json:"rss_bytes_each"`  // for each of the others
-	FoundMillis      float64 `json:"found_median_ms"` // a session for a registered replica, there and back
-	FoundP99Millis   float64 `json:"found_p99_ms"`
-	NoneMillis       float64 `json:"not_found_median_ms"` // both take a fixed time, by which nobody can tell them apart
+	EmptyMiB         float64 `json:"empty_rss_mib"` // a seed without registrations
+	FullMiB          float64 `json:"full_rss_mib"`  // with them, after a look at some
+	// likewise, with a tenth of them: what is cached has reached its size
+	TenthMiB  float64 `json:"tenth_rss_mib"`
+	BytesEach float64 `json:"rss_bytes_each"` // for each of the others
+	// a session for a registered replica, there and back
+	FoundMillis    float64 `json:"found_median_ms"`
+	FoundP99Millis float64 `json:"found_p99_ms"`
+	// both take a fixed time, by which nobody can tell them apart
+	NoneMillis float64 `json:"not_found_median_ms"`
 
 	Devices    int     `json:"devices"`
 	Sessions   int64   `json:"sessions"`
@@ -60,7 +63,8 @@ type SeedResult struct {
 	SessionMS  float64 `json:"session_median_ms"`
 	SessionP99 float64 `json:"session_p99_ms"`
 
-	WakeMillis      float64 `json:"wake_median_ms"` // from the start of a node to the content of what was written meanwhile
+	// from the start of a node to the content of what was written meanwhile
+	WakeMillis      float64 `json:"wake_median_ms"`
 	WakeWorstMillis float64 `json:"wake_worst_ms"`
 }
 
@@ -136,7 +140,10 @@ type seedProcess struct {
 }
 
 func startSeed(ctx context.Context, command, dir string) (*seedProcess, error) {
-	cmd := exec.CommandContext(ctx, command, "--dir", dir, "--json", "seed", "serve", "--no-discovery", "--no-console", "--listen", "/ip4/127.0.0.1/tcp/0", "--replicas", "1000000", "--quota", "1TiB")
+	cmd := exec.CommandContext(
+		ctx, command, "--dir", dir, "--json", "seed", "serve", "--no-discovery", "--no-console",
+		"--listen", "/ip4/127.0.0.1/tcp/0", "--replicas", "1000000", "--quota", "1TiB",
+	)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -198,7 +205,9 @@ func (s *seedProcess) usage() (cpu time.Duration, mib float64, err error) {
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
 	pages, err3 := strconv.ParseInt(fields[21], 10, 64)
 	const tick = 10 * time.Millisecond // USER_HZ is 100 wherever Go runs
-	return time.Duration(user+system) * tick, float64(pages) * float64(os.Getpagesize()) / (1 << 20), errors.Join(err1, err2, err3)
+	return time.Duration(user+system) * tick, float64(pages) * float64(
+		os.Getpagesize(),
+	) / (1 << 20), errors.Join(err1, err2, err3)
 }
 
 func rest(ctx context.Context, d time.Duration) {
@@ -210,7 +219,9 @@ func rest(ctx context.Context, d time.Duration) {
 
 // fillSeed registers replicas as requests would, ten for each identity, without their signatures;
 // and returns some of them.
-func fillSeed(ctx context.Context, cfg Config, dir string, count int, res *SeedResult) (some []replica.ID, err error) {
+func fillSeed(
+	ctx context.Context, cfg Config, dir string, count int, res *SeedResult,
+) (some []replica.ID, err error) {
 	cfg.Note("registering %d replicas", count)
 	limits := seed.DefaultLimits
 	reg := seed.NewRegistry(limits, nil)
@@ -278,7 +289,9 @@ func peerOf(key [32]byte) peer.ID {
 const maxNone = 256
 
 // lookAt asks the seed for registered replicas, and for others.
-func lookAt(ctx context.Context, dir string, s *seedProcess, some []replica.ID, res *SeedResult) (err error) {
+func lookAt(
+	ctx context.Context, dir string, s *seedProcess, some []replica.ID, res *SeedResult,
+) (err error) {
 	n, err := online(ctx, dir)
 	if err != nil {
 		return err

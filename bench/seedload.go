@@ -32,7 +32,9 @@ type device struct {
 	count  int
 }
 
-func newDevice(ctx context.Context, dir string, opt pebble.Options, s *seedProcess) (d *device, err error) {
+func newDevice(
+	ctx context.Context, dir string, opt pebble.Options, s *seedProcess,
+) (d *device, err error) {
 	n, err := onlineWith(ctx, node.Config{Dir: dir, Store: opt})
 	if err != nil {
 		return nil, err
@@ -92,7 +94,9 @@ func (d *device) set(ctx context.Context) error {
 }
 
 // bearDevices connects devices and has each set an entry and run a session at intervals.
-func bearDevices(ctx context.Context, cfg Config, dir string, s *seedProcess, load SeedLoad, res *SeedResult) (err error) {
+func bearDevices(
+	ctx context.Context, cfg Config, dir string, s *seedProcess, load SeedLoad, res *SeedResult,
+) (err error) {
 	cfg.Note("connecting %d devices", load.Devices)
 	devices := make([]*device, load.Devices)
 	defer func() {
@@ -106,7 +110,9 @@ func bearDevices(ctx context.Context, cfg Config, dir string, s *seedProcess, lo
 	joining.SetLimit(8)
 	for i := range devices {
 		joining.Go(func() (err error) {
-			devices[i], err = newDevice(joinCtx, filepath.Join(dir, fmt.Sprint("device", i)), pebble.Options{FS: vfs.NewMem()}, s)
+			devices[i], err = newDevice(
+				joinCtx, filepath.Join(dir, fmt.Sprint("device", i)), pebble.Options{FS: vfs.NewMem()}, s,
+			)
 			return err
 		})
 	}
@@ -126,7 +132,8 @@ func bearDevices(ctx context.Context, cfg Config, dir string, s *seedProcess, lo
 	var work errgroup.Group
 	for i, d := range devices {
 		work.Go(func() error {
-			for at := load.Every * time.Duration(i) / time.Duration(len(devices)); at < load.Time && ctx.Err() == nil; at += load.Every {
+			for at := load.Every * time.Duration(i) / time.Duration(len(devices)); at < load.Time &&
+				ctx.Err() == nil; at += load.Every {
 				rest(ctx, time.Until(start.Add(at)))
 				if err := d.set(ctx); err != nil {
 					return err
@@ -187,7 +194,9 @@ func bearDevices(ctx context.Context, cfg Config, dir string, s *seedProcess, lo
 }
 
 // missingAt counts what a new device, with the seed alone, does not get.
-func (d *device) missingAt(ctx context.Context, dir string, s *seedProcess) (missing int, err error) {
+func (d *device) missingAt(
+	ctx context.Context, dir string, s *seedProcess,
+) (missing int, err error) {
 	n, err := online(ctx, dir)
 	if err != nil {
 		return 0, err
@@ -197,7 +206,9 @@ func (d *device) missingAt(ctx context.Context, dir string, s *seedProcess) (mis
 	if err != nil {
 		return 0, err
 	}
-	if _, err := n.Join(ctx, &ticket.Doc{Capability: replica.Sync, Replica: d.r.ID, Addrs: addrs}, "r"); err != nil {
+	if _, err := n.Join(
+		ctx, &ticket.Doc{Capability: replica.Sync, Replica: d.r.ID, Addrs: addrs}, "r",
+	); err != nil {
 		return 0, err
 	}
 	missing = d.count
@@ -216,7 +227,9 @@ func (d *device) missingAt(ctx context.Context, dir string, s *seedProcess) (mis
 }
 
 // wakes has a device sleep while another writes, and comes back.
-func wakes(ctx context.Context, dir string, s *seedProcess, times int, res *SeedResult) (err error) {
+func wakes(
+	ctx context.Context, dir string, s *seedProcess, times int, res *SeedResult,
+) (err error) {
 	writer, err := newDevice(ctx, filepath.Join(dir, "writer"), pebble.Options{}, s)
 	if err != nil {
 		return err

@@ -15,10 +15,11 @@ import (
 
 // TransferResult is the outcome of Transfer. Rates are in millions of bytes a second.
 type TransferResult struct {
-	Bytes            int64   `json:"bytes"`
-	CopyMBs          float64 `json:"copy_mb_per_s"`    // the file copied by the file system
-	RawTLSMBs        float64 `json:"raw_tls_mb_per_s"` // one TLS 1.3 connection over loopback
-	DiscardMBs       float64 `json:"discard_mb_per_s"` // store to a reader that verifies and discards; the better of two
+	Bytes     int64   `json:"bytes"`
+	CopyMBs   float64 `json:"copy_mb_per_s"`    // the file copied by the file system
+	RawTLSMBs float64 `json:"raw_tls_mb_per_s"` // one TLS 1.3 connection over loopback
+	// store to a reader that verifies and discards; the better of two
+	DiscardMBs       float64 `json:"discard_mb_per_s"`
 	DiscardToTLS     float64 `json:"discard_to_raw_tls"`
 	StoreMBs         float64 `json:"store_mb_per_s"` // store to store, synced to disk
 	StoreToCopy      float64 `json:"store_to_copy"`
@@ -75,7 +76,9 @@ func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 	}
 	h := watchHeap()
 	gib := float64(cfg.Size) / (1 << 30)
-	res.Bytes, res.CopyMBs, res.RawTLSMBs = cfg.Size, perSecond(cfg.Size, copied.copied), perSecond(cfg.Size, raw)
+	res.Bytes, res.CopyMBs, res.RawTLSMBs = cfg.Size, perSecond(
+		cfg.Size, copied.copied,
+	), perSecond(cfg.Size, raw)
 	for range 2 {
 		cpu, start := cpuTime(), time.Now()
 		if _, err := p.b.Stream(ctx, info.Hash, p.infoA[0], nowhere{}); err != nil {
@@ -120,7 +123,11 @@ func small(ctx context.Context, cfg Config, dir string, p *pair, res *TransferRe
 		err = p.b.Export(ctx, &c, filepath.Join(dir, "out"), nil)
 	}
 	got := time.Since(start)
-	res.SmallFiles, res.SmallAddSeconds, res.SmallGetSeconds, res.SmallBothSeconds = cfg.Files, seconds(added), seconds(got), seconds(added+got)
+	res.SmallFiles, res.SmallAddSeconds, res.SmallGetSeconds, res.SmallBothSeconds = cfg.Files, seconds(
+		added,
+	), seconds(got), seconds(
+		added+got,
+	)
 	return err
 }
 

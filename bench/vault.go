@@ -19,11 +19,13 @@ import (
 
 // VaultResult is the outcome of Vault.
 type VaultResult struct {
-	Projects     int     `json:"projects"`
-	Samples      int     `json:"samples"`
-	MedianMillis float64 `json:"median_ms"` // from the identity's key and a peer's address to the opened list
+	Projects int `json:"projects"`
+	Samples  int `json:"samples"`
+	// from the identity's key and a peer's address to the opened list
+	MedianMillis float64 `json:"median_ms"`
 	WorstMillis  float64 `json:"worst_ms"`
-	BeginMillis  float64 `json:"begin_ms"` // until all projects were made and listed, at the first device
+	// until all projects were made and listed, at the first device
+	BeginMillis float64 `json:"begin_ms"`
 }
 
 // Vault makes a vault that lists some projects, half of them encrypted, at one node, and opens it
@@ -43,7 +45,10 @@ func Vault(ctx context.Context, cfg Config, projects, samples int) (res VaultRes
 	if err != nil {
 		return res, err
 	}
-	who := vault.Identity{ID: identity.IDOf(key.Public(), key.Nonce()), Kind: key.Kind(), Public: key.Public(), Nonce: key.Nonce()}
+	who := vault.Identity{
+		ID: identity.IDOf(key.Public(), key.Nonce()), Kind: key.Kind(), Public: key.Public(),
+		Nonce: key.Nonce(),
+	}
 	keys, err := vault.Derive(key)
 	if err != nil {
 		return res, err
@@ -74,11 +79,16 @@ func Vault(ctx context.Context, cfg Config, projects, samples int) (res VaultRes
 	}
 	slices.Sort(times)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	res.Projects, res.Samples, res.MedianMillis, res.WorstMillis = projects, samples, ms(times[len(times)/2]), ms(times[len(times)-1])
+	res.Projects, res.Samples, res.MedianMillis, res.WorstMillis = projects, samples, ms(
+		times[len(times)/2],
+	), ms(times[len(times)-1])
 	return res, nil
 }
 
-func coldStart(ctx context.Context, dir string, key identity.Key, who vault.Identity, at []peer.AddrInfo, projects int) (d time.Duration, err error) {
+func coldStart(
+	ctx context.Context, dir string, key identity.Key, who vault.Identity, at []peer.AddrInfo,
+	projects int,
+) (d time.Duration, err error) {
 	n, err := whole(ctx, node.Config{Dir: dir})
 	if err != nil {
 		return 0, err

@@ -91,7 +91,10 @@ func BenchmarkStream(b *testing.B) {
 				} else {
 					transfer(b, source, to, info.Hash, nil)
 					rc := to.NewReceiver(bg)
-					require.NoError(b, rc.Receive(bufio.NewReaderSize(r, decodeBuffer), info.Hash, info.Size, Everything, Hooks{}))
+					require.NoError(
+						b,
+						rc.Receive(bufio.NewReaderSize(r, decodeBuffer), info.Hash, info.Size, Everything, Hooks{}),
+					)
 					require.NoError(b, rc.Close())
 				}
 				require.NoError(b, <-done)

@@ -66,8 +66,11 @@ func pattern(n int) []byte {
 }
 
 // sizes around every edge of the tree: groups, segments, and blocks of segments.
-var sizes = []int{0, 1, 1023, 1024, 1025, 16383, 16384, 16385, 2 * GroupSize, 3*GroupSize + 5, 31 * GroupSize,
-	SegmentSize - 1, SegmentSize, SegmentSize + 1, SegmentSize + GroupSize, 2*SegmentSize + 777, 5 * SegmentSize}
+var sizes = []int{
+	0, 1, 1023, 1024, 1025, 16383, 16384, 16385, 2 * GroupSize, 3*GroupSize + 5, 31 * GroupSize,
+	SegmentSize - 1, SegmentSize, SegmentSize + 1, SegmentSize + GroupSize, 2*SegmentSize + 777,
+	5 * SegmentSize,
+}
 
 type vectors struct {
 	Blake3 struct {
@@ -103,7 +106,9 @@ func TestHashVectors(t *testing.T) {
 		require.Equal(t, c.Hash, HashOf(pattern(c.Length)), "length %d", c.Length)
 		info, err := s.Import(bg, bytes.NewReader(pattern(c.Length)), ImportOptions{})
 		require.NoError(t, err)
-		require.Equal(t, Info{Hash: c.Hash, Size: uint64(c.Length), Complete: true, Present: uint64(c.Length)}, info)
+		require.Equal(
+			t, Info{Hash: c.Hash, Size: uint64(c.Length), Complete: true, Present: uint64(c.Length)}, info,
+		)
 	}
 }
 
@@ -122,7 +127,9 @@ func TestImportReadBack(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, damage)
 	}
-	if _, err := s.ReadAll(bg, HashOf(testkit.Random(5*SegmentSize, 5*SegmentSize)), 1000); !errors.Is(err, ErrTooLarge) {
+	if _, err := s.ReadAll(
+		bg, HashOf(testkit.Random(5*SegmentSize, 5*SegmentSize)), 1000,
+	); !errors.Is(err, ErrTooLarge) {
 		t.Fatalf("limit not kept: %v", err)
 	}
 }
@@ -189,7 +196,10 @@ func countKeys(t require.TestingT, s *Store, prefix string) (n int) {
 func TestFailedImportLeavesNothing(t *testing.T) {
 	s := newStore(t)
 	boom := errors.New("boom")
-	_, err := s.Import(bg, io.MultiReader(bytes.NewReader(testkit.Random(1, 3*SegmentSize)), failingReader{boom}), ImportOptions{})
+	_, err := s.Import(
+		bg, io.MultiReader(bytes.NewReader(testkit.Random(1, 3*SegmentSize)), failingReader{boom}),
+		ImportOptions{},
+	)
 	require.ErrorIs(t, err, boom)
 	ctx, cancel := context.WithCancel(bg)
 	_, err = s.Import(ctx, zeroReader{}, ImportOptions{Progress: func(n uint64) {
@@ -265,7 +275,9 @@ func TestResolve(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotFound)
 	other := info.Hash
 	other[31] ^= 1
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Set(recordKey(other), record{state: stateInline, size: 1}.marshal()) }))
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		return tx.Set(recordKey(other), record{state: stateInline, size: 1}.marshal())
+	}))
 	_, err = s.Resolve(bg, full[:20])
 	require.ErrorIs(t, err, ErrAmbiguous)
 }
@@ -294,11 +306,16 @@ func TestVerifyFindsDamage(t *testing.T) {
 	digits := fmt.Sprintf("%016x", uint64(rec.id))
 	flip(filepath.Join(s.files.Dir(), "own", digits[:2], digits), SegmentSize+3*GroupSize+7)
 	flip(filepath.Join(s.files.Dir(), "packs", "00000001"), int64(treeBytes(5))+2*GroupSize)
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Set(inlineKey(small.Hash), []byte("snall")) }))
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		return tx.Set(inlineKey(small.Hash), []byte("snall"))
+	}))
 	damage, err := s.Verify(bg, info.Hash, nil)
 	require.NoError(t, err)
 	at := uint64(SegmentSize + 3*GroupSize)
-	require.Equal(t, []Damage{{Hash: info.Hash, Range: Range{at, at + GroupSize}, Cause: "content does not match"}}, damage)
+	require.Equal(
+		t, []Damage{{Hash: info.Hash, Range: Range{at, at + GroupSize}, Cause: "content does not match"}},
+		damage,
+	)
 	for _, h := range []Hash{small.Hash, packed.Hash} {
 		damage, err := s.Verify(bg, h, nil)
 		require.NoError(t, err)
@@ -341,7 +358,9 @@ func TestVerifyFindsDamage(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, st.Complete)
 
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Delete(blockKey(rec.id, 1, 0)) }))
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		return tx.Delete(blockKey(rec.id, 1, 0))
+	}))
 	damage, err = s.Verify(bg, info.Hash, nil)
 	require.NoError(t, err)
 	require.Len(t, damage, 1)

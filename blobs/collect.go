@@ -265,7 +265,8 @@ func (c *collector) drop(batch []Hash) error {
 // orphans removes files that no record points at: what a loss of power left of deletions and
 // imports.
 func (c *collector) orphans() error {
-	all, err := c.s.files.Files() // first: a file that is made from now on is not in it, and one that is, has its record already
+	// first: a file that is made from now on is not in it, and one that is, has its record already
+	all, err := c.s.files.Files()
 	if err != nil {
 		return err
 	}

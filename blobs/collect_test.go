@@ -43,7 +43,9 @@ func mustImport(t require.TestingT, s *Store, data []byte) Hash {
 
 func TestCollectKeepsWhatIsPinned(t *testing.T) {
 	s := newStore(t)
-	a, b, c := mustImport(t, s, testkit.Random(1, 3*SegmentSize)), mustImport(t, s, testkit.Random(2, 100)), mustImport(t, s, testkit.Random(3, 5*GroupSize))
+	a, b, c := mustImport(
+		t, s, testkit.Random(1, 3*SegmentSize),
+	), mustImport(t, s, testkit.Random(2, 100)), mustImport(t, s, testkit.Random(3, 5*GroupSize))
 	var seq Sequence
 	for i := range 50 {
 		seq = append(seq, mustImport(t, s, testkit.Random(uint64(100+i), 4096)))
@@ -201,7 +203,10 @@ func TestCollectBesideWork(t *testing.T) {
 	st, err := s.Stat(bg, info.Hash)
 	require.NoError(t, err)
 	require.True(t, st.Complete)
-	require.Eventually(t, func() bool { return len(collectPins(t, s)) >= 120 || t.Failed() }, 1<<36, 1<<20)
+	require.Eventually(t, func() bool {
+		return len(collectPins(t, s)) >= 120 ||
+			t.Failed()
+	}, 1<<36, 1<<20)
 	close(stop)
 	wg.Wait()
 	_, err = s.Collect(bg, CollectOptions{})
@@ -266,7 +271,10 @@ func TestReference(t *testing.T) {
 		require.ErrorContains(t, err, "has changed")
 		var served bytes.Buffer
 		require.ErrorAs(t, s.Encode(bg, &served, info.Hash, Everything), &changed)
-		require.ErrorIs(t, Decode(&served, info.Hash, uint64(n), Everything, make(memoryFile, n)), io.ErrUnexpectedEOF, "cut short, never wrong")
+		require.ErrorIs(
+			t, Decode(&served, info.Hash, uint64(n), Everything, make(memoryFile, n)), io.ErrUnexpectedEOF,
+			"cut short, never wrong",
+		)
 		damage, err = s.Verify(bg, info.Hash, nil)
 		require.NoError(t, err)
 		require.Len(t, damage, 1)
@@ -310,14 +318,19 @@ func TestDiskFullAtAnyWrite(t *testing.T) {
 		name string
 		run  func(s *Store) error
 	}{
-		{"import large", func(s *Store) error { _, err := s.Import(bg, bytes.NewReader(large), ImportOptions{}); return err }},
+		{"import large", func(s *Store) error {
+			_, err := s.Import(bg, bytes.NewReader(large), ImportOptions{})
+			return err
+		}},
 		{"import small", func(s *Store) error { _, err := s.ImportBytes(bg, small); return err }},
 		{"receive", func(s *Store) error {
 			r, w := io.Pipe()
 			go func() {
 				last := Ranges{{info.Size - 1, info.Size}}
 				err := source.Encode(bg, w, info.Hash, last)
-				w.CloseWithError(errors.Join(err, source.Encode(bg, w, info.Hash, Ranges{{0, 3 * SegmentSize}})))
+				w.CloseWithError(
+					errors.Join(err, source.Encode(bg, w, info.Hash, Ranges{{0, 3 * SegmentSize}})),
+				)
 			}()
 			rc := s.NewReceiver(bg)
 			err := rc.ReceiveNew(readerOf(r), info.Hash, info.Size, Ranges{{0, 3 * SegmentSize}}, Hooks{})

@@ -48,12 +48,15 @@ func (c *collector) compact() error {
 	}
 	var sparse []files.Extent // packs to be emptied
 	for _, p := range packs {
-		if p.Pack < next && (used[p.Pack]*100 <= p.Length*(100-keptWaste) || short > shortPacks && p.Length < shortPack) {
+		if p.Pack < next && (used[p.Pack]*100 <= p.Length*(100-keptWaste) || short > shortPacks &&
+			p.Length < shortPack) {
 			sparse = append(sparse, p)
 		}
 	}
 	// The emptiest first: they give the most for the room that it takes.
-	slices.SortStableFunc(sparse, func(a, b files.Extent) int { return cmp.Compare(used[a.Pack], used[b.Pack]) })
+	slices.SortStableFunc(sparse, func(a, b files.Extent) int {
+		return cmp.Compare(used[a.Pack], used[b.Pack])
+	})
 	for len(sparse) > 0 {
 		n, err := c.fit(sparse, used)
 		if err != nil {
@@ -151,11 +154,15 @@ func (c *collector) moveSome(sparse map[files.Pack]bool) (more bool, err error) 
 		return false, err
 	}
 	slices.SortFunc(found, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.rec.extent.Pack, b.rec.extent.Pack), cmp.Compare(a.rec.extent.Offset, b.rec.extent.Offset))
+		return cmp.Or(
+			cmp.Compare(a.rec.extent.Pack, b.rec.extent.Pack),
+			cmp.Compare(a.rec.extent.Offset, b.rec.extent.Offset),
+		)
 	})
 	for len(found) > 0 {
 		n, bytes := 0, uint64(0)
-		for n < len(found) && n < importerBlobs && (n == 0 || bytes+found[n].rec.extent.Length <= importerBytes) {
+		for n < len(found) && n < importerBlobs && (n == 0 ||
+			bytes+found[n].rec.extent.Length <= importerBytes) {
 			bytes += found[n].rec.extent.Length
 			n++
 		}
@@ -202,7 +209,9 @@ func (c *collector) move(some []placed) error {
 				return err
 			}
 			rec.extent = extents[i]
-			if err := errors.Join(c.s.markUnsynced(tx, rec), tx.Set(recordKey(b.hash), rec.marshal())); err != nil {
+			if err := errors.Join(
+				c.s.markUnsynced(tx, rec), tx.Set(recordKey(b.hash), rec.marshal()),
+			); err != nil {
 				return err
 			}
 		}

@@ -41,7 +41,10 @@ func (e *ReferenceError) Error() string {
 			what = "is no longer there"
 		}
 	}
-	return fmt.Sprintf("blob %s lies in %s, which %s: add the file again, or fetch the blob from a peer", e.Hash.Short(), e.Path, what)
+	return fmt.Sprintf(
+		"blob %s lies in %s, which %s: add the file again, or fetch the blob from a peer", e.Hash.Short(),
+		e.Path, what,
+	)
 }
 
 // Kind implements kind.Of.

@@ -56,7 +56,9 @@ func (s *Store) ImportFile(ctx context.Context, name string, o ImportOptions) (I
 }
 
 // ImportOpen is ImportFile for a file that is open already. f is not closed.
-func (s *Store) ImportOpen(ctx context.Context, f *disk.File, o ImportOptions) (info Info, err error) {
+func (s *Store) ImportOpen(
+	ctx context.Context, f *disk.File, o ImportOptions,
+) (info Info, err error) {
 	switch {
 	case o.Reference && f.Size > 0:
 		info, err = s.reference(ctx, f, o)
@@ -167,7 +169,9 @@ func (x *streamSource) next(buf []byte) (index uint64, n int, last bool, err err
 }
 
 // importLarge stores content of its own file, or only its tree, if ref says where it lies already.
-func (s *Store) importLarge(ctx context.Context, from segmentSource, o ImportOptions, ref *reference) (info Info, err error) {
+func (s *Store) importLarge(
+	ctx context.Context, from segmentSource, o ImportOptions, ref *reference,
+) (info Info, err error) {
 	rec := record{state: stateComplete}
 	if ref != nil {
 		rec = record{state: stateReferenced, ref: *ref, id: newContentID()}
@@ -187,7 +191,9 @@ func (s *Store) importLarge(ctx context.Context, from segmentSource, o ImportOpt
 	if err != nil {
 		// The cause may be that ctx has ended; what was written must go all the same, now or at the next
 		// Open.
-		return Info{}, errors.Join(fmt.Errorf("import: %w", err), s.reap(context.WithoutCancel(ctx), rec.id))
+		return Info{}, errors.Join(
+			fmt.Errorf("import: %w", err), s.reap(context.WithoutCancel(ctx), rec.id),
+		)
 	}
 	return rec.info(hash), nil
 }

@@ -252,7 +252,9 @@ func (r *Reader) whyMissing(off uint64) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s has %d of %d bytes, and none at %d", ErrIncomplete, r.h, info.Present, info.Size, off)
+	return fmt.Errorf(
+		"%w: %s has %d of %d bytes, and none at %d", ErrIncomplete, r.h, info.Present, info.Size, off,
+	)
 }
 
 // Read implements io.Reader.
@@ -306,7 +308,9 @@ func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 
 // Export writes the blob h to the file name, which appears whole or not at all. progress, if not
 // nil, is told the bytes written.
-func (s *Store) Export(ctx context.Context, h Hash, name string, progress func(written uint64)) error {
+func (s *Store) Export(
+	ctx context.Context, h Hash, name string, progress func(written uint64),
+) error {
 	r, err := s.Reader(ctx, h)
 	if err != nil {
 		return err

@@ -74,7 +74,8 @@ func (s *Store) NewReplacer(ctx context.Context) *Receiver { return s.newReceive
 
 func (s *Store) newReceiver(ctx context.Context, over bool) *Receiver {
 	rc := &Receiver{s: s, over: over, ctx: ctx,
-		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, receiveStreams), done: make(chan struct{})}
+		jobs: make(chan receiveJob, receiveQueue), free: make(chan *segment, receiveStreams),
+		done: make(chan struct{})}
 	rc.room = sync.NewCond(&rc.mu)
 	for range receiveStreams {
 		rc.free <- new(segment) // its memory is made when it is first used
@@ -110,7 +111,9 @@ var ErrDeleted = errors.New("blob was deleted while it was being received")
 // then reads the stream of the byte ranges, which leave out the last group. It returns the errors
 // of Decode and of the hooks; nothing that is not verified is stored, and nothing at all if Accept
 // fails. The stream of a blob of at most SegmentSize is then read to its end all the same.
-func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) error {
+func (rc *Receiver) ReceiveNew(
+	r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks,
+) error {
 	last := Ranges{{max(size, 1) - 1, max(size, 1)}}
 	switch {
 	case groupCount(size) == 1:
@@ -126,9 +129,13 @@ func (rc *Receiver) ReceiveNew(r *bufio.Reader, h Hash, size uint64, ranges Rang
 
 // receiveProof reads the last group of a blob of more than one segment, and stores it if the hook
 // accepts the size.
-func (rc *Receiver) receiveProof(r *bufio.Reader, h Hash, size uint64, last Ranges, on Hooks) error {
+func (rc *Receiver) receiveProof(
+	r *bufio.Reader, h Hash, size uint64, last Ranges, on Hooks,
+) error {
 	if size > MaxSize {
-		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize))
+		return fmt.Errorf(
+			"blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize),
+		)
 	}
 	seg, err := rc.take()
 	if err != nil {
@@ -211,7 +218,9 @@ func (rc *Receiver) receiveGroup(r *bufio.Reader, h Hash, size uint64, on Hooks)
 
 // receiveSegment fills one segment from several streams, one behind the other, before it is stored:
 // a small blob that comes whole needs no file of its own.
-func (rc *Receiver) receiveSegment(r *bufio.Reader, h Hash, size uint64, streams []Ranges, on Hooks) error {
+func (rc *Receiver) receiveSegment(
+	r *bufio.Reader, h Hash, size uint64, streams []Ranges, on Hooks,
+) error {
 	seg, err := rc.take()
 	if err != nil {
 		return err
@@ -252,7 +261,9 @@ func (keepSegment) segment(seg *segment, _ []upperBlock) (*segment, error) { ret
 // unless the last group is among the wanted; or else the receiver fails with ErrSizeNotProved.
 func (rc *Receiver) Receive(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) error {
 	if size > MaxSize {
-		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize))
+		return fmt.Errorf(
+			"blob %s: claimed size %d is over the limit of %d", h.Short(), size, uint64(MaxSize),
+		)
 	}
 	d := rc.decoder(r, h, size, ranges, on)
 	d.sink = receiverSink{rc, h, size}
@@ -267,7 +278,9 @@ func (rc *Receiver) Receive(r *bufio.Reader, h Hash, size uint64, ranges Ranges,
 	return err
 }
 
-func (rc *Receiver) decoder(r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks) *decoder {
+func (rc *Receiver) decoder(
+	r *bufio.Reader, h Hash, size uint64, ranges Ranges, on Hooks,
+) *decoder {
 	d := newDecoder(r, h, size, ranges)
 	if on.Verified != nil {
 		d.verified = on.Verified
@@ -498,7 +511,8 @@ func (s *Store) filesOf(
 		s.Touch(j.hash)
 		rec, err := s.lookUp(ctx, j.hash)
 		if errors.Is(err, ErrNotFound) {
-			if last := j.seg.index*fanOut+uint64(j.seg.n) == groupCount(j.size) && j.seg.mask>>(j.seg.n-1)&1 == 1; !last {
+			if last := j.seg.index*fanOut+uint64(j.seg.n) == groupCount(j.size) &&
+				j.seg.mask>>(j.seg.n-1)&1 == 1; !last {
 				// Whoever sends this believed the blob to be known.
 				return nil, fmt.Errorf("blob %s: %w, or %w", j.hash.Short(), ErrDeleted, ErrSizeNotProved)
 			}
@@ -549,7 +563,9 @@ func (s *Store) createPartial(ctx context.Context, h Hash, size uint64) (rec rec
 			return err
 		}
 		rec = record{state: statePartial, size: size, id: id}
-		return errors.Join(s.markUnsynced(tx, rec), tx.Set(recordKey(h), rec.marshal()), tx.Delete(idKey(keyGarbage, id)))
+		return errors.Join(
+			s.markUnsynced(tx, rec), tx.Set(recordKey(h), rec.marshal()), tx.Delete(idKey(keyGarbage, id)),
+		)
 	})
 	s.writing.RUnlock()
 	if err != nil || rec.id != id {
@@ -562,7 +578,9 @@ func (s *Store) createPartial(ctx context.Context, h Hash, size uint64) (rec rec
 // nothing that Open does not clear.
 func (s *Store) newFile(ctx context.Context) (contentID, error) {
 	id := newContentID()
-	if err := s.kv.Update(ctx, func(tx kv.Txn) error { return tx.Set(idKey(keyGarbage, id), nil) }); err != nil {
+	if err := s.kv.Update(ctx, func(tx kv.Txn) error {
+		return tx.Set(idKey(keyGarbage, id), nil)
+	}); err != nil {
 		return id, err
 	}
 	if err := s.files.Create(id); err != nil {

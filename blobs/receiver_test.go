@@ -30,12 +30,22 @@ func transfer(t require.TestingT, from, to *Store, h Hash, ranges Ranges) {
 		require.NoError(t, from.Encode(bg, &stream, h, last))
 		require.NoError(t, from.Encode(bg, &stream, h, rest))
 		proved := false
-		require.NoError(t, rc.ReceiveNew(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, rest, Hooks{Proved: func() error { proved = true; return nil }}))
+		require.NoError(
+			t,
+			rc.ReceiveNew(
+				bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, rest, Hooks{Proved: func() error {
+					proved = true
+					return nil
+				}},
+			),
+		)
 		require.True(t, proved)
 	} else {
 		var stream bytes.Buffer
 		require.NoError(t, from.Encode(bg, &stream, h, ranges))
-		require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, ranges, Hooks{}))
+		require.NoError(
+			t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), h, info.Size, ranges, Hooks{}),
+		)
 	}
 	require.NoError(t, rc.Close())
 }
@@ -101,7 +111,10 @@ func TestDeepTree(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, HashOf(data), info.Hash)
 	require.Equal(t, 2, newGeometry(info.Size).top())
-	transfer(t, source, to, info.Hash, Ranges{{20 * SegmentSize, 21 * SegmentSize}, {32*SegmentSize - 1, 32*SegmentSize + 1}})
+	transfer(
+		t, source, to, info.Hash,
+		Ranges{{20 * SegmentSize, 21 * SegmentSize}, {32*SegmentSize - 1, 32*SegmentSize + 1}},
+	)
 	transfer(t, source, to, info.Hash, Everything)
 	got, err := to.ReadAll(bg, info.Hash, info.Size)
 	require.NoError(t, err)
@@ -118,7 +131,13 @@ func TestUnprovedSizeIsNotStored(t *testing.T) {
 	var stream bytes.Buffer
 	require.NoError(t, source.Encode(bg, &stream, info.Hash, Ranges{{0, 10}}))
 	rc := to.NewReceiver(bg)
-	require.ErrorIs(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Ranges{{0, 10}}, Hooks{}), ErrSizeNotProved)
+	require.ErrorIs(
+		t,
+		rc.Receive(
+			bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Ranges{{0, 10}}, Hooks{},
+		),
+		ErrSizeNotProved,
+	)
 	require.ErrorIs(t, rc.Close(), ErrSizeNotProved)
 	_, err = to.Stat(bg, info.Hash)
 	require.ErrorIs(t, err, ErrNotFound)
@@ -137,13 +156,20 @@ func TestReceiverKeepsWhatCameBeforeAnError(t *testing.T) {
 	bad[len(bad)-2*GroupSize] ^= 1
 	verified := 0
 	rc := to.NewReceiver(bg)
-	err = rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything, Hooks{Verified: func(n int) { verified += n }})
+	err = rc.Receive(
+		bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything,
+		Hooks{Verified: func(n int) {
+			verified += n
+		}},
+	)
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
 	require.NoError(t, rc.Close())
 	present, err := to.Present(bg, info.Hash)
 	require.NoError(t, err)
-	require.Equal(t, Ranges{{0, corrupt.Offset}, {uint64(len(data)) - GroupSize, uint64(len(data))}}, present)
+	require.Equal(
+		t, Ranges{{0, corrupt.Offset}, {uint64(len(data)) - GroupSize, uint64(len(data))}}, present,
+	)
 	require.EqualValues(t, verified, corrupt.Offset)
 }
 
@@ -159,7 +185,13 @@ func TestTwoReceiversOfOneBlob(t *testing.T) {
 			var stream bytes.Buffer
 			err := source.Encode(bg, &stream, info.Hash, Everything)
 			rc := to.NewReceiver(bg)
-			err = errors.Join(err, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything, Hooks{}), rc.Close())
+			err = errors.Join(
+				err,
+				rc.Receive(
+					bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything, Hooks{},
+				),
+				rc.Close(),
+			)
 			done <- err
 		}()
 	}
@@ -204,13 +236,19 @@ func TestAtMostOneSegmentIsNotStored(t *testing.T) {
 	require.NoError(t, err)
 	rc := to.NewReceiver(bg)
 	verified, looked := uint64(0), 0
-	require.NoError(t, rc.Receive(bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything, Hooks{Verified: func(n int) {
-		verified += uint64(n)
-		st, err := to.Stat(bg, info.Hash)
-		require.NoError(t, err)
-		require.LessOrEqual(t, verified, st.Present-before.Present+SegmentSize)
-		looked++
-	}}))
+	require.NoError(
+		t,
+		rc.Receive(
+			bufio.NewReaderSize(&stream, decodeBuffer), info.Hash, info.Size, Everything,
+			Hooks{Verified: func(n int) {
+				verified += uint64(n)
+				st, err := to.Stat(bg, info.Hash)
+				require.NoError(t, err)
+				require.LessOrEqual(t, verified, st.Present-before.Present+SegmentSize)
+				looked++
+			}},
+		),
+	)
 	require.NoError(t, rc.Close())
 	require.Equal(t, 9*fanOut+1, looked)
 

@@ -181,7 +181,10 @@ func (r record) hasFile() bool { return r.state == stateComplete || r.state == s
 func (r record) hasBlocks() bool { return r.hasFile() || r.state == stateReferenced }
 
 func (r record) info(h Hash) Info {
-	i := Info{Hash: h, Size: r.size, Complete: r.state != statePartial, Present: r.size, Reference: r.ref.path, Modified: r.ref.modified}
+	i := Info{
+		Hash: h, Size: r.size, Complete: r.state != statePartial, Present: r.size, Reference: r.ref.path,
+		Modified: r.ref.modified,
+	}
 	if !i.Complete {
 		i.Present = min(r.have*GroupSize, r.size)
 	}

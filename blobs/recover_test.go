@@ -30,10 +30,14 @@ func TestRecoveryAfterLossOfPower(t *testing.T) {
 	s, err := Open(bg, db, fs)
 	require.NoError(t, err)
 	source := newStore(t)
-	safe, safeSmall := mustImport(t, s, testkit.Random(1, 2*SegmentSize)), mustImport(t, s, testkit.Random(2, 3000))
+	safe, safeSmall := mustImport(
+		t, s, testkit.Random(1, 2*SegmentSize),
+	), mustImport(t, s, testkit.Random(2, 3000))
 	require.NoError(t, s.Sync(bg))
 	require.Zero(t, countKeys(t, s, keyUnsynced))
-	lost, lostSmall := mustImport(t, s, testkit.Random(3, 4*SegmentSize)), mustImport(t, s, testkit.Random(4, 3000))
+	lost, lostSmall := mustImport(
+		t, s, testkit.Random(3, 4*SegmentSize),
+	), mustImport(t, s, testkit.Random(4, 3000))
 	partial := mustImport(t, source, testkit.Random(5, 4*SegmentSize))
 	transfer(t, source, s, partial, Ranges{{0, 2 * SegmentSize}})
 	require.Positive(t, countKeys(t, s, keyUnsynced))
@@ -55,7 +59,9 @@ func TestRecoveryAfterLossOfPower(t *testing.T) {
 	require.NoError(t, fs.Close())
 
 	for _, boot := range []string{files.BootID(), "another run of the system"} {
-		require.NoError(t, db.Update(bg, func(tx kv.Txn) error { return tx.Set([]byte(keyBoot), []byte(boot)) }))
+		require.NoError(t, db.Update(bg, func(tx kv.Txn) error {
+			return tx.Set([]byte(keyBoot), []byte(boot))
+		}))
 		fs, err = files.Open(dir, files.Options{})
 		require.NoError(t, err)
 		s, err = Open(bg, db, fs)
@@ -75,7 +81,9 @@ func TestRecoveryAfterLossOfPower(t *testing.T) {
 	require.Equal(t, Ranges{{0, SegmentSize}, {SegmentSize + 2*GroupSize, 4 * SegmentSize}}, present)
 	present, err = s.Present(bg, partial)
 	require.NoError(t, err)
-	require.Equal(t, Ranges{{GroupSize, 2 * SegmentSize}, {4*SegmentSize - GroupSize, 4 * SegmentSize}}, present)
+	require.Equal(
+		t, Ranges{{GroupSize, 2 * SegmentSize}, {4*SegmentSize - GroupSize, 4 * SegmentSize}}, present,
+	)
 	require.NoError(t, s.Sync(bg))
 	require.Zero(t, countKeys(t, s, keyUnsynced), "marks of an earlier process go, too")
 }
@@ -119,21 +127,30 @@ func TestRecordGolden(t *testing.T) {
 	}{
 		{record{state: stateInline, size: 300}, []byte{1, 0, 0xac, 2}},
 		{record{state: stateComplete, size: 300, id: 258}, []byte{1, 1, 0xac, 2, 0, 0, 0, 0, 0, 0, 1, 2}},
-		{record{state: statePartial, size: 300, id: 1, have: 300}, []byte{1, 2, 0xac, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0xac, 2}},
-		{record{state: statePacked, size: 300, extent: files.Extent{Pack: 3, Offset: 300, Length: 300}}, []byte{1, 3, 0xac, 2, 3, 0xac, 2}},
-		{record{state: stateReferenced, size: 300, id: 1, ref: reference{"/a", time.Unix(0, 5)}}, []byte{1, 4, 0xac, 2, 0, 0, 0, 0, 0, 0, 0, 1, 10, '/', 'a'}},
+		{record{
+			state: statePartial, size: 300, id: 1, have: 300,
+		}, []byte{1, 2, 0xac, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0xac, 2}},
+		{record{
+			state: statePacked, size: 300, extent: files.Extent{Pack: 3, Offset: 300, Length: 300},
+		}, []byte{1, 3, 0xac, 2, 3, 0xac, 2}},
+		{record{
+			state: stateReferenced, size: 300, id: 1, ref: reference{"/a", time.Unix(0, 5)},
+		}, []byte{1, 4, 0xac, 2, 0, 0, 0, 0, 0, 0, 0, 1, 10, '/', 'a'}},
 	} {
 		require.Equal(t, c.want, c.rec.marshal())
 		back, err := parseRecord(c.want)
 		require.NoError(t, err)
 		require.Equal(t, c.rec, back)
 	}
-	require.Equal(t, append([]byte{1, 1, 7}, make([]byte, 31)...), Pin{Hash: Hash{7}, Sequence: true}.marshal())
+	require.Equal(
+		t, append([]byte{1, 1, 7}, make([]byte, 31)...), Pin{Hash: Hash{7}, Sequence: true}.marshal(),
+	)
 }
 
 func FuzzParseRecord(f *testing.F) {
 	for _, rec := range []record{
-		{state: stateInline, size: 3}, {state: stateComplete, size: 1 << 30, id: 7}, {state: statePartial, size: 1 << 30, id: 7, have: 4},
+		{state: stateInline, size: 3}, {state: stateComplete, size: 1 << 30, id: 7},
+		{state: statePartial, size: 1 << 30, id: 7, have: 4},
 		{state: statePacked, size: 4096, extent: files.Extent{Pack: 3, Offset: 70, Length: 4096}},
 		{state: stateReferenced, size: 99, id: 8, ref: reference{path: "/a/b"}},
 	} {

@@ -40,7 +40,9 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob, over bool) error 
 	for _, b := range all {
 		s.Touch(b.hash)
 	}
-	missing := all // or there, which costs less to find when they are recorded, unless that would have written their content in vain
+	// or there, which costs less to find when they are recorded, unless that would have written their
+	// content in vain
+	missing := all
 	if !over && slices.ContainsFunc(all, func(b smallBlob) bool { return b.size > InlineSize }) {
 		var err error
 		if missing, err = s.missingSmall(ctx, all); err != nil || len(missing) == 0 {
@@ -104,7 +106,9 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob, over bool) error 
 }
 
 // missingSmall returns the blobs that are not in the store, each once.
-func (s *Store) missingSmall(ctx context.Context, all []smallBlob) (missing []smallBlob, err error) {
+func (s *Store) missingSmall(
+	ctx context.Context, all []smallBlob,
+) (missing []smallBlob, err error) {
 	err = s.kv.View(ctx, func(r kv.Reader) error {
 		seen := make(map[Hash]bool, len(all))
 		for _, b := range all {

@@ -218,7 +218,9 @@ func (s *Store) Resolve(ctx context.Context, text string) (Hash, error) {
 		return ParseHash(text)
 	}
 	if len(text) < MinPrefix || len(text) > 2*HashSize {
-		return Hash{}, fmt.Errorf("%w, or the first %d or more of a blob here: %q", ErrNotHash, MinPrefix, text)
+		return Hash{}, fmt.Errorf(
+			"%w, or the first %d or more of a blob here: %q", ErrNotHash, MinPrefix, text,
+		)
 	}
 	low, err := ParseHash(text + zeros[len(text):])
 	if err != nil {
@@ -265,7 +267,10 @@ func (s *Store) StatRanges(ctx context.Context, h Hash) (info Info, present Rang
 
 // Stats calls fn for each of the hashes, from one state of the store: whether the blob is known,
 // what is known of it, and a function that returns the byte ranges that are there of a partial one.
-func (s *Store) Stats(ctx context.Context, hashes []Hash, fn func(i int, info Info, known bool, present func() (Ranges, error)) error) error {
+func (s *Store) Stats(
+	ctx context.Context, hashes []Hash,
+	fn func(i int, info Info, known bool, present func() (Ranges, error)) error,
+) error {
 	return s.kv.View(ctx, func(r kv.Reader) error {
 		for i, h := range hashes {
 			rec, err := getRecord(r, h)

@@ -273,14 +273,18 @@ func newDecoder(r io.Reader, h Hash, size uint64, ranges Ranges) *decoder {
 	if !ok {
 		br = bufio.NewReaderSize(r, decodeBuffer)
 	}
-	d := &decoder{r: br, h: h, g: newGeometry(size), want: ranges.groupsOf(size), verified: func(int) {}}
+	d := &decoder{
+		r: br, h: h, g: newGeometry(size), want: ranges.groupsOf(size), verified: func(int) {},
+	}
 	d.above = make([]upperBlock, d.g.top())
 	return d
 }
 
 func (d *decoder) run() error {
 	if d.g.size > MaxSize {
-		return fmt.Errorf("blob %s: claimed size %d is over the limit of %d", d.h.Short(), d.g.size, uint64(MaxSize))
+		return fmt.Errorf(
+			"blob %s: claimed size %d is over the limit of %d", d.h.Short(), d.g.size, uint64(MaxSize),
+		)
 	}
 	if len(d.want) == 0 {
 		return nil
@@ -313,7 +317,9 @@ func (d *decoder) handOver() (err error) {
 	var above []upperBlock
 	for i := range d.above {
 		if b := &d.above[i]; b.dirty {
-			above = append(above, upperBlock{level: b.level, index: b.index, tree: append([]byte(nil), b.tree...)})
+			above = append(
+				above, upperBlock{level: b.level, index: b.index, tree: append([]byte(nil), b.tree...)},
+			)
 			b.dirty = false
 		}
 	}
@@ -323,7 +329,9 @@ func (d *decoder) handOver() (err error) {
 
 // node verifies n children of a block from first on, whose common ancestor has the value cv and its
 // place at the start of tree.
-func (d *decoder) node(tree []byte, level int, index uint64, first, n int, cv Hash, root bool) error {
+func (d *decoder) node(
+	tree []byte, level int, index uint64, first, n int, cv Hash, root bool,
+) error {
 	groups := d.g.groups(level, index, first, n)
 	if !d.want.Overlaps(groups) {
 		return nil

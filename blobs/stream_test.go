@@ -81,7 +81,9 @@ func TestEncodeDecodeProperty(t *testing.T) {
 		var stream bytes.Buffer
 		require.NoError(t, s.Encode(bg, &stream, infos[n].Hash, ranges))
 		out := make(memoryFile, n)
-		rest := bufio.NewReaderSize(io.MultiReader(&stream, bytes.NewReader([]byte("next"))), decodeBuffer)
+		rest := bufio.NewReaderSize(
+			io.MultiReader(&stream, bytes.NewReader([]byte("next"))), decodeBuffer,
+		)
 		err := Decode(rest, infos[n].Hash, uint64(n), ranges, out)
 		if len(ranges.groupsOf(uint64(n))) == 0 && n > 0 {
 			require.ErrorIs(t, err, ErrUnproved)
@@ -121,10 +123,16 @@ func TestFlippedBitIsRefused(t *testing.T) {
 		require.ErrorAs(t, err, &corrupt)
 		require.LessOrEqual(t, read.n, at+GroupSize+decodeBuffer, "refused at once")
 		require.True(t, bytes.Equal(data[:corrupt.Offset], out[:corrupt.Offset]))
-		require.True(t, bytes.Equal(make([]byte, len(data)-int(corrupt.Offset)), out[corrupt.Offset:]), "nothing after the lie")
+		require.True(
+			t, bytes.Equal(make([]byte, len(data)-int(corrupt.Offset)), out[corrupt.Offset:]),
+			"nothing after the lie",
+		)
 	})
 	for _, cut := range []int{0, 63, 64, 5000, stream.Len() - 1} {
-		err := Decode(bytes.NewReader(stream.Bytes()[:cut]), info.Hash, info.Size, Everything, make(memoryFile, len(data)))
+		err := Decode(
+			bytes.NewReader(stream.Bytes()[:cut]), info.Hash, info.Size, Everything,
+			make(memoryFile, len(data)),
+		)
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	}
 }
@@ -142,9 +150,14 @@ func TestWrongSizeIsRefused(t *testing.T) {
 	last := Ranges{{info.Size - 1, info.Size}}
 	var stream bytes.Buffer
 	require.NoError(t, s.Encode(bg, &stream, info.Hash, last))
-	for _, size := range []uint64{1, GroupSize, info.Size - 1, info.Size + 1, info.Size + GroupSize, 100 * SegmentSize, MaxSize} {
+	for _, size := range []uint64{
+		1, GroupSize, info.Size - 1, info.Size + 1, info.Size + GroupSize, 100 * SegmentSize, MaxSize,
+	} {
 		rc := newStore(t).NewReceiver(bg)
-		err := rc.ReceiveNew(bufio.NewReaderSize(io.MultiReader(bytes.NewReader(stream.Bytes()), zeroReader{}), decodeBuffer), info.Hash, size, nil, Hooks{})
+		err := rc.ReceiveNew(
+			bufio.NewReaderSize(io.MultiReader(bytes.NewReader(stream.Bytes()), zeroReader{}), decodeBuffer),
+			info.Hash, size, nil, Hooks{},
+		)
 		var corrupt *CorruptError
 		require.ErrorAs(t, err, &corrupt, "size %d", size)
 		require.NoError(t, rc.Close())
@@ -152,7 +165,9 @@ func TestWrongSizeIsRefused(t *testing.T) {
 		require.ErrorIs(t, err, ErrNotFound, "nothing is stored")
 	}
 	rc := newStore(t).NewReceiver(bg)
-	require.ErrorContains(t, rc.ReceiveNew(bufio.NewReader(zeroReader{}), info.Hash, MaxSize+1, nil, Hooks{}), "limit")
+	require.ErrorContains(
+		t, rc.ReceiveNew(bufio.NewReader(zeroReader{}), info.Hash, MaxSize+1, nil, Hooks{}), "limit",
+	)
 	require.NoError(t, rc.Close())
 }
 

@@ -19,7 +19,8 @@ const (
 	// MaxSize is the largest blob in bytes: segment numbers are 32 bits.
 	MaxSize = SegmentSize << 32
 
-	fanOut     = 32 // children of a block; a power of two, so that blocks are subtrees of the BLAKE3 tree
+	// children of a block; a power of two, so that blocks are subtrees of the BLAKE3 tree
+	fanOut     = 32
 	parentSize = 2 * HashSize
 )
 
@@ -101,7 +102,9 @@ var groupBuffers = sync.Pool{New: func() any { return new([GroupSize]byte) }}
 func hashGroup(data []byte, index uint64, root bool) Hash {
 	var n guts.Node
 	if len(data) == GroupSize {
-		n = guts.CompressBuffer((*[GroupSize]byte)(data), GroupSize, &guts.IV, index*(GroupSize/guts.ChunkSize), 0)
+		n = guts.CompressBuffer(
+			(*[GroupSize]byte)(data), GroupSize, &guts.IV, index*(GroupSize/guts.ChunkSize), 0,
+		)
 	} else {
 		buf := groupBuffers.Get().(*[GroupSize]byte)
 		copy(buf[:], data)
@@ -207,7 +210,9 @@ func (e *CorruptError) Error() string {
 	if e.Parent {
 		what = "hash tree"
 	}
-	return fmt.Sprintf("verification failed: blob %s: wrong %s at byte %d", e.Hash.Short(), what, e.Offset)
+	return fmt.Sprintf(
+		"verification failed: blob %s: wrong %s at byte %d", e.Hash.Short(), what, e.Offset,
+	)
 }
 
 // Kind implements kind.Of.

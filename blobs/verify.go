@@ -134,7 +134,12 @@ func (v *verifier) inline() error {
 
 func (v *verifier) report(groups Range, cause string) {
 	size := v.c.rec.size
-	v.damage = append(v.damage, Damage{Hash: v.h, Range: Range{groups.Start * GroupSize, min(groups.End*GroupSize, size)}, Cause: cause})
+	v.damage = append(
+		v.damage,
+		Damage{
+			Hash: v.h, Range: Range{groups.Start * GroupSize, min(groups.End*GroupSize, size)}, Cause: cause,
+		},
+	)
 }
 
 func (v *verifier) reportTree(groups Range, cause string) {
@@ -168,7 +173,9 @@ func (v *verifier) block(level int, index uint64, cv Hash, root bool) error {
 	return v.node(tree, level, index, 0, n, cv, root)
 }
 
-func (v *verifier) node(tree []byte, level int, index uint64, first, n int, cv Hash, root bool) error {
+func (v *verifier) node(
+	tree []byte, level int, index uint64, first, n int, cv Hash, root bool,
+) error {
 	groups := v.c.g.groups(level, index, first, n)
 	if !v.have.Overlaps(groups) {
 		return nil
@@ -181,10 +188,14 @@ func (v *verifier) node(tree []byte, level int, index uint64, first, n int, cv H
 		return nil
 	}
 	l := leftCount(n)
-	if err := v.node(tree[parentSize:], level, index, first, l, Hash(tree[:HashSize]), false); err != nil {
+	if err := v.node(
+		tree[parentSize:], level, index, first, l, Hash(tree[:HashSize]), false,
+	); err != nil {
 		return err
 	}
-	return v.node(tree[l*parentSize:], level, index, first+l, n-l, Hash(tree[HashSize:parentSize]), false)
+	return v.node(
+		tree[l*parentSize:], level, index, first+l, n-l, Hash(tree[HashSize:parentSize]), false,
+	)
 }
 
 // segment checks the groups of a segment, each by itself, so that all damage is found.
@@ -327,7 +338,8 @@ func (s *Store) Drop(ctx context.Context, h Hash, damage []Damage) error {
 	}
 	bad, segments := damagedGroups(rec.size, damage)
 	count := groupCount(rec.size)
-	if !rec.hasFile() || segments == nil || bad.Overlaps(Range{count - 1, count}) { // without its last group, a size is not proved
+	// without its last group, a size is not proved
+	if !rec.hasFile() || segments == nil || bad.Overlaps(Range{count - 1, count}) {
 		err := s.Delete(ctx, h)
 		if errors.Is(err, ErrNotFound) {
 			return nil
@@ -362,7 +374,9 @@ func (s *Store) Drop(ctx context.Context, h Hash, damage []Damage) error {
 				return err
 			}
 			now.have -= uint64(bits.OnesCount32(mask & lost))
-			if err := tx.Set(maskKey(now.id, index), binary.LittleEndian.AppendUint32(nil, mask&^lost)); err != nil {
+			if err := tx.Set(
+				maskKey(now.id, index), binary.LittleEndian.AppendUint32(nil, mask&^lost),
+			); err != nil {
 				return err
 			}
 		}
@@ -382,7 +396,9 @@ func damagedGroups(size uint64, damage []Damage) (bad Ranges, segments map[uint6
 	segments = map[uint64]bool{}
 	var all []Range
 	for _, d := range damage {
-		groups := Range{d.Range.Start / GroupSize, max((d.Range.End+GroupSize-1)/GroupSize, d.Range.Start/GroupSize+1)}
+		groups := Range{
+			d.Range.Start / GroupSize, max((d.Range.End+GroupSize-1)/GroupSize, d.Range.Start/GroupSize+1),
+		}
 		first, last := groups.Start/fanOut, (groups.End-1)/fanOut
 		if d.Tree && first != last || last-first+uint64(len(segments)) > most {
 			return nil, nil
@@ -412,7 +428,9 @@ func (s *Store) writeMasks(ctx context.Context, rec record) error {
 	return s.kv.Batch(ctx, func(w kv.Writer) error {
 		for index := range (g.counts[0] + fanOut - 1) / fanOut {
 			mask := fullMask(g.children(0, index))
-			if err := w.Set(maskKey(rec.id, index), binary.LittleEndian.AppendUint32(nil, mask)); err != nil {
+			if err := w.Set(
+				maskKey(rec.id, index), binary.LittleEndian.AppendUint32(nil, mask),
+			); err != nil {
 				return err
 			}
 		}

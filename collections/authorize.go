@@ -50,14 +50,22 @@ func (x *exchange) authorize(ctx context.Context) (err error) {
 	x.who, err = x.permit(ctx, x.object, x.route.action)
 	if err != nil {
 		col := x.route.col
-		x.audit(ctx, AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Status: statusOf(err), Params: x.params})
+		x.audit(
+			ctx,
+			AuditEntry{
+				Action: x.route.action, Namespace: col.Namespace, Collection: col.Name,
+				Identity: x.who.Identity, Status: statusOf(err), Params: x.params,
+			},
+		)
 	}
 	return err
 }
 
 // permit returns the caller with the roles that it has for an object, and refuses it if it may not
 // do something with it. All that reads and writes for a caller asks here.
-func (x *exchange) permit(ctx context.Context, o *reach.Object, action string) (who *caller, err error) {
+func (x *exchange) permit(
+	ctx context.Context, o *reach.Object, action string,
+) (who *caller, err error) {
 	if x.routes.reach.Open(o.Collection, action) && (x.base == nil || action == reach.Pull) {
 		who = &caller{}
 	} else if who, err = x.callerFor(ctx, o.Params, action); err != nil {
@@ -67,7 +75,9 @@ func (x *exchange) permit(ctx context.Context, o *reach.Object, action string) (
 }
 
 // callerFor returns the caller with the roles that it has where a path has some parameters.
-func (x *exchange) callerFor(ctx context.Context, params map[string]string, action string) (*caller, error) {
+func (x *exchange) callerFor(
+	ctx context.Context, params map[string]string, action string,
+) (*caller, error) {
 	if x.base == nil {
 		if err := x.identify(ctx); err != nil {
 			return &caller{}, err
@@ -124,7 +134,9 @@ func (x *exchange) identify(ctx context.Context) error {
 	x.toCallerOnly()
 	within, cancel := context.WithTimeout(access.WithSource(ctx, x.address()), x.s.opts.ResolveWithin)
 	defer cancel()
-	req := &access.Request{HTTP: x.r, Body: func() ([]byte, error) { return x.signedBody() }, Targets: x.targets(), Hosts: x.hosts(), Batch: x.route.action == ""}
+	req := &access.Request{HTTP: x.r, Body: func() ([]byte, error) {
+		return x.signedBody()
+	}, Targets: x.targets(), Hosts: x.hosts(), Batch: x.route.action == ""}
 	if x.object != nil {
 		req.Path = x.object.Key
 	}
@@ -145,7 +157,9 @@ func (x *exchange) identify(ctx context.Context) error {
 		x.proved()
 		return nil
 	case errors.As(err, &denied):
-		x.s.opts.Log.Debug("denied", "path", x.r.URL.Path, "status", denied.Status, "reason", denied.Reason)
+		x.s.opts.Log.Debug(
+			"denied", "path", x.r.URL.Path, "status", denied.Status, "reason", denied.Reason,
+		)
 		switch denied.Status {
 		case http.StatusForbidden:
 			return refuse(denied.Status, "Forbidden")
@@ -174,9 +188,13 @@ func (x *exchange) enrich(ctx context.Context, who *caller, at access.Place) err
 		return ctx.Err()
 	}
 	if errors.As(err, &who.unavailable) {
-		x.s.opts.Log.Warn("some roles of a caller could not be found out", "path", x.r.URL.Path, "error", err)
+		x.s.opts.Log.Warn(
+			"some roles of a caller could not be found out", "path", x.r.URL.Path, "error", err,
+		)
 	} else if err != nil {
-		x.s.opts.Log.Error("the roles of a caller could not be found out", "path", x.r.URL.Path, "error", err)
+		x.s.opts.Log.Error(
+			"the roles of a caller could not be found out", "path", x.r.URL.Path, "error", err,
+		)
 		return refuse(http.StatusInternalServerError, "Authorization error")
 	}
 	who.Roles = append(who.Roles, more...)
@@ -232,10 +250,14 @@ func (x *exchange) signedBody() ([]byte, error) {
 		limit = max(limit, x.route.col.MaxBodyBytes)
 	}
 	if x.r.ContentLength < 0 {
-		return nil, &access.DeniedError{Status: http.StatusRequestEntityTooLarge, Reason: "missing Content-Length on write"}
+		return nil, &access.DeniedError{
+			Status: http.StatusRequestEntityTooLarge, Reason: "missing Content-Length on write",
+		}
 	}
 	if x.r.ContentLength > limit {
-		return nil, &access.DeniedError{Status: http.StatusRequestEntityTooLarge, Reason: "request body too large"}
+		return nil, &access.DeniedError{
+			Status: http.StatusRequestEntityTooLarge, Reason: "request body too large",
+		}
 	}
 	return x.readBody(limit)
 }
@@ -333,7 +355,13 @@ const (
 // context returns the context in which a store is used for an object.
 func (x *exchange) context(o *reach.Object, who *caller) context.Context {
 	col := o.Collection
-	return store.WithRequest(x.r.Context(), &store.Request{Namespace: col.Namespace, Collection: col.Name, Params: o.Params, Key: o.Key, Identity: who.Identity, Roles: who.Roles, Action: x.actionOf()})
+	return store.WithRequest(
+		x.r.Context(),
+		&store.Request{
+			Namespace: col.Namespace, Collection: col.Name, Params: o.Params, Key: o.Key,
+			Identity: who.Identity, Roles: who.Roles, Action: x.actionOf(),
+		},
+	)
 }
 
 func (x *exchange) actionOf() string {

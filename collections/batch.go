@@ -281,7 +281,9 @@ func problem(reason string) *value.Object {
 var neverInBatch = []string{"_keyring", "_members"}
 
 // params returns the parameters of a document of a batch; ok is false if one is missing.
-func (b *batch) paramsOf(col *config.Collection, set *value.Object) (params map[string]string, ok bool) {
+func (b *batch) paramsOf(
+	col *config.Collection, set *value.Object,
+) (params map[string]string, ok bool) {
 	params = map[string]string{}
 	for _, name := range config.Params(col.StoragePath) {
 		switch v, _ := set.Get(name); v := v.(type) {
@@ -305,7 +307,9 @@ func (b *batch) paramsOf(col *config.Collection, set *value.Object) (params map[
 }
 
 // read reads one document of a batch.
-func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Object, part *bounds) *value.Object {
+func (b *batch) read(
+	ctx context.Context, col *config.Collection, set *value.Object, part *bounds,
+) *value.Object {
 	x := b.x
 	params, ok := b.paramsOf(col, set)
 	if !ok {
@@ -315,7 +319,10 @@ func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Obj
 	if errors.Is(err, reach.ErrParam) {
 		return problem(badPathReason(err))
 	}
-	entry := AuditEntry{Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: x.base.Identity, Params: params}
+	entry := AuditEntry{
+		Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: x.base.Identity,
+		Params: params,
+	}
 	failed := func(err error) *value.Object {
 		entry.Status = statusOf(err)
 		x.audit(ctx, entry)
@@ -361,10 +368,15 @@ func (b *batch) read(ctx context.Context, col *config.Collection, set *value.Obj
 	}
 	entry.Status = http.StatusOK
 	x.audit(ctx, entry)
-	return value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash}, value.Member{Key: "timestamp", Value: float64(now)})
+	return value.NewObject(
+		value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash},
+		value.Member{Key: "timestamp", Value: float64(now)},
+	)
 }
 
-func (b *batch) readLog(ctx context.Context, o *reach.Object, part *bounds, who *caller, now int64) (data *value.Object, hash string, err error) {
+func (b *batch) readLog(
+	ctx context.Context, o *reach.Object, part *bounds, who *caller, now int64,
+) (data *value.Object, hash string, err error) {
 	a := o.Collection.AppendOnly
 	if a == nil || !a.Persist {
 		return nil, "", bad("append_params_not_supported")

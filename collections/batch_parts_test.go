@@ -61,7 +61,10 @@ func TestBatchesOfLogs(t *testing.T) {
 		}
 		return all
 	}
-	for _, more := range []string{"", "&appendParams=" + url.QueryEscape(`{"whole":[null],"few":[null],"young":[null],"plain":[null]}`)} {
+	for _, more := range []string{
+		"",
+		"&appendParams=" + url.QueryEscape(`{"whole":[null],"few":[null],"young":[null],"plain":[null]}`),
+	} {
 		require.Len(t, items("whole", more), 10)
 		require.Equal(t, []float64{7, 8, 9}, items("few", more))
 		require.Equal(t, []float64{5, 6, 7, 8, 9}, items("young", more))
@@ -113,7 +116,9 @@ func TestLimitsBeforeHandingOn(t *testing.T) {
 			return access.Auth{}, err
 		},
 	)
-	for name, resolver := range map[string]access.Resolver{"nobody": &access.Caps{}, "read first": readFirst} {
+	for name, resolver := range map[string]access.Resolver{
+		"nobody": &access.Caps{}, "read first": readFirst,
+	} {
 		handed = 0
 		const limit = `, "rateLimit": {"push": {"windowMs": 60000, "maxRequests": 3, "bucket": "ip"}}`
 		w := newWorld(

@@ -55,9 +55,20 @@ func (x *exchange) pullBundle() error {
 		if err != nil {
 			return err
 		}
-		all.Set(col.Name, value.NewObject(value.Member{Key: "data", Value: d.Data()}, value.Member{Key: "hash", Value: d.hash}))
+		all.Set(
+			col.Name,
+			value.NewObject(
+				value.Member{Key: "data", Value: d.Data()}, value.Member{Key: "hash", Value: d.hash},
+			),
+		)
 		timestamp = now
-		x.audit(ctx, AuditEntry{Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: who.Identity, Key: o.Key, Status: http.StatusOK, Params: x.params})
+		x.audit(
+			ctx,
+			AuditEntry{
+				Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: who.Identity,
+				Key: o.Key, Status: http.StatusOK, Params: x.params,
+			},
+		)
 	}
 	if refused[reach.OutOfScope] == len(x.route.bundle) {
 		return refuse(http.StatusForbidden, "Forbidden")
@@ -105,7 +116,13 @@ func (x *exchange) revoke() error {
 
 // health answers whether the server is there.
 func (x *exchange) health() error {
-	reply(x.w, http.StatusOK, value.NewObject(value.Member{Key: "ok", Value: true}, value.Member{Key: "ts", Value: float64(x.s.opts.Documents.Now())}))
+	reply(
+		x.w, http.StatusOK,
+		value.NewObject(
+			value.Member{Key: "ok", Value: true},
+			value.Member{Key: "ts", Value: float64(x.s.opts.Documents.Now())},
+		),
+	)
 	return nil
 }
 
@@ -117,14 +134,16 @@ func (x *exchange) describe() error {
 	}
 	x.who = &caller{}
 	if x.routes.describe == DescribeByRole {
-		if err := x.identify(x.r.Context()); err == nil { // who is not let in sees what nobody needs a role for
+		// who is not let in sees what nobody needs a role for
+		if err := x.identify(x.r.Context()); err == nil {
 			x.who = x.base
 		}
 	}
 	shown := func(cols []*config.Collection) value.Array {
 		a := value.Array{}
 		for _, col := range cols {
-			if x.routes.describe == DescribePublic || x.who.hasAny(col.ReadRoles) || x.who.hasAny(col.WriteRoles) {
+			if x.routes.describe == DescribePublic || x.who.hasAny(col.ReadRoles) ||
+				x.who.hasAny(col.WriteRoles) {
 				a = append(a, info(col))
 			}
 		}
@@ -171,8 +190,12 @@ func info(col *config.Collection) *value.Object {
 	for _, m := range col.AllowedMimeTypes {
 		types = append(types, m)
 	}
-	o := value.NewObject(value.Member{Key: "name", Value: col.Name}, value.Member{Key: "maxBodyBytes", Value: float64(col.MaxBodyBytes)},
-		value.Member{Key: "encryption", Value: string(col.Encryption)}, value.Member{Key: "allowedMimeTypes", Value: types})
+	o := value.NewObject(
+		value.Member{Key: "name", Value: col.Name},
+		value.Member{Key: "maxBodyBytes", Value: float64(col.MaxBodyBytes)},
+		value.Member{Key: "encryption", Value: string(col.Encryption)},
+		value.Member{Key: "allowedMimeTypes", Value: types},
+	)
 	set := func(key string, is bool) {
 		if is {
 			o.Set(key, true)

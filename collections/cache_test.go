@@ -50,7 +50,10 @@ func (c *shared) ask(path string, header ...string) string {
 			continue
 		}
 		if !strings.Contains(k.answer.Header().Get("Cache-Control"), "max-age") {
-			again := ask(c.h, http.MethodGet, path, "", append(header, "If-None-Match", k.answer.Header().Get("Etag"))...)
+			again := ask(
+				c.h, http.MethodGet, path, "",
+				append(header, "If-None-Match", k.answer.Header().Get("Etag"))...,
+			)
 			if again.Code != http.StatusNotModified {
 				return again.Body.String()
 			}
@@ -58,7 +61,8 @@ func (c *shared) ask(path string, header ...string) string {
 		return k.answer.Body.String()
 	}
 	rec := ask(c.h, http.MethodGet, path, "", header...)
-	if cc := rec.Header().Get("Cache-Control"); !strings.Contains(cc, "private") && !strings.Contains(cc, "no-store") && rec.Header().Get("Etag") != "" {
+	if cc := rec.Header().Get("Cache-Control"); !strings.Contains(cc, "private") &&
+		!strings.Contains(cc, "no-store") && rec.Header().Get("Etag") != "" {
 		c.kept[path] = append(c.kept[path], keptAnswer{r.Header, rec})
 	}
 	return rec.Body.String()
@@ -83,15 +87,26 @@ func TestCachesShowNobodyMore(t *testing.T) {
 		"unrestricted": {"", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, []byte(strings.Replace(withSecrets, "RESTRICTIONS", tt.restrictions, 1)), func(o *collections.Options) {
-				o.Resolver, o.Vary = byHeader, []string{"X-Who"}
-			})
-			for _, path := range []string{"/push/cards/a", "/push/plain/a", "/push/both/a/left", "/push/both/a/right"} {
-				rec := ask(w, "POST", path, `{"data":{"name":"n","salary":"s3cret"},"baseHash":null}`, "X-Who", "root", "X-Roles", "admin")
+			w := newWorld(
+				t, []byte(strings.Replace(withSecrets, "RESTRICTIONS", tt.restrictions, 1)),
+				func(o *collections.Options) {
+					o.Resolver, o.Vary = byHeader, []string{"X-Who"}
+				},
+			)
+			for _, path := range []string{
+				"/push/cards/a", "/push/plain/a", "/push/both/a/left", "/push/both/a/right",
+			} {
+				rec := ask(
+					w, "POST", path, `{"data":{"name":"n","salary":"s3cret"},"baseHash":null}`, "X-Who", "root",
+					"X-Roles", "admin",
+				)
 				require.Equal(t, 200, rec.Code, "%s: %s", path, rec.Body)
 			}
 			c := &shared{h: w, kept: map[string][]keptAnswer{}}
-			for _, path := range []string{"/pull/cards/a", "/pull/plain/a", "/pull/both/a", "/batch/pull?collections=cards&params=%7B%22cards%22%3A%5B%7B%22id%22%3A%22a%22%7D%5D%7D"} {
+			for _, path := range []string{
+				"/pull/cards/a", "/pull/plain/a", "/pull/both/a",
+				"/batch/pull?collections=cards&params=%7B%22cards%22%3A%5B%7B%22id%22%3A%22a%22%7D%5D%7D",
+			} {
 				_ = c.ask(path, "X-Who", "root", "X-Roles", "admin")
 				reader, mallory := c.ask(path, "X-Who", "reader"), c.ask(path, "X-Who", "mallory")
 				require.Contains(t, reader, `"n"`, path)
@@ -99,12 +114,23 @@ func TestCachesShowNobodyMore(t *testing.T) {
 					require.NotContains(t, reader, "s3cret", path)
 				}
 				require.Equal(t, tt.shut, !strings.Contains(mallory, `"n"`), "%s: %s", path, mallory)
-				require.Equal(t, ask(w, "GET", path, "", "X-Who", "reader").Header().Get("Etag"), ask(w, "GET", path, "", "X-Who", "other").Header().Get("Etag"))
+				require.Equal(
+					t, ask(w, "GET", path, "", "X-Who", "reader").Header().Get("Etag"),
+					ask(w, "GET", path, "", "X-Who", "other").Header().Get("Etag"),
+				)
 			}
-			require.Equal(t, tt.shut, len(c.kept["/pull/plain/a"]) == 0, "what is the same for all may be kept")
+			require.Equal(
+				t, tt.shut, len(c.kept["/pull/plain/a"]) == 0, "what is the same for all may be kept",
+			)
 			rec := ask(w, "GET", "/pull/cards/a", "", "X-Who", "root", "X-Roles", "admin")
 			require.Equal(t, tt.shut, strings.Contains(rec.Header().Get("Cache-Control"), "private"))
-			require.Equal(t, tt.shut, strings.Contains(ask(w, "GET", "/pull/files/none", "").Header().Get("Cache-Control"), "private"), "also of what is not there")
+			require.Equal(
+				t, tt.shut,
+				strings.Contains(
+					ask(w, "GET", "/pull/files/none", "").Header().Get("Cache-Control"), "private",
+				),
+				"also of what is not there",
+			)
 		})
 	}
 }
@@ -116,22 +142,44 @@ func TestETagsTellAnswersApart(t *testing.T) {
 		{"name": "cards", "storagePath": "cards/{id}", "readRoles": ["member"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "fieldPermissions": {"salary": {"readRoles": ["admin"]}}},
 		{"name": "rings", "storagePath": "cards/{id}/_keyring", "readRoles": ["member"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000}]}`),
 		func(o *collections.Options) { o.Resolver, o.Vary = byHeader, []string{"X-Who"} })
-	require.Equal(t, 200, ask(w, "POST", "/push/cards/a", `{"data":{"salary":"s3cret"},"baseHash":null}`, "X-Roles", "admin").Code)
+	require.Equal(
+		t, 200,
+		ask(
+			w, "POST", "/push/cards/a", `{"data":{"salary":"s3cret"},"baseHash":null}`, "X-Roles", "admin",
+		).Code,
+	)
 	admin := ask(w, "GET", "/pull/cards/a", "", "X-Roles", "member,admin")
 	member := ask(w, "GET", "/pull/cards/a", "", "X-Roles", "member")
 	require.Contains(t, admin.Body.String(), "s3cret")
 	require.NotContains(t, member.Body.String(), "s3cret")
 	etag := admin.Header().Get("Etag")
-	require.Equal(t, 200, ask(w, "GET", "/pull/cards/a", "", "X-Roles", "member", "If-None-Match", etag).Code)
-	require.Equal(t, 304, ask(w, "GET", "/pull/cards/a", "", "X-Roles", "member,admin", "If-None-Match", etag).Code)
-	require.Equal(t, 304, ask(w, "GET", "/pull/cards/a", "", "X-Roles", "member", "If-None-Match", member.Header().Get("Etag")).Code)
-	require.Equal(t, []string{"Authorization", "X-Starfish-Pub", "X-Who"}, member.Header().Values("Vary"))
+	require.Equal(
+		t, 200, ask(w, "GET", "/pull/cards/a", "", "X-Roles", "member", "If-None-Match", etag).Code,
+	)
+	require.Equal(
+		t, 304, ask(w, "GET", "/pull/cards/a", "", "X-Roles", "member,admin", "If-None-Match", etag).Code,
+	)
+	require.Equal(
+		t, 304,
+		ask(
+			w, "GET", "/pull/cards/a", "", "X-Roles", "member", "If-None-Match", member.Header().Get("Etag"),
+		).Code,
+	)
+	require.Equal(
+		t, []string{"Authorization", "X-Starfish-Pub", "X-Who"}, member.Header().Values("Vary"),
+	)
 
 	// The keyring that stands beside is a part of the answer.
-	before := ask(w, "GET", "/pull/cards/a?withKeyring=1", "", "X-Roles", "member,admin").Header().Get("Etag")
+	before := ask(
+		w, "GET", "/pull/cards/a?withKeyring=1", "", "X-Roles", "member,admin",
+	).Header().Get("Etag")
 	require.NotEqual(t, etag, before)
-	require.Equal(t, 200, ask(w, "POST", "/push/cards/a/_keyring", `{"data":{"k":1},"baseHash":null}`).Code)
-	after := ask(w, "GET", "/pull/cards/a?withKeyring=1", "", "X-Roles", "member,admin", "If-None-Match", before)
+	require.Equal(
+		t, 200, ask(w, "POST", "/push/cards/a/_keyring", `{"data":{"k":1},"baseHash":null}`).Code,
+	)
+	after := ask(
+		w, "GET", "/pull/cards/a?withKeyring=1", "", "X-Roles", "member,admin", "If-None-Match", before,
+	)
 	require.Equal(t, 200, after.Code)
 	require.Contains(t, after.Body.String(), `"k":1`)
 }
@@ -172,7 +220,8 @@ func TestETagsTellViewsOfLogsApart(t *testing.T) {
 // A path has one spelling: a dot does not lead to what lies elsewhere.
 func TestDotsInPaths(t *testing.T) {
 	w := newWorld(t, []byte(`{"version": 1, "collections": [
-		{"name": "all", "storagePath": "{a}/{b}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000}]}`), nil)
+		{"name": "all", "storagePath": "{a}/{b}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000}]}`),
+		nil)
 	for _, path := range []string{"/./b", "/a/.", "/%2e/b", "/a/%2E", "/a/..", "/./."} {
 		require.Equal(t, 400, ask(w, "POST", "/push"+path, `{"data":{},"baseHash":null}`).Code, path)
 		require.Equal(t, 400, ask(w, "GET", "/pull"+path, "").Code, path)

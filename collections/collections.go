@@ -63,9 +63,11 @@ type Options struct {
 	Origin *url.URL // under which callers know the server, if a proxy changes the Host of requests
 	// KnownHost reports whether the Host of a request is a name of this server, which callers may have
 	// signed requests for. nil is Known without names.
-	KnownHost     func(r *http.Request) bool
-	Describe      Describe
-	ProxyHops     int           // of proxies before the server that append to X-Forwarded-For; 0 trusts nothing that a caller says of its address
+	KnownHost func(r *http.Request) bool
+	Describe  Describe
+	// of proxies before the server that append to X-Forwarded-For; 0 trusts nothing that a caller says
+	// of its address
+	ProxyHops     int
 	ResolveWithin time.Duration // 0 is 5 s
 	MaxBatch      int           // documents in one batch; 0 is 100
 	MaxElements   int64         // elements of logs in one batch; 0 is 5,000
@@ -203,7 +205,8 @@ func New(c *config.Config, opts Options) (*Server, error) {
 	if opts.KnownHost == nil {
 		opts.KnownHost = Known()
 	}
-	if opts.Prefix != "" && (!strings.HasPrefix(opts.Prefix, "/") || strings.HasSuffix(opts.Prefix, "/")) {
+	if opts.Prefix != "" && (!strings.HasPrefix(opts.Prefix, "/") ||
+		strings.HasSuffix(opts.Prefix, "/")) {
 		return nil, fmt.Errorf("the prefix %q must begin with a slash and not end with one", opts.Prefix)
 	}
 	if c == nil || opts.Documents == nil || opts.Resolver == nil {
@@ -300,7 +303,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began, sw := time.Now(), &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	x.w = sw
 	x.serve()
-	s.opts.Observe(&Observation{Action: route.action, Collection: route.col, Status: sw.status, Took: time.Since(began)})
+	s.opts.Observe(
+		&Observation{
+			Action: route.action, Collection: route.col, Status: sw.status, Took: time.Since(began),
+		},
+	)
 }
 
 // statusWriter remembers the status of an answer.
@@ -328,9 +335,10 @@ type exchange struct {
 	rest   string        // path without the prefix
 	object *reach.Object // that it is about; nil if about none, or several
 	body   []byte
-	read   bool    // the body has been
-	base   *caller // who asks, without roles that depend on what for; nil if that has not been found out
-	who    *caller // who asks, for the object
+	read   bool // the body has been
+	// who asks, without roles that depend on what for; nil if that has not been found out
+	base *caller
+	who  *caller // who asks, for the object
 
 	held, bodyHeld     int    // bytes of the answer, and of the body, that are counted
 	heldBy, bodyHeldBy string // the party that they count for
@@ -411,7 +419,9 @@ func (x *exchange) audit(ctx context.Context, e AuditEntry) {
 	e.Time = x.s.opts.Documents.Now()
 	e.Success = e.Status >= 200 && e.Status < 300
 	if err := x.s.opts.Audit.Record(context.WithoutCancel(ctx), e); err != nil {
-		x.s.opts.Log.Error("no record of a request was kept", "action", e.Action, "collection", e.Collection, "error", err)
+		x.s.opts.Log.Error(
+			"no record of a request was kept", "action", e.Action, "collection", e.Collection, "error", err,
+		)
 	}
 }
 

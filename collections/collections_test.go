@@ -96,12 +96,21 @@ func (broken) Get(context.Context, string) (*store.Object, error) { return nil, 
 func (broken) List(context.Context, string, string, int) ([]string, error) {
 	return nil, errBroken
 }
-func (broken) Put(context.Context, string, *store.Object, store.Condition) error { return errBroken }
+func (broken) Put(context.Context, string, *store.Object, store.Condition) error {
+	return errBroken
+}
 
 // A store that fails is answered for with 500, and what it says is not told to callers.
 func TestBrokenStore(t *testing.T) {
-	w := newWorld(t, []byte(open), func(o *collections.Options) { o.Documents = document.In(broken{store.NewMemory()}, nil) })
-	for _, rec := range []*httptest.ResponseRecorder{ask(w, "GET", "/pull/notes/a", ""), ask(w, "POST", "/push/notes/a", `{"data":{}}`), ask(w, "GET", "/list/notes", ""), ask(w, "POST", "/push/log/a", `{"data":{}}`), ask(w, "GET", "/pull/files/a", ""), ask(w, "POST", "/push/files/a", "x", "Content-Type", "image/png")} {
+	w := newWorld(t, []byte(open), func(o *collections.Options) {
+		o.Documents = document.In(broken{store.NewMemory()}, nil)
+	})
+	for _, rec := range []*httptest.ResponseRecorder{
+		ask(w, "GET", "/pull/notes/a", ""), ask(w, "POST", "/push/notes/a", `{"data":{}}`),
+		ask(w, "GET", "/list/notes", ""), ask(w, "POST", "/push/log/a", `{"data":{}}`),
+		ask(w, "GET", "/pull/files/a", ""),
+		ask(w, "POST", "/push/files/a", "x", "Content-Type", "image/png"),
+	} {
 		require.Equal(t, http.StatusInternalServerError, rec.Code)
 		require.JSONEq(t, `{"error":"Internal Server Error"}`, rec.Body.String())
 	}
@@ -113,16 +122,22 @@ func TestBrokenStore(t *testing.T) {
 // What is stored and cannot be read is as if it was not there, and can be written over.
 func TestCorruptDocument(t *testing.T) {
 	w := newWorld(t, []byte(open), nil)
-	require.NoError(t, w.store.Put(t.Context(), "notes/a", &store.Object{Body: []byte("{")}, store.Whatever))
+	require.NoError(
+		t, w.store.Put(t.Context(), "notes/a", &store.Object{Body: []byte("{")}, store.Whatever),
+	)
 	require.Contains(t, ask(w, "GET", "/pull/notes/a", "").Body.String(), `{"data":{},"hash":""`)
-	require.Equal(t, http.StatusConflict, ask(w, "POST", "/push/notes/a", `{"data":{},"baseHash":null}`).Code)
+	require.Equal(
+		t, http.StatusConflict, ask(w, "POST", "/push/notes/a", `{"data":{},"baseHash":null}`).Code,
+	)
 	require.Equal(t, http.StatusOK, ask(w, "POST", "/push/notes/a", `{"data":{},"baseHash":""}`).Code)
 }
 
 // A file is served in parts, and never taken for a page.
 func TestFileRange(t *testing.T) {
 	w := newWorld(t, []byte(open), nil)
-	require.Equal(t, http.StatusOK, ask(w, "POST", "/push/files/a", "0123456789", "Content-Type", "image/png").Code)
+	require.Equal(
+		t, http.StatusOK, ask(w, "POST", "/push/files/a", "0123456789", "Content-Type", "image/png").Code,
+	)
 	rec := ask(w, "GET", "/pull/files/a", "", "Range", "bytes=2-4")
 	require.Equal(t, http.StatusPartialContent, rec.Code)
 	require.Equal(t, "234", rec.Body.String())
@@ -156,7 +171,9 @@ func TestHooksAndAudit(t *testing.T) {
 				}
 				return nil
 			},
-			BeforePush: func(_ context.Context, e *collections.Event, body []byte) (*collections.Answer, error) {
+			BeforePush: func(
+				_ context.Context, e *collections.Event, body []byte,
+			) (*collections.Answer, error) {
 				if e.Key == "notes/elsewhere" {
 					return &collections.Answer{Status: http.StatusConflict, Body: string(body)}, nil
 				}
@@ -173,8 +190,12 @@ func TestHooksAndAudit(t *testing.T) {
 	require.Equal(t, http.StatusConflict, rec.Code)
 	require.Equal(t, `"{\"data\":{}}"`, rec.Body.String())
 	require.Equal(t, http.StatusOK, ask(w, "POST", "/push/notes/a", `{"data":{"x":1}}`).Code)
-	require.Equal(t, http.StatusOK, ask(w, "POST", "/push/files/a", "x", "Content-Type", "image/png").Code)
-	require.Equal(t, http.StatusUnauthorized, ask(w, "GET", "/pull/mine/a", "", "Authorization", "Cap x").Code)
+	require.Equal(
+		t, http.StatusOK, ask(w, "POST", "/push/files/a", "x", "Content-Type", "image/png").Code,
+	)
+	require.Equal(
+		t, http.StatusUnauthorized, ask(w, "GET", "/pull/mine/a", "", "Authorization", "Cap x").Code,
+	)
 	require.Len(t, r.events, 2)
 	require.Equal(t, "notes/a", r.events[0].Key)
 	require.Equal(t, 1, r.events[0].Data.Len())
@@ -211,7 +232,9 @@ func TestReload(t *testing.T) {
 	require.NoError(t, w.Reload(c))
 	require.Equal(t, http.StatusNotFound, ask(w, "GET", "/pull/notes/a", "").Code)
 	require.Equal(t, http.StatusOK, ask(w, "GET", "/pull/texts/a", "").Code)
-	bad, err := config.Parse([]byte(strings.Replace(open, `"listable": true`, `"objectSchema": {"type": "nonsense"}`, 1)))
+	bad, err := config.Parse(
+		[]byte(strings.Replace(open, `"listable": true`, `"objectSchema": {"type": "nonsense"}`, 1)),
+	)
 	require.NoError(t, err)
 	var invalid *config.InvalidError
 	require.ErrorAs(t, w.Reload(bad), &invalid)
@@ -224,14 +247,19 @@ func TestReload(t *testing.T) {
 // Behind a proxy the caller's address is the one that it has added, and the host the one that
 // callers know.
 func TestBehindAProxy(t *testing.T) {
-	limited := strings.Replace(open, `"listable": true`, `"rateLimit": {"pull": {"windowMs": 60000, "maxRequests": 1, "bucket": "ip"}}`, 1)
+	limited := strings.Replace(
+		open, `"listable": true`,
+		`"rateLimit": {"pull": {"windowMs": 60000, "maxRequests": 1, "bucket": "ip"}}`, 1,
+	)
 	pull := func(w *world, forwarded string) *httptest.ResponseRecorder {
 		return ask(w, "GET", "/pull/notes/a", "", "X-Forwarded-For", forwarded)
 	}
 	w := newWorld(t, []byte(limited), nil)
 	require.Equal(t, http.StatusOK, pull(w, "192.0.2.1").Code)
 	rec := pull(w, "192.0.2.2")
-	require.Equal(t, http.StatusTooManyRequests, rec.Code, "what a caller says of itself counts for nothing")
+	require.Equal(
+		t, http.StatusTooManyRequests, rec.Code, "what a caller says of itself counts for nothing",
+	)
 	require.Equal(t, "60", rec.Header().Get("Retry-After"))
 	w = newWorld(t, []byte(limited), func(o *collections.Options) { o.ProxyHops = 1 })
 	require.Equal(t, http.StatusOK, pull(w, "192.0.2.1").Code)
@@ -246,11 +274,17 @@ func TestBehindAProxy(t *testing.T) {
 	require.NoError(t, err)
 	for _, o := range []*url.URL{nil, origin} {
 		w := newWorld(t, []byte(open), func(opts *collections.Options) { opts.Origin = o })
-		cert, err := capcert.MintDevice(key, capcert.Subject{Key: key.Public, KEM: "00"}, capcert.RootScope(), capcert.Terms{NotBefore: w.now.Unix(), Expires: w.now.Unix() + 10, Nonce: make([]byte, 16)})
+		cert, err := capcert.MintDevice(
+			key, capcert.Subject{Key: key.Public, KEM: "00"}, capcert.RootScope(),
+			capcert.Terms{NotBefore: w.now.Unix(), Expires: w.now.Unix() + 10, Nonce: make([]byte, 16)},
+		)
 		require.NoError(t, err)
 		req := capcert.Request{Method: "GET", PathAndQuery: "/pull/mine/" + id, Host: "sync.example"}
 		sig := req.Sign(key, w.now.UnixMilli(), make([]byte, 16))
-		rec := ask(w, "GET", "/pull/mine/"+id, "", "Authorization", cert.Authorization(), access.HeaderSignature, sig.Signature, access.HeaderTime, "1700000000000", access.HeaderNonce, sig.Nonce)
+		rec := ask(
+			w, "GET", "/pull/mine/"+id, "", "Authorization", cert.Authorization(), access.HeaderSignature,
+			sig.Signature, access.HeaderTime, "1700000000000", access.HeaderNonce, sig.Nonce,
+		)
 		if o == nil {
 			require.Equal(t, http.StatusUnauthorized, rec.Code)
 		} else {
@@ -305,7 +339,11 @@ func TestOwnResolver(t *testing.T) {
 	var resolve access.ResolverFunc
 	w := newWorld(t, []byte(open), func(o *collections.Options) {
 		o.ResolveWithin = 10 * time.Millisecond
-		o.Resolver = access.ResolverFunc(func(ctx context.Context, r *access.Request) (access.Auth, error) { return resolve(ctx, r) })
+		o.Resolver = access.ResolverFunc(
+			func(ctx context.Context, r *access.Request) (access.Auth, error) {
+				return resolve(ctx, r)
+			},
+		)
 	})
 	resolve = func(_ context.Context, r *access.Request) (access.Auth, error) {
 		return access.Auth{Identity: r.HTTP.Header.Get("X-User"), Roles: []string{"user"}}, nil
@@ -329,19 +367,22 @@ func TestUnavailableRoles(t *testing.T) {
 	w := newWorld(t, []byte(`{"version": 1, "collections": [
 		{"name": "shop", "storagePath": "shop/{id}", "readRoles": ["member"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 1000},
 		{"name": "one", "storagePath": "both/{id}", "bundle": "b", "readRoles": ["member"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 1000},
-		{"name": "two", "storagePath": "both/{id}", "bundle": "b", "readRoles": ["owner"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 1000}]}`), func(o *collections.Options) {
-		o.Resolver = access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
-			return access.Auth{Identity: "alice", Roles: []string{"user"}}, nil
+		{"name": "two", "storagePath": "both/{id}", "bundle": "b", "readRoles": ["owner"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 1000}]}`),
+		func(o *collections.Options) {
+			o.Resolver = access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
+				return access.Auth{Identity: "alice", Roles: []string{"user"}}, nil
+			})
+			known := func(context.Context, *access.Auth, access.Place) ([]string, error) {
+				return []string{"member"}, nil
+			}
+			away := func(_ context.Context, _ *access.Auth, at access.Place) ([]string, error) {
+				wrote = at.Write
+				return nil, &access.UnavailableError{
+					Reason: "Chain unavailable", RetryAfter: 90 * time.Second, Err: errors.New("away"),
+				}
+			}
+			o.Enricher = access.Compose(known, away)
 		})
-		known := func(context.Context, *access.Auth, access.Place) ([]string, error) {
-			return []string{"member"}, nil
-		}
-		away := func(_ context.Context, _ *access.Auth, at access.Place) ([]string, error) {
-			wrote = at.Write
-			return nil, &access.UnavailableError{Reason: "Chain unavailable", RetryAfter: 90 * time.Second, Err: errors.New("away")}
-		}
-		o.Enricher = access.Compose(known, away)
-	})
 	require.Equal(t, http.StatusOK, ask(w, "GET", "/pull/shop/1", "").Code)
 	require.False(t, wrote)
 	refused := func(got *httptest.ResponseRecorder) {
@@ -357,7 +398,12 @@ func TestUnavailableRoles(t *testing.T) {
 
 // Whatever path is asked for, nothing but parameters of safe characters reaches the store.
 func FuzzPath(f *testing.F) {
-	for _, p := range []string{"/pull/notes/a", "/pull/notes/%2e%2e", "/pull/notes/a%2fb", "/pull/notes/..", "/list/notes?limit=5&after=..%2f", "/pull/files/%00", "/batch/pull?collections=notes&params=%7B%22notes%22%3A%5B%7B%22id%22%3A%22..%22%7D%5D%7D", "/pull/log/x?checkpoint=5&limit=9"} {
+	for _, p := range []string{
+		"/pull/notes/a", "/pull/notes/%2e%2e", "/pull/notes/a%2fb", "/pull/notes/..",
+		"/list/notes?limit=5&after=..%2f", "/pull/files/%00",
+		"/batch/pull?collections=notes&params=%7B%22notes%22%3A%5B%7B%22id%22%3A%22..%22%7D%5D%7D",
+		"/pull/log/x?checkpoint=5&limit=9",
+	} {
 		f.Add(p)
 	}
 	c, err := config.Parse([]byte(open))
@@ -381,11 +427,29 @@ func FuzzPath(f *testing.F) {
 			check(key)
 			require.GreaterOrEqual(t, strings.Count(key, "/"), 1)
 			return nil, store.ErrNotFound
-		}, OnList: func(_ context.Context, prefix, _ string, _ int) ([]string, error) { check(prefix); return nil, nil }}
-		srv, err := collections.New(c, collections.Options{Documents: document.In(s, nil), Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) { return access.Anonymous, nil })})
+		},
+			OnList: func(_ context.Context, prefix, _ string, _ int) ([]string, error) {
+				check(prefix)
+				return nil, nil
+			}}
+		srv, err := collections.New(
+			c,
+			collections.Options{
+				Documents: document.In(s, nil),
+				Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
+					return access.Anonymous, nil
+				}),
+			},
+		)
 		require.NoError(t, err)
 		rec := httptest.NewRecorder()
-		srv.ServeHTTP(rec, &http.Request{Method: "GET", URL: u, Host: "x", Header: http.Header{}, Body: http.NoBody, RemoteAddr: net.JoinHostPort("127.0.0.1", "1")})
+		srv.ServeHTTP(
+			rec,
+			&http.Request{
+				Method: "GET", URL: u, Host: "x", Header: http.Header{}, Body: http.NoBody,
+				RemoteAddr: net.JoinHostPort("127.0.0.1", "1"),
+			},
+		)
 		require.Less(t, rec.Code, 500)
 	})
 }

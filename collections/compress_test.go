@@ -40,8 +40,11 @@ func TestETagsTellEncodingsApart(t *testing.T) {
 	const rest = `"readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 100000`
 	h := wrap(t, newWorld(t, []byte(`{"version": 1, "collections": [
 		{"name": "notes", "storagePath": "notes/{id}", `+rest+`},
-		{"name": "log", "storagePath": "log/{id}", `+rest+`, "appendOnly": {"requireAuthorSignature": false, "allowFull": true}},
-		{"name": "files", "storagePath": "files/{id}", `+rest+`, "allowedMimeTypes": ["text/*", "application/*"]}]}`), nil),
+		{"name": "log", "storagePath": "log/{id}", `+rest+
+		`, "appendOnly": {"requireAuthorSignature": false, "allowFull": true}},
+		{"name": "files", "storagePath": "files/{id}", `+rest+
+		`, "allowedMimeTypes": ["text/*", "application/*"]}]}`),
+		nil),
 		collections.Wrapping{Compress: true})
 	long := strings.Repeat("0123456789", 400)
 	for _, path := range []string{"notes/a", "log/a"} {

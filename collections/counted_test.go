@@ -22,7 +22,9 @@ func TestEachWayOfPullingCounts(t *testing.T) {
 	const limited = `{"error":"Rate limit exceeded"}`
 
 	w := newWorld(t, []byte(text), nil)
-	_, body := get(w, `/batch/pull?collections=notes&params={"notes":[{"id":"1"},{"id":"2"},{"id":"3"},{"id":"4"}]}`)
+	_, body := get(
+		w, `/batch/pull?collections=notes&params={"notes":[{"id":"1"},{"id":"2"},{"id":"3"},{"id":"4"}]}`,
+	)
 	require.Equal(t, 3, strings.Count(body, `"data"`), body)
 	require.True(t, strings.HasSuffix(body, limited+"]}}"), body)
 	status, body := get(w, "/pull/notes/1")

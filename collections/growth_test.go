@@ -41,8 +41,11 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 	revocations, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	text := strings.ReplaceAll(open, `"maxBodyBytes": 1000`, `"maxBodyBytes": 10000000`)
-	text = strings.Replace(text, `"storagePath": "notes/{id}",`, `"storagePath": "notes/{id}", "objectSchema": {"maxProperties": 1000000, "additionalProperties": {"type": "number"}},
-		"fieldPermissions": {"5": {"readRoles": ["admin"]}, "6": {"readRoles": ["admin"]}},`, 1)
+	text = strings.Replace(
+		text, `"storagePath": "notes/{id}",`,
+		`"storagePath": "notes/{id}", "objectSchema": {"maxProperties": 1000000, "additionalProperties": {"type": "number"}},
+		"fieldPermissions": {"5": {"readRoles": ["admin"]}, "6": {"readRoles": ["admin"]}},`, 1,
+	)
 	w := newWorld(t, []byte(text), func(o *collections.Options) { o.Revocations = revocations })
 	pushes := 0
 	for name, work := range map[string]func(n int) func(){
@@ -63,7 +66,9 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 			return func() { require.Equal(t, 400, ask(w, "POST", "/revocations", body).Code) }
 		},
 		"a list of revocations": func(n int) func() {
-			l, err := capcert.SignRevocations(issuer, 1, nil, strings.Split(strings.Repeat("subject ", n), " "))
+			l, err := capcert.SignRevocations(
+				issuer, 1, nil, strings.Split(strings.Repeat("subject ", n), " "),
+			)
 			require.NoError(t, err)
 			return func() {
 				_, err := capcert.ParseRevocations(object(string(value.Append(nil, l.Object()))))
@@ -71,7 +76,10 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 			}
 		},
 		"a batch": func(n int) func() {
-			r := httptest.NewRequest("GET", "/batch/pull?collections="+strings.Repeat("notes,", n)+`&params={"x":[`+numbers(n)+"]}", nil)
+			r := httptest.NewRequest(
+				"GET", "/batch/pull?collections="+strings.Repeat("notes,", n)+`&params={"x":[`+numbers(n)+"]}",
+				nil,
+			)
 			return func() {
 				rec := httptest.NewRecorder()
 				w.ServeHTTP(rec, r)
@@ -81,9 +89,18 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 		"a configuration": func(n int) func() {
 			var b strings.Builder
 			for i := range n / 10 {
-				fmt.Fprintf(&b, `,{"name": "c%d", "storagePath": "c%d/{id}", "readRoles": ["public"], "writeRoles": ["admin"], "maxBodyBytes": 1}`, i, i)
+				fmt.Fprintf(
+					&b,
+					`,{"name": "c%d", "storagePath": "c%d/{id}", "readRoles": ["public"], "writeRoles": ["admin"], "maxBodyBytes": 1}`,
+					i, i,
+				)
 			}
-			text := []byte(`{"version": 1, "collections": [` + b.String()[1:] + `], "extensions": {"roles": {"r": ["x"]}}, "unknown": ` + numbers(n) + "}")
+			text := []byte(
+				`{"version": 1, "collections": [` + b.String()[1:] +
+					`], "extensions": {"roles": {"r": ["x"]}}, "unknown": ` + numbers(
+					n,
+				) + "}",
+			)
 			return func() {
 				_, err := config.Parse(text)
 				require.NoError(t, err)
@@ -97,7 +114,12 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 			}
 		},
 		"a log in one document": func(n int) func() {
-			d := document.In(holding(t, map[string]string{"log": `{"data":{"items":` + elements(n) + `},"ts":1,"hash":"h"}`}), nil)
+			d := document.In(
+				holding(
+					t, map[string]string{"log": `{"data":{"items":` + elements(n) + `},"ts":1,"hash":"h"}`},
+				),
+				nil,
+			)
 			return func() {
 				p, err := d.Elements(t.Context(), "log", int64(n/2), nil, document.Log{Field: "items"})
 				require.NoError(t, err)
@@ -109,7 +131,9 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 		},
 		"a log in a chunk": func(n int) func() {
 			d := document.In(holding(t, map[string]string{
-				"log":                      fmt.Sprintf(`{"seg":true,"n":%d,"tailKey":"log!seg/0000000000000001","ts":1}`, n),
+				"log": fmt.Sprintf(
+					`{"seg":true,"n":%d,"tailKey":"log!seg/0000000000000001","ts":1}`, n,
+				),
 				"log!seg/0000000000000001": elements(n),
 			}), nil)
 			l := document.Log{Field: "items", ChunkSize: 1 << 20}
@@ -121,8 +145,11 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 			}
 		},
 		"the ends of a log": func(n int) func() {
-			text := fmt.Appendf(nil, `{"seg":true,"n":%d,"ts":1,"ends":{"n":%[1]d,"shown":[],"ahead":[%s],"more":0,"before":-1}}`,
-				n, strings.Repeat("[1,1],", n-1)+"[1,1]")
+			text := fmt.Appendf(
+				nil,
+				`{"seg":true,"n":%d,"ts":1,"ends":{"n":%[1]d,"shown":[],"ahead":[%s],"more":0,"before":-1}}`, n,
+				strings.Repeat("[1,1],", n-1)+"[1,1]",
+			)
 			return func() {
 				_, err := document.Parse(text)
 				require.NoError(t, err)
@@ -139,7 +166,9 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 			first := document.New(object(numbers(n)), 1, nil, false)
 			second := document.Next(first, object(numbers(2*n)), 2, nil, false)
 			third := document.Next(first, object(numbers(n/2)), 3, nil, false)
-			return func() { document.Next(document.Merge([]*document.Document{second, third}), first.Data, 4, nil, false) }
+			return func() {
+				document.Next(document.Merge([]*document.Document{second, third}), first.Data, 4, nil, false)
+			}
 		},
 		"what two servers have": func(n int) func() {
 			was, ours, theirs := object(numbers(n)), object(numbers(2*n)), object(numbers(n/2))

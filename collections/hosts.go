@@ -73,7 +73,11 @@ func (x *exchange) hosts() (all []string) {
 	case x.s.opts.KnownHost(x.r):
 		all = append(all, usual(x.r.Host, x.r.TLS != nil))
 	case o == nil && x.s.foreign.CompareAndSwap(false, true):
-		x.s.opts.Log.Warn("a signed request names a host that this server is not known by, and is refused; if it is one, name it (--host, --origin)", "host", x.r.Host)
+		x.s.opts.Log.Warn(
+			"a signed request names a host that this server is not known by, and is refused; if it is "+
+				"one, name it (--host, --origin)",
+			"host", x.r.Host,
+		)
 	}
 	return all
 }

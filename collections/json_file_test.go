@@ -19,9 +19,11 @@ import (
 // A file of JSON, where patterns of types allow one, is stored as no document, which the nodes of a
 // replica would merge.
 func TestFileOfJSON(t *testing.T) {
-	c, err := config.Parse([]byte(`{"version": 1, "collections": [{"name": "f", "storagePath": "f/{id}",
+	c, err := config.Parse(
+		[]byte(`{"version": 1, "collections": [{"name": "f", "storagePath": "f/{id}",
 		"readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 100,
-		"allowedMimeTypes": ["application/*"]}]}`))
+		"allowedMimeTypes": ["application/*"]}]}`),
+	)
 	require.NoError(t, err)
 	s := store.NewMemory()
 	h, err := collections.New(c, collections.Options{Documents: document.In(s, nil),

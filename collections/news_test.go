@@ -78,11 +78,14 @@ func TestCursorPulls(t *testing.T) {
 		 "fieldPermissions": {"secret": {"readRoles": ["admin"]}}, "cacheDurationMs": 1000,
 		 "appendOnly": {"requireAuthorSignature": false, "maxPullLimit": 4, "maxCheckpointAgeMs": 5000}},
 		{"name": "short", "storagePath": "short/{id}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000,
-		 "ttlMs": 3000, "appendOnly": {"requireAuthorSignature": false}}]}`), func(o *collections.Options) { o.Resolver = byHeader })
+		 "ttlMs": 3000, "appendOnly": {"requireAuthorSignature": false}}]}`),
+		func(o *collections.Options) { o.Resolver = byHeader })
 	for i := range 10 {
 		w.now = w.now.Add(time.Second)
 		for _, name := range []string{"log", "short"} {
-			rec := ask(w, http.MethodPost, "/push/"+name+"/a", fmt.Sprintf(`{"data":{"n":%d,"secret":1}}`, i))
+			rec := ask(
+				w, http.MethodPost, "/push/"+name+"/a", fmt.Sprintf(`{"data":{"n":%d,"secret":1}}`, i),
+			)
 			require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
 		}
 	}
@@ -92,7 +95,9 @@ func TestCursorPulls(t *testing.T) {
 	require.True(t, a.More)
 	require.EqualValues(t, 4, a.Data.Items[0].Data["n"], "none that is older than may be asked for")
 	require.NotContains(t, a.Data.Items[0].Data, "secret")
-	require.Contains(t, news(t, w, "log/a", "", "", "X-Who", "alice", "X-Roles", "admin").Data.Items[0].Data, "secret")
+	require.Contains(
+		t, news(t, w, "log/a", "", "", "X-Who", "alice", "X-Roles", "admin").Data.Items[0].Data, "secret",
+	)
 	require.Len(t, news(t, w, "log/a", "", "&limit=1", member...).Data.Items, 1)
 	b := news(t, w, "log/a", a.Cursor, "", member...)
 	require.Len(t, b.Data.Items, 2)
@@ -100,7 +105,8 @@ func TestCursorPulls(t *testing.T) {
 	require.Len(t, news(t, w, "short/a", "", "").Data.Items, 4)
 	require.Empty(t, news(t, w, "short/none", "", "").Data.Items)
 	for query, reason := range map[string]string{
-		"cursor=x": "Invalid cursor", "cursor=&limit=0": "Invalid limit", "cursor=&limit=-1": "Invalid limit",
+		"cursor=x": "Invalid cursor", "cursor=&limit=0": "Invalid limit",
+		"cursor=&limit=-1":     "Invalid limit",
 		"cursor=&checkpoint=1": "cursor_with_bounds", "cursor=&last=1": "cursor_with_bounds", "cursor=&full=true": "cursor_with_bounds",
 	} {
 		rec := ask(w, http.MethodGet, "/pull/log/a?"+query, "", member...)

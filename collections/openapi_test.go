@@ -67,11 +67,17 @@ func TestOpenAPIDescribesTheRoutes(t *testing.T) {
 
 // TestOpenAPIIsServed to whomever may know all collections, and not to others.
 func TestOpenAPIIsServed(t *testing.T) {
-	c, err := config.Parse([]byte(`{"version": 1, "collections": [{"name": "news", "storagePath": "news/{id}", "readRoles": ["public"], "writeRoles": ["editor"], "encryption": "none", "maxBodyBytes": 100}]}`))
+	c, err := config.Parse(
+		[]byte(
+			`{"version": 1, "collections": [{"name": "news", "storagePath": "news/{id}", "readRoles": ["public"], "writeRoles": ["editor"], "encryption": "none", "maxBodyBytes": 100}]}`,
+		),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for describe, status := range map[Describe]int{DescribePublic: 200, DescribeByRole: 404, DescribeNone: 404} {
+	for describe, status := range map[Describe]int{
+		DescribePublic: 200, DescribeByRole: 404, DescribeNone: 404,
+	} {
 		s, err := New(c, Options{Documents: document.In(store.NewMemory(), nil), Prefix: "/v1",
 			Describe: describe, Resolver: access.ResolverFunc(
 				func(context.Context, *access.Request) (access.Auth, error) {
@@ -88,7 +94,11 @@ func TestOpenAPIIsServed(t *testing.T) {
 		if status != 200 {
 			continue
 		}
-		for _, part := range []string{`"openapi":"3.1.0"`, `"servers":[{"url":"/v1"}]`, `"/pull/news/{id}":{"get":{"operationId":"pull_news"`, "At most 100 bytes.", "One of these roles is needed: editor."} {
+		for _, part := range []string{
+			`"openapi":"3.1.0"`, `"servers":[{"url":"/v1"}]`,
+			`"/pull/news/{id}":{"get":{"operationId":"pull_news"`, "At most 100 bytes.",
+			"One of these roles is needed: editor.",
+		} {
 			if !strings.Contains(w.Body.String(), part) {
 				t.Errorf("%s is not in %s", part, w.Body)
 			}
@@ -110,7 +120,9 @@ func TestOpenAPIOfWallets(t *testing.T) {
 	if n := strings.Count(doc, wallet); n != strings.Count(doc, `"security":`) || n < 4 {
 		t.Errorf("%d of %d", n, strings.Count(doc, `"security":`))
 	}
-	if !strings.Contains(doc, `"walletPubkey":{"type":"apiKey","in":"header","name":"X-OctoBot-Pubkey"`) {
+	if !strings.Contains(
+		doc, `"walletPubkey":{"type":"apiKey","in":"header","name":"X-OctoBot-Pubkey"`,
+	) {
 		t.Error("the headers are not described")
 	}
 }

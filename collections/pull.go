@@ -31,7 +31,10 @@ func (x *exchange) pull() error {
 	}
 	ctx := x.context(x.object, x.who)
 	err := x.pullOf(ctx)
-	entry := AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: x.object.Key, Status: http.StatusOK, Params: x.params}
+	entry := AuditEntry{
+		Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity,
+		Key: x.object.Key, Status: http.StatusOK, Params: x.params,
+	}
 	if err != nil {
 		entry.Status = statusOf(err)
 	}
@@ -59,7 +62,10 @@ func (x *exchange) beforePull(ctx context.Context, o *reach.Object, who *caller)
 		if h.BeforePull == nil {
 			continue
 		}
-		e := &Event{Collection: o.Collection, Params: o.Params, Key: o.Key, Identity: who.Identity, Proof: who.Proof, reach: x.routes.reach}
+		e := &Event{
+			Collection: o.Collection, Params: o.Params, Key: o.Key, Identity: who.Identity, Proof: who.Proof,
+			reach: x.routes.reach,
+		}
 		if err := h.BeforePull(ctx, e); err != nil {
 			return err
 		}
@@ -298,7 +304,9 @@ func (x *exchange) pullFile(ctx context.Context) error {
 	h.Set("Etag", `"`+hash.(string)+`"`)
 	h.Set("Content-Type", o.Type)
 	content := x.object.Collection.Content
-	sandbox.Protect(h, o.Type, sandbox.Policy{Active: content.Active, Embedding: sandbox.Embedding(content.Embed)})
+	sandbox.Protect(
+		h, o.Type, sandbox.Policy{Active: content.Active, Embedding: sandbox.Embedding(content.Embed)},
+	)
 	_ = serve.Content(x.w, x.r, bytes.NewReader(o.Body)) // which seeks without errors
 	return nil
 }
@@ -328,7 +336,9 @@ func (x *exchange) list() error {
 		return refuse(http.StatusBadRequest, badLimit)
 	}
 	shown := func(key string) bool { return x.routes.reach.Lists(&x.who.Auth, col, key) }
-	items, more, err := x.s.opts.Documents.ListOf(ctx, prefix, q.Get("after"), int(min(*limit, maxListed)), shown)
+	items, more, err := x.s.opts.Documents.ListOf(
+		ctx, prefix, q.Get("after"), int(min(*limit, maxListed)), shown,
+	)
 	if err != nil {
 		return err
 	}
@@ -336,7 +346,13 @@ func (x *exchange) list() error {
 	for i, s := range items {
 		all[i] = s
 	}
-	x.audit(ctx, AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: prefix, Status: http.StatusOK, Params: x.params})
+	x.audit(
+		ctx,
+		AuditEntry{
+			Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity,
+			Key: prefix, Status: http.StatusOK, Params: x.params,
+		},
+	)
 	return x.answer(value.Append(nil, value.NewObject(
 		value.Member{Key: "items", Value: all}, value.Member{Key: "hasMore", Value: more})))
 }

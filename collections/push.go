@@ -27,7 +27,10 @@ func (x *exchange) push() error {
 	ctx := x.context(x.object, x.who)
 	e := x.event()
 	body, err := x.pushOf(ctx, e)
-	entry := AuditEntry{Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity, Key: e.Key, Status: http.StatusOK, Params: x.params}
+	entry := AuditEntry{
+		Action: x.route.action, Namespace: col.Namespace, Collection: col.Name, Identity: x.who.Identity,
+		Key: e.Key, Status: http.StatusOK, Params: x.params,
+	}
 	if err != nil {
 		entry.Status = statusOf(err)
 		x.audit(ctx, entry)
@@ -39,7 +42,9 @@ func (x *exchange) push() error {
 			continue
 		}
 		if err := h.AfterWrite(after, e); err != nil {
-			x.s.opts.Log.Warn("what was to follow a write has failed", "collection", col.Name, "key", e.Key, "error", err)
+			x.s.opts.Log.Warn(
+				"what was to follow a write has failed", "collection", col.Name, "key", e.Key, "error", err,
+			)
 		}
 	}
 	x.audit(ctx, entry)
@@ -160,7 +165,10 @@ func (x *exchange) keep(ctx context.Context, e *Event, p *pushed) (any, error) {
 		return nil, err
 	}
 	e.Hash, e.Time = w.Hash, w.Time
-	return value.NewObject(value.Member{Key: "hash", Value: cmp.Or(w.Seen, w.Hash)}, value.Member{Key: "timestamp", Value: float64(w.Time)}), nil
+	return value.NewObject(
+		value.Member{Key: "hash", Value: cmp.Or(w.Seen, w.Hash)},
+		value.Member{Key: "timestamp", Value: float64(w.Time)},
+	), nil
 }
 
 // intercept asks the hooks that answer pushes by themselves.
@@ -187,7 +195,9 @@ func (x *exchange) intercept(ctx context.Context, e *Event) (*Answer, error) {
 }
 
 // author returns the proof of who has signed data, of which the request is to hold both parts.
-func (x *exchange) author(domain, key string, data *value.Object, a document.Author, foreign, wrong string) (*document.Author, error) {
+func (x *exchange) author(
+	domain, key string, data *value.Object, a document.Author, foreign, wrong string,
+) (*document.Author, error) {
 	if x.who.Presenter != "" && a.Key != x.who.Presenter {
 		return nil, refuse(http.StatusForbidden, foreign)
 	}
@@ -236,23 +246,28 @@ func (x *exchange) admitDocument(e *Event, body *value.Object, p *pushed) (err e
 	if !hasKey || !hasSignature {
 		return refuse(http.StatusBadRequest, "author proof requires authorPubkey and authorSignature")
 	}
-	p.author, err = x.author(capcert.DocumentDomain, e.Key, e.Data, a, "document author must be the request presenter", "invalid document author signature")
+	p.author, err = x.author(
+		capcert.DocumentDomain, e.Key, e.Data, a, "document author must be the request presenter",
+		"invalid document author signature",
+	)
 	return err
 }
 
 // whole reports whether a push replaces all of a document, also among concurrent ones.
 func (x *exchange) whole() bool {
-	return x.object.Collection.Encryption == config.Delegated || x.s.opts.Whole != nil && x.s.opts.Whole()
+	return x.object.Collection.Encryption == config.Delegated || x.s.opts.Whole != nil &&
+		x.s.opts.Whole()
 }
 
 // mayKeep reports whether fields may be kept that data lacks: what is stored then is not data
 // alone.
 func (x *exchange) mayKeep(data *value.Object) bool {
 	col := x.object.Collection
-	return !col.Binary() && col.AppendOnly == nil && !x.signedWhole() && slices.ContainsFunc(x.fieldsOf().kept(), func(f config.FieldPermission) bool {
-		_, there := data.Get(f.Field)
-		return !there
-	})
+	return !col.Binary() && col.AppendOnly == nil && !x.signedWhole() &&
+		slices.ContainsFunc(x.fieldsOf().kept(), func(f config.FieldPermission) bool {
+			_, there := data.Get(f.Field)
+			return !there
+		})
 }
 
 // signedWhole reports whether a document must be what its writer has signed, and nothing else.
@@ -326,7 +341,10 @@ func (x *exchange) admitElement(e *Event, body *value.Object, p *pushed) error {
 		if p.author == nil {
 			return refuse(http.StatusBadRequest, "append requires authorPubkey and authorSignature")
 		}
-		if _, err := x.author(capcert.AppendDomain, e.Key, e.Data, proof, "append author must be the request presenter", "invalid append author signature"); err != nil {
+		if _, err := x.author(
+			capcert.AppendDomain, e.Key, e.Data, proof, "append author must be the request presenter",
+			"invalid append author signature",
+		); err != nil {
 			return err
 		}
 	}
@@ -358,7 +376,15 @@ func (x *exchange) append(ctx context.Context, e *Event, p *pushed) (document.Wr
 	var full *document.FullError
 	switch {
 	case errors.As(err, &full):
-		return none, &answered{Answer{http.StatusConflict, value.NewObject(value.Member{Key: "error", Value: "append_limit_exceeded"}, value.Member{Key: "limit", Value: float64(full.Limit)})}}
+		return none, &answered{
+			Answer{
+				http.StatusConflict,
+				value.NewObject(
+					value.Member{Key: "error", Value: "append_limit_exceeded"},
+					value.Member{Key: "limit", Value: float64(full.Limit)},
+				),
+			},
+		}
 	case errors.Is(err, document.ErrNotMonotonic):
 		return none, refuse(http.StatusConflict, "non_monotonic_timestamp")
 	}
@@ -374,7 +400,10 @@ func (x *exchange) admitFile() (*pushed, error) {
 		for i, m := range col.AllowedMimeTypes {
 			all[i] = m
 		}
-		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type '"+given+"' is not allowed. Allowed: "+string(value.Append(nil, all)))
+		return nil, refuse(
+			http.StatusUnsupportedMediaType,
+			"Content-Type '"+given+"' is not allowed. Allowed: "+string(value.Append(nil, all)),
+		)
 	}
 	body, err := x.readBody(col.MaxBodyBytes)
 	if err != nil {

@@ -41,13 +41,18 @@ func newPerson(t testing.TB, seed byte) *person {
 
 // lets returns a certificate of a device of the person with a scope.
 func (p *person) lets(device *person, s capcert.Scope) *capcert.Cert {
-	cert, err := capcert.MintDevice(p.key, capcert.Subject{Key: device.key.Public, KEM: "00"}, s, capcert.Terms{NotBefore: 1_699_999_000, Expires: 1_700_009_000, Nonce: make([]byte, 16)})
+	cert, err := capcert.MintDevice(
+		p.key, capcert.Subject{Key: device.key.Public, KEM: "00"}, s,
+		capcert.Terms{NotBefore: 1_699_999_000, Expires: 1_700_009_000, Nonce: make([]byte, 16)},
+	)
 	require.NoError(p.t, err)
 	return cert
 }
 
 // ask asks by a certificate, of which the person is the subject, for a server at a host.
-func (p *person) ask(w *world, cert *capcert.Cert, host, method, path, body string) *httptest.ResponseRecorder {
+func (p *person) ask(
+	w *world, cert *capcert.Cert, host, method, path, body string,
+) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Host = host
 	p.n++
@@ -72,7 +77,10 @@ const known = "sync.example"
 
 // column returns the configuration of a collection.
 func column(name, path, read, write, more string) string {
-	return fmt.Sprintf(`{"name": %q, "storagePath": %q, "readRoles": [%s], "writeRoles": [%s], "encryption": "none", "maxBodyBytes": 4000%s}`, name, path, read, write, more)
+	return fmt.Sprintf(
+		`{"name": %q, "storagePath": %q, "readRoles": [%s], "writeRoles": [%s], "encryption": "none", "maxBodyBytes": 4000%s}`,
+		name, path, read, write, more,
+	)
 }
 
 func configOf(columns ...string) []byte {
@@ -80,7 +88,9 @@ func configOf(columns ...string) []byte {
 }
 
 func batchOf(name, params string) string {
-	return "/batch/pull?collections=" + name + "&params=" + url.QueryEscape(`{"`+name+`":[`+params+`]}`)
+	return "/batch/pull?collections=" + name + "&params=" + url.QueryEscape(
+		`{"`+name+`":[`+params+`]}`,
+	)
 }
 
 // What a certificate is for binds in all three: what may be done, to which collection, at which
@@ -96,7 +106,9 @@ func TestScopeBinds(t *testing.T) {
 	alice, phone := newPerson(t, 1), newPerson(t, 2)
 	root := alice.lets(alice, capcert.RootScope())
 	settings, post := "users/"+alice.id+"/settings", "users/"+alice.id+"/posts/1"
-	for _, path := range []string{settings, post, "both/" + alice.id + "/left", "both/" + alice.id + "/right", "team/_keyring"} {
+	for _, path := range []string{
+		settings, post, "both/" + alice.id + "/left", "both/" + alice.id + "/right", "team/_keyring",
+	} {
 		body := `{"data":{"x":1},"baseHash":null}`
 		cert, who := root, alice
 		if strings.HasPrefix(path, "team") {
@@ -110,14 +122,28 @@ func TestScopeBinds(t *testing.T) {
 		scope                         capcert.Scope
 		read, write, post, list, ring bool
 	}{
-		"everything":               {capcert.RootScope(), true, true, true, true, false},
-		"reading alone":            {capcert.Scope{Ops: []string{"read"}, Collections: []string{"*"}}, true, false, true, false, false},
-		"reading and listing":      {capcert.Scope{Ops: []string{"read", "list"}, Collections: []string{"*"}}, true, false, true, true, false},
-		"writing alone":            {capcert.Scope{Ops: []string{"write"}, Collections: []string{"*"}}, false, true, false, false, false},
-		"posts alone":              {capcert.Scope{Ops: all, Collections: []string{"posts"}}, false, false, true, true, false},
-		"settings' path alone":     {capcert.Scope{Ops: all, Collections: []string{"*"}, Paths: []string{settings}}, true, true, false, false, false},
-		"posts, at settings' path": {capcert.Scope{Ops: all, Collections: []string{"posts"}, Paths: []string{settings}}, false, false, false, false, false},
-		"team, whose keyring is another collection that lets it in": {capcert.Scope{Ops: []string{"read"}, Collections: []string{"team"}}, false, false, false, false, true},
+		"everything": {capcert.RootScope(), true, true, true, true, false},
+		"reading alone": {capcert.Scope{
+			Ops: []string{"read"}, Collections: []string{"*"},
+		}, true, false, true, false, false},
+		"reading and listing": {capcert.Scope{
+			Ops: []string{"read", "list"}, Collections: []string{"*"},
+		}, true, false, true, true, false},
+		"writing alone": {capcert.Scope{
+			Ops: []string{"write"}, Collections: []string{"*"},
+		}, false, true, false, false, false},
+		"posts alone": {capcert.Scope{
+			Ops: all, Collections: []string{"posts"},
+		}, false, false, true, true, false},
+		"settings' path alone": {capcert.Scope{
+			Ops: all, Collections: []string{"*"}, Paths: []string{settings},
+		}, true, true, false, false, false},
+		"posts, at settings' path": {capcert.Scope{
+			Ops: all, Collections: []string{"posts"}, Paths: []string{settings},
+		}, false, false, false, false, false},
+		"team, whose keyring is another collection that lets it in": {capcert.Scope{
+			Ops: []string{"read"}, Collections: []string{"team"},
+		}, false, false, false, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cert := alice.lets(phone, tt.scope)
@@ -128,16 +154,23 @@ func TestScopeBinds(t *testing.T) {
 			require.Equal(t, code[tt.list], get("/list/users/"+alice.id+"/posts"))
 			require.Equal(t, code[tt.ring], get("/pull/team/_keyring"))
 			now := value.Hash(mustObject(t, `{"x":1}`))
-			rec := phone.ask(w, cert, known, "POST", "/push/"+settings, `{"data":{"x":1},"baseHash":"`+now+`"}`)
+			rec := phone.ask(
+				w, cert, known, "POST", "/push/"+settings, `{"data":{"x":1},"baseHash":"`+now+`"}`,
+			)
 			require.Equal(t, code[tt.write], rec.Code, rec.Body)
 			for collection, may := range map[string]bool{"settings": tt.read, "posts": tt.post} {
 				rec := phone.ask(w, cert, known, "GET", batchOf(collection, `{"id":"1"}`), "")
-				require.Equal(t, may, strings.Contains(rec.Body.String(), `"x":1`), "%s: %s", collection, rec.Body)
+				require.Equal(
+					t, may, strings.Contains(rec.Body.String(), `"x":1`), "%s: %s", collection, rec.Body,
+				)
 			}
 		})
 	}
 	// Exceptions bind in bundles, too.
-	cert := alice.lets(phone, capcert.Scope{Ops: all, Collections: []string{"*"}, Paths: []string{"**", "!both/*/right"}})
+	cert := alice.lets(
+		phone,
+		capcert.Scope{Ops: all, Collections: []string{"*"}, Paths: []string{"**", "!both/*/right"}},
+	)
 	rec := phone.ask(w, cert, known, "GET", "/pull/both/"+alice.id, "")
 	require.Equal(t, 200, rec.Code)
 	require.Contains(t, rec.Body.String(), `"left"`)
@@ -159,15 +192,24 @@ func TestSegmentsOfPaths(t *testing.T) {
 		column("all", "{a}/{b}/{c}", `"public"`, `"public"`, ""),
 	), func(o *collections.Options) { o.Documents = document.In(dir, nil) })
 	require.Equal(t, 403, ask(w, "POST", "/push/rooms/x", `{"data":{},"baseHash":null}`).Code)
-	for _, s := range []string{".", "..", "%2e", "%2E%2e", "a..b", "x__seg", "x__remote", "__sync__", "a!seg", "a%21seg", "a~", "a%2fb", "%00", "%c3%a9", strings.Repeat("x", 1025)} {
-		require.Equal(t, 400, ask(w, "POST", "/push/rooms/"+s+"/x", `{"data":{},"baseHash":null}`).Code, s)
+	for _, s := range []string{
+		".", "..", "%2e", "%2E%2e", "a..b", "x__seg", "x__remote", "__sync__", "a!seg", "a%21seg", "a~",
+		"a%2fb", "%00", "%c3%a9", strings.Repeat("x", 1025),
+	} {
+		require.Equal(
+			t, 400, ask(w, "POST", "/push/rooms/"+s+"/x", `{"data":{},"baseHash":null}`).Code, s,
+		)
 		require.Equal(t, 400, ask(w, "GET", "/pull/rooms/"+s+"/x", "").Code, s)
 		plain, err := url.PathUnescape(s)
 		require.NoError(t, err)
-		rec := ask(w, "GET", batchOf("all", `{"a":"rooms","b":`+string(value.Append(nil, plain))+`,"c":"x"}`), "")
+		rec := ask(
+			w, "GET", batchOf("all", `{"a":"rooms","b":`+string(value.Append(nil, plain))+`,"c":"x"}`), "",
+		)
 		require.Contains(t, rec.Body.String(), "Invalid path parameter", s)
 	}
-	require.Contains(t, ask(w, "GET", "/pull/rooms/x", "").Body.String(), `"hash":""`, "nothing was written")
+	require.Contains(
+		t, ask(w, "GET", "/pull/rooms/x", "").Body.String(), `"hash":""`, "nothing was written",
+	)
 }
 
 // Ids that some store could not hold are refused by all, in whatever way they come, with what is
@@ -240,28 +282,40 @@ func TestOneOwner(t *testing.T) {
 		column("ring", "site/{page}/{sub}/_keyring", `"admin"`, `"admin"`, ""),
 	), func(o *collections.Options) { o.Resolver = byHeader })
 	push := func(path string) int {
-		return ask(w, "POST", "/push/"+path, `{"data":{"s":"secret"},"baseHash":null}`, "X-Roles", "admin").Code
+		return ask(
+			w, "POST", "/push/"+path, `{"data":{"s":"secret"},"baseHash":null}`, "X-Roles", "admin",
+		).Code
 	}
 	for _, path := range []string{"site/admin", "site/in", "site/a", "site/b/c", "site/b/c/_keyring"} {
 		require.Equal(t, 200, push(path), path)
 	}
-	require.Equal(t, 404, push("site/fixed"), "which the collection of pages must not write in its stead")
+	require.Equal(
+		t, 404, push("site/fixed"), "which the collection of pages must not write in its stead",
+	)
 	require.Equal(t, 403, ask(w, "GET", "/pull/site/admin", "").Code)
 	for _, page := range []string{"admin", "in"} {
 		rec := ask(w, "GET", batchOf("page", `{"page":"`+page+`"}`), "")
 		require.JSONEq(t, `{"collections":{"page":[{"error":"Forbidden"}]}}`, rec.Body.String(), page)
 	}
 	require.Equal(t, 404, ask(w, "GET", "/pull/site/in", "").Code)
-	require.JSONEq(t, `{"collections":{"in":[{"error":"Forbidden"}]}}`, ask(w, "GET", "/batch/pull?collections=in", "").Body.String(), "what is only pushed")
+	require.JSONEq(
+		t, `{"collections":{"in":[{"error":"Forbidden"}]}}`,
+		ask(w, "GET", "/batch/pull?collections=in", "").Body.String(), "what is only pushed",
+	)
 	require.JSONEq(t, `{"items":["a"],"hasMore":false}`, ask(w, "GET", "/list/site", "").Body.String())
-	require.JSONEq(t, `{"items":[],"hasMore":false}`, ask(w, "GET", "/list/site?after=a", "").Body.String())
+	require.JSONEq(
+		t, `{"items":[],"hasMore":false}`, ask(w, "GET", "/list/site?after=a", "").Body.String(),
+	)
 
 	// The keyring beside a document is one that the caller may pull alone.
 	for _, tt := range []struct {
 		roles string
 		shown bool
 	}{{"admin", true}, {"", false}} {
-		require.Equal(t, map[bool]int{true: 200, false: 403}[tt.shown], ask(w, "GET", "/pull/site/b/c/_keyring", "", "X-Roles", tt.roles).Code)
+		require.Equal(
+			t, map[bool]int{true: 200, false: 403}[tt.shown],
+			ask(w, "GET", "/pull/site/b/c/_keyring", "", "X-Roles", tt.roles).Code,
+		)
 		rec := ask(w, "GET", "/pull/site/b/c?withKeyring=1", "", "X-Roles", tt.roles)
 		require.Equal(t, tt.shown, strings.Contains(rec.Body.String(), `"keyring":{`), rec.Body)
 	}
@@ -270,10 +324,17 @@ func TestOneOwner(t *testing.T) {
 		column("ring", "doc/{id}/_keyring", `"admin"`, `"public"`, ""),
 	), func(o *collections.Options) { o.Resolver = byHeader })
 	for _, path := range []string{"doc/a", "doc/a/_keyring"} {
-		require.Equal(t, 200, ask(public, "POST", "/push/"+path, `{"data":{"s":"secret"},"baseHash":null}`).Code)
+		require.Equal(
+			t, 200, ask(public, "POST", "/push/"+path, `{"data":{"s":"secret"},"baseHash":null}`).Code,
+		)
 	}
-	require.NotContains(t, ask(public, "GET", "/pull/doc/a?withKeyring=1", "").Body.String(), "keyring")
-	require.Contains(t, ask(public, "GET", "/pull/doc/a?withKeyring=1", "", "X-Roles", "admin").Body.String(), `"keyring":{`)
+	require.NotContains(
+		t, ask(public, "GET", "/pull/doc/a?withKeyring=1", "").Body.String(), "keyring",
+	)
+	require.Contains(
+		t, ask(public, "GET", "/pull/doc/a?withKeyring=1", "", "X-Roles", "admin").Body.String(),
+		`"keyring":{`,
+	)
 }
 
 // What a bundle shows is over when its time is, and a list shows nothing but its collection's.
@@ -289,7 +350,12 @@ func TestBundlesAndListsShowNoMore(t *testing.T) {
 	}
 	for i := range 2500 {
 		doc := document.New(mustObject(t, `{"s":1}`), 1, nil, false)
-		require.NoError(t, w.store.Put(t.Context(), fmt.Sprintf("rooms/b/%d", i), &store.Object{Body: doc.Bytes()}, store.Whatever))
+		require.NoError(
+			t,
+			w.store.Put(
+				t.Context(), fmt.Sprintf("rooms/b/%d", i), &store.Object{Body: doc.Bytes()}, store.Whatever,
+			),
+		)
 	}
 	rec := ask(w, "GET", "/pull/both/a", "")
 	require.Contains(t, rec.Body.String(), `"s":1`)
@@ -299,14 +365,21 @@ func TestBundlesAndListsShowNoMore(t *testing.T) {
 		rec = ask(w, "GET", path, "")
 		require.Contains(t, rec.Body.String(), `"data":{},"hash":""`, path)
 	}
-	require.JSONEq(t, `{"items":["a"],"hasMore":true}`, ask(w, "GET", "/list/rooms?limit=1", "").Body.String())
-	require.JSONEq(t, `{"items":["c"],"hasMore":false}`, ask(w, "GET", "/list/rooms?after=a", "").Body.String())
+	require.JSONEq(
+		t, `{"items":["a"],"hasMore":true}`, ask(w, "GET", "/list/rooms?limit=1", "").Body.String(),
+	)
+	require.JSONEq(
+		t, `{"items":["c"],"hasMore":false}`, ask(w, "GET", "/list/rooms?after=a", "").Body.String(),
+	)
 }
 
 // A log's chunks are reached through no other collection.
 func TestLogsOwnChunks(t *testing.T) {
 	w := newWorld(t, configOf(
-		column("posts", "posts/{id}", `"public"`, `"public"`, `, "appendOnly": {"requireAuthorSignature": false}`),
+		column(
+			"posts", "posts/{id}", `"public"`, `"public"`,
+			`, "appendOnly": {"requireAuthorSignature": false}`,
+		),
 		column("comments", "posts/{id}/{c}", `"public"`, `"public"`, ""),
 	), nil)
 	at := w.now.UnixMilli()
@@ -332,25 +405,50 @@ func TestLogsOwnChunks(t *testing.T) {
 func TestOneFormOfIdentities(t *testing.T) {
 	const wallet = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"
 	const user = "0123456789abcdef0123456789abcdef"
-	for _, spelled := range []string{wallet, strings.ToLower(wallet), "0x" + strings.ToUpper(wallet[2:]), "0X" + strings.ToUpper(wallet[2:])} {
-		text := `{"version": 1, "restrictions": [{"mode": "deny", "identities": ["` + spelled + `", "` + strings.ToUpper(user) + `"]}], "extensions": {"roles": {"editor": ["` + spelled + `"]}},
+	for _, spelled := range []string{
+		wallet, strings.ToLower(wallet), "0x" + strings.ToUpper(wallet[2:]),
+		"0X" + strings.ToUpper(wallet[2:]),
+	} {
+		text := `{"version": 1, "restrictions": [{"mode": "deny", "identities": ["` + spelled + `", "` +
+			strings.ToUpper(
+				user,
+			) + `"]}], "extensions": {"roles": {"editor": ["` + spelled + `"]}},
 			"collections": [` + column("a", "a/{identity}", `"public"`, `"self"`, "") + `]}`
 		w := newWorld(t, []byte(text), func(o *collections.Options) { o.Resolver = byHeader })
 		for _, who := range []string{wallet, strings.ToLower(wallet), user} {
-			require.Equal(t, 403, ask(w, "GET", "/pull/a/x", "", "X-Who", who).Code, "%s as %s", spelled, who)
+			require.Equal(
+				t, 403, ask(w, "GET", "/pull/a/x", "", "X-Who", who).Code, "%s as %s", spelled, who,
+			)
 		}
 		roles, err := access.Configured(w.Config, nil, nil)(
 			t.Context(), &access.Auth{Identity: wallet}, access.Place{})
 		require.NoError(t, err)
 		require.Equal(t, []string{"editor"}, roles)
 	}
-	w := newWorld(t, configOf(column("a", "a/{identity}", `"public"`, `"self"`, "")), func(o *collections.Options) { o.Resolver = byHeader })
-	require.Equal(t, 200, ask(w, "POST", "/push/a/"+strings.ToLower(wallet), `{"data":{"mine":1},"baseHash":null}`, "X-Who", wallet).Code)
+	w := newWorld(
+		t, configOf(column("a", "a/{identity}", `"public"`, `"self"`, "")),
+		func(o *collections.Options) {
+			o.Resolver = byHeader
+		},
+	)
+	require.Equal(
+		t, 200,
+		ask(
+			w, "POST", "/push/a/"+strings.ToLower(wallet), `{"data":{"mine":1},"baseHash":null}`, "X-Who",
+			wallet,
+		).Code,
+	)
 	require.Contains(t, ask(w, "GET", "/pull/a/"+wallet, "").Body.String(), `"mine"`)
-	require.Contains(t, ask(w, "GET", batchOf("a", `{"identity":"`+strings.ToLower(wallet)+`"}`), "").Body.String(), `"mine"`)
+	require.Contains(
+		t, ask(w, "GET", batchOf("a", `{"identity":"`+strings.ToLower(wallet)+`"}`), "").Body.String(),
+		`"mine"`,
+	)
 	require.Equal(t, 400, ask(w, "GET", "/pull/a/0x12", "").Code)
 	wrong := strings.Replace(wallet, "9d8A", "9D8a", 1)
-	for _, part := range []string{`"restrictions": [{"mode": "deny", "identities": ["` + wrong + `"]}]`, `"extensions": {"roles": {"x": ["` + wrong + `"]}}`} {
+	for _, part := range []string{
+		`"restrictions": [{"mode": "deny", "identities": ["` + wrong + `"]}]`,
+		`"extensions": {"roles": {"x": ["` + wrong + `"]}}`,
+	} {
 		_, err := config.Parse([]byte(`{"version": 1, "collections": [], ` + part + `}`))
 		require.ErrorContains(t, err, "checksum")
 	}
@@ -365,8 +463,10 @@ func TestKnownHosts(t *testing.T) {
 		o.KnownHost = collections.Known("sync.example", "other.example:8443", "[2001:db8::1]")
 	})
 	for host, want := range map[string]int{
-		"sync.example": 200, "SYNC.example": 200, "sync.example:8500": 200, "other.example:8443": 200, "[2001:db8::1]:1": 200,
-		"evil.example": 401, "sync.example.evil.example": 401, "other.example": 401, "other.example:8444": 401, "localhost": 401, "127.0.0.1": 401, "": 401,
+		"sync.example": 200, "SYNC.example": 200, "sync.example:8500": 200, "other.example:8443": 200,
+		"[2001:db8::1]:1": 200,
+		"evil.example":    401, "sync.example.evil.example": 401, "other.example": 401,
+		"other.example:8444": 401, "localhost": 401, "127.0.0.1": 401, "": 401,
 	} {
 		signed := strings.ToLower(host)
 		rec := alice.ask(w, cert, signed, "GET", "/pull/a/"+alice.id, "")
@@ -378,7 +478,10 @@ func TestKnownHosts(t *testing.T) {
 	defer srv.Close()
 	at, err := url.Parse(srv.URL)
 	require.NoError(t, err)
-	for host, want := range map[string]int{at.Host: 200, "localhost:" + at.Port(): 200, "localhost:1": 401, "127.0.0.2:" + at.Port(): 401, "evil.example": 401, "evil.example:" + at.Port(): 401} {
+	for host, want := range map[string]int{
+		at.Host: 200, "localhost:" + at.Port(): 200, "localhost:1": 401, "127.0.0.2:" + at.Port(): 401,
+		"evil.example": 401, "evil.example:" + at.Port(): 401,
+	} {
 		path := "/pull/a/" + alice.id
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+path, http.NoBody)
 		require.NoError(t, err)
@@ -386,7 +489,10 @@ func TestKnownHosts(t *testing.T) {
 		nonce := sha256.Sum256([]byte(host))
 		signed := capcert.Request{Method: "GET", PathAndQuery: path, Host: host}
 		s := signed.Sign(alice.key, w.now.UnixMilli(), nonce[:16])
-		r.Header = http.Header{"Authorization": {cert.Authorization()}, access.HeaderSignature: {s.Signature}, access.HeaderTime: {strconv.FormatInt(w.now.UnixMilli(), 10)}, access.HeaderNonce: {s.Nonce}}
+		r.Header = http.Header{
+			"Authorization": {cert.Authorization()}, access.HeaderSignature: {s.Signature},
+			access.HeaderTime: {strconv.FormatInt(w.now.UnixMilli(), 10)}, access.HeaderNonce: {s.Nonce},
+		}
 		resp, err := srv.Client().Do(r)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
@@ -399,7 +505,10 @@ func TestHiddenFieldsCannotBeGuessed(t *testing.T) {
 	hidden := `, "fieldPermissions": {"pin": {"readRoles": ["admin"], "writeRoles": ["admin"]}, "note": {"readRoles": ["admin"]}}`
 	w := newWorld(t, configOf(
 		column("cards", "cards/{id}", `"member"`, `"member"`, hidden),
-		column("log", "log/{id}", `"member"`, `"member"`, hidden+`, "appendOnly": {"requireAuthorSignature": false}`),
+		column(
+			"log", "log/{id}", `"member"`, `"member"`,
+			hidden+`, "appendOnly": {"requireAuthorSignature": false}`,
+		),
 		column("bundled", "both/{id}", `"member"`, `"member"`, hidden+`, "bundle": "both"`),
 	), func(o *collections.Options) { o.Resolver = byHeader })
 	answers := func(pin string) (all []string) {
@@ -409,11 +518,15 @@ func TestHiddenFieldsCannotBeGuessed(t *testing.T) {
 		for path, body := range map[string]string{
 			"cards/a":        `{"data":{"name":"n","pin":"` + pin + `"},"baseHash":null}`,
 			"both/a/bundled": `{"data":{"name":"n","pin":"` + pin + `"},"baseHash":null}`,
-			"log/" + id:      `{"data":{"name":"n","pin":"` + pin + `"},"authorPubkey":"k","authorSignature":"s` + pin + `"}`,
+			"log/" + id: `{"data":{"name":"n","pin":"` + pin +
+				`"},"authorPubkey":"k","authorSignature":"s` + pin + `"}`,
 		} {
 			require.Equal(t, 200, ask(w, "POST", "/push/"+path, body, "X-Roles", "member,admin").Code, path)
 		}
-		for _, path := range []string{"/pull/cards/a", "/pull/both/a", batchOf("cards", `{"id":"a"}`), "/pull/log/" + id + "?full=1", "/pull/log/" + id + "?checkpoint=99999999999999", batchOf("log", `{"id":"`+id+`"}`)} {
+		for _, path := range []string{
+			"/pull/cards/a", "/pull/both/a", batchOf("cards", `{"id":"a"}`), "/pull/log/" + id + "?full=1",
+			"/pull/log/" + id + "?checkpoint=99999999999999", batchOf("log", `{"id":"`+id+`"}`),
+		} {
 			rec := ask(w, "GET", path, "", "X-Roles", "member")
 			require.Equal(t, 200, rec.Code, path)
 			all = append(all, rec.Body.String()+rec.Header().Get("Etag"))
@@ -426,17 +539,42 @@ func TestHiddenFieldsCannotBeGuessed(t *testing.T) {
 	pull := func(roles string) *value.Object {
 		return mustObject(t, ask(w, "GET", "/pull/cards/a", "", "X-Roles", roles).Body.String())
 	}
-	require.Equal(t, 200, ask(w, "POST", "/push/cards/a", `{"data":{"name":"n","pin":"1","note":"x"},"baseHash":"`+hashOf(pull("member,admin"))+`"}`, "X-Roles", "member,admin").Code)
+	require.Equal(
+		t, 200,
+		ask(
+			w, "POST", "/push/cards/a",
+			`{"data":{"name":"n","pin":"1","note":"x"},"baseHash":"`+hashOf(pull("member,admin"))+`"}`,
+			"X-Roles", "member,admin",
+		).Code,
+	)
 	whole := hashOf(pull("member,admin"))
-	require.Equal(t, 409, ask(w, "POST", "/push/cards/a", `{"data":{"name":"n"},"baseHash":"`+whole+`"}`, "X-Roles", "member").Code, "a guess of the whole is no base")
-	rec := ask(w, "POST", "/push/cards/a", `{"data":{"name":"new"},"baseHash":"`+hashOf(pull("member"))+`"}`, "X-Roles", "member")
+	require.Equal(
+		t, 409,
+		ask(
+			w, "POST", "/push/cards/a", `{"data":{"name":"n"},"baseHash":"`+whole+`"}`, "X-Roles", "member",
+		).Code,
+		"a guess of the whole is no base",
+	)
+	rec := ask(
+		w, "POST", "/push/cards/a", `{"data":{"name":"new"},"baseHash":"`+hashOf(pull("member"))+`"}`,
+		"X-Roles", "member",
+	)
 	require.Equal(t, 200, rec.Code, rec.Body)
 	require.Equal(t, hashOf(pull("member")), hashOf(mustObject(t, rec.Body.String())))
 	data, _ := pull("member,admin").Get("data")
 	require.JSONEq(t, `{"name":"new","pin":"1","note":"x"}`, string(value.Append(nil, data)))
-	require.Equal(t, 403, ask(w, "POST", "/push/cards/a", `{"data":{"pin":"2"},"baseHash":null}`, "X-Roles", "member").Code)
+	require.Equal(
+		t, 403,
+		ask(w, "POST", "/push/cards/a", `{"data":{"pin":"2"},"baseHash":null}`, "X-Roles", "member").Code,
+	)
 	// Who may do all removes what it leaves out.
-	require.Equal(t, 200, ask(w, "POST", "/push/cards/a", `{"data":{"name":"n"},"baseHash":"`+hashOf(pull("member,admin"))+`"}`, "X-Roles", "member,admin").Code)
+	require.Equal(
+		t, 200,
+		ask(
+			w, "POST", "/push/cards/a",
+			`{"data":{"name":"n"},"baseHash":"`+hashOf(pull("member,admin"))+`"}`, "X-Roles", "member,admin",
+		).Code,
+	)
 	data, _ = pull("member,admin").Get("data")
 	require.JSONEq(t, `{"name":"n"}`, string(value.Append(nil, data)))
 }
@@ -446,26 +584,50 @@ func hashOf(o *value.Object) string { s, _ := o.String("hash"); return s }
 // A schema is that of what is stored; an author's signature is kept only over what it was made for.
 func TestKeptFields(t *testing.T) {
 	w := newWorld(t, configOf(
-		column("cards", "cards/{id}", `"public"`, `"public"`, `, "fieldPermissions": {"pin": {"writeRoles": ["admin"]}}, "objectSchema": {"required": ["pin"]}`),
+		column(
+			"cards", "cards/{id}", `"public"`, `"public"`,
+			`, "fieldPermissions": {"pin": {"writeRoles": ["admin"]}}, "objectSchema": {"required": ["pin"]}`,
+		),
 	), func(o *collections.Options) { o.Resolver = byHeader })
 	first := document.New(mustObject(t, `{"pin":1,"name":"n"}`), 1, nil, false)
-	require.NoError(t, w.store.Put(t.Context(), "cards/a", &store.Object{Body: first.Bytes()}, store.Whatever))
+	require.NoError(
+		t, w.store.Put(t.Context(), "cards/a", &store.Object{Body: first.Bytes()}, store.Whatever),
+	)
 	alice := newPerson(t, 1)
 	data := mustObject(t, `{"name":"m"}`)
 	sig := capcert.SignAuthor(capcert.DocumentDomain, "cards/a", data, alice.key)
-	rec := ask(w, "POST", "/push/cards/a", `{"data":{"name":"m"},"baseHash":"`+first.Hash+`","authorPubkey":"`+alice.key.Public+`","authorSignature":"`+sig+`"}`)
+	rec := ask(
+		w, "POST", "/push/cards/a",
+		`{"data":{"name":"m"},"baseHash":"`+first.Hash+`","authorPubkey":"`+alice.key.Public+
+			`","authorSignature":"`+sig+`"}`,
+	)
 	require.Equal(t, 200, rec.Code, rec.Body)
 	rec = ask(w, "GET", "/pull/cards/a", "")
 	require.Contains(t, rec.Body.String(), `"pin":1`)
 	require.NotContains(t, rec.Body.String(), "authorSignature")
-	require.Equal(t, 400, ask(w, "POST", "/push/cards/b", `{"data":{"name":"m"},"baseHash":null}`).Code)
+	require.Equal(
+		t, 400, ask(w, "POST", "/push/cards/b", `{"data":{"name":"m"},"baseHash":null}`).Code,
+	)
 
 	// Where a document is what its writer has signed, nothing can be kept, and nothing is removed.
-	w = newWorld(t, configOf(column("cards", "cards/{id}", `"public"`, `"public"`, `, "fieldPermissions": {"pin": {"writeRoles": ["admin"]}}`)), func(o *collections.Options) {
-		o.Whole = func() bool { return true }
-	})
-	require.NoError(t, w.store.Put(t.Context(), "cards/a", &store.Object{Body: first.Bytes()}, store.Whatever))
-	require.Equal(t, 403, ask(w, "POST", "/push/cards/a", `{"data":{"name":"m"},"baseHash":"`+first.Hash+`"}`).Code)
+	w = newWorld(
+		t,
+		configOf(
+			column(
+				"cards", "cards/{id}", `"public"`, `"public"`,
+				`, "fieldPermissions": {"pin": {"writeRoles": ["admin"]}}`,
+			),
+		),
+		func(o *collections.Options) {
+			o.Whole = func() bool { return true }
+		},
+	)
+	require.NoError(
+		t, w.store.Put(t.Context(), "cards/a", &store.Object{Body: first.Bytes()}, store.Whatever),
+	)
+	require.Equal(
+		t, 403, ask(w, "POST", "/push/cards/a", `{"data":{"name":"m"},"baseHash":"`+first.Hash+`"}`).Code,
+	)
 }
 
 // A file that a browser could run is served as the gateway serves it, unless its collection says
@@ -473,9 +635,15 @@ func TestKeptFields(t *testing.T) {
 func TestActiveFiles(t *testing.T) {
 	w := newWorld(t, configOf(
 		column("files", "files/{id}", `"public"`, `"public"`, `, "allowedMimeTypes": ["*/*"]`),
-		column("site", "site/{id}", `"public"`, `"public"`, `, "allowedMimeTypes": ["text/html"], "content": {"active": true, "embed": "cross-origin"}`),
+		column(
+			"site", "site/{id}", `"public"`, `"public"`,
+			`, "allowedMimeTypes": ["text/html"], "content": {"active": true, "embed": "cross-origin"}`,
+		),
 	), nil)
-	for media, want := range map[string]string{"image/svg+xml": "sandbox", "text/html": "sandbox", "application/xhtml+xml": "sandbox", "image/png": ""} {
+	for media, want := range map[string]string{
+		"image/svg+xml": "sandbox", "text/html": "sandbox", "application/xhtml+xml": "sandbox",
+		"image/png": "",
+	} {
 		require.Equal(t, 200, ask(w, "POST", "/push/files/a", "<svg/>", "Content-Type", media).Code)
 		h := ask(w, "GET", "/pull/files/a", "").Header()
 		require.Equal(t, want, h.Get("Content-Security-Policy"), media)
@@ -492,7 +660,8 @@ func TestActiveFiles(t *testing.T) {
 // A hook of pulls is asked in whatever way a document is read.
 func TestHooksOfAllReaders(t *testing.T) {
 	w := newWorld(t, configOf(
-		column("doc", "doc/{id}", `"public"`, `"public"`, ""), column("left", "both/{id}", `"public"`, `"public"`, `, "bundle": "both"`),
+		column("doc", "doc/{id}", `"public"`, `"public"`, ""),
+		column("left", "both/{id}", `"public"`, `"public"`, `, "bundle": "both"`),
 	), func(o *collections.Options) {
 		o.Hooks = []collections.Hook{{BeforePull: func(context.Context, *collections.Event) error {
 			return &collections.RefusedError{Status: http.StatusMethodNotAllowed, Reason: "shut"}
@@ -508,7 +677,10 @@ func TestHooksOfAllReaders(t *testing.T) {
 // hid.
 func TestHiddenFieldsWhereAnybodyReads(t *testing.T) {
 	w := newWorld(t, configOf(
-		column("cards", "cards/{id}", `"public"`, `"member"`, `, "fieldPermissions": {"pin": {"readRoles": ["member"]}}`),
+		column(
+			"cards", "cards/{id}", `"public"`, `"member"`,
+			`, "fieldPermissions": {"pin": {"readRoles": ["member"]}}`,
+		),
 	), func(o *collections.Options) { o.Resolver = byHeader })
 	push := func(body string) *value.Object {
 		rec := ask(w, "POST", "/push/cards/a", body, "X-Roles", "member")

@@ -79,7 +79,8 @@ func TestBodyThatEndsEarly(t *testing.T) {
 	for path, media := range map[string]string{"notes/a": "application/json", "files/a": "image/png"} {
 		head := "POST /push/" + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: " + media + "\r\n"
 		for _, rest := range []string{
-			"Content-Length: 12\r\n\r\n{\"data\":{}}", "Transfer-Encoding: chunked\r\n\r\nb\r\n{\"data\":{}}\r\n",
+			"Content-Length: 12\r\n\r\n{\"data\":{}}",
+			"Transfer-Encoding: chunked\r\n\r\nb\r\n{\"data\":{}}\r\n",
 		} {
 			status, body := exchangeOf(t, w, head+rest, true)
 			require.Equal(t, http.StatusBadRequest, status)

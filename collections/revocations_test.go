@@ -32,7 +32,9 @@ func TestNobodyFillsTheRevocations(t *testing.T) {
 	send := func(from string, k capcert.Key, generation int64, subjects ...string) int {
 		l, err := capcert.SignRevocations(k, generation, nil, subjects)
 		require.NoError(t, err)
-		r := httptest.NewRequest("POST", "/revocations", strings.NewReader(string(value.Append(nil, l.Object()))))
+		r := httptest.NewRequest(
+			"POST", "/revocations", strings.NewReader(string(value.Append(nil, l.Object()))),
+		)
 		r.Header.Set("Content-Type", "application/json")
 		r.RemoteAddr = from
 		rec := httptest.NewRecorder()
@@ -49,7 +51,9 @@ func TestNobodyFillsTheRevocations(t *testing.T) {
 	owner := newKey()
 	require.Equal(t, 200, send("192.0.2.2:1", owner, 1, subject))
 	require.True(t, revocations.IsRevoked(owner.Public, subject, "any"))
-	require.Equal(t, 429, send("[::ffff:192.0.2.1]:1", newKey(), 1, subject), "another form of the address")
+	require.Equal(
+		t, 429, send("[::ffff:192.0.2.1]:1", newKey(), 1, subject), "another form of the address",
+	)
 
 	// A key that is kept already cannot be made to grow without end, either.
 	long := make([]string, 800)
@@ -88,13 +92,22 @@ func TestOwnersRevokeBesideAFlood(t *testing.T) {
 		return id
 	}
 	text := strings.TrimSuffix(open, "]}") + `,
-		{"name": "shared", "storagePath": "shared/{id}", "readRoles": ["delegated:` + id(member) + `:shared"], "writeRoles": ["editor"], "maxBodyBytes": 1000}],
+		{"name": "shared", "storagePath": "shared/{id}", "readRoles": ["delegated:` + id(
+		member,
+	) + `:shared"], "writeRoles": ["editor"], "maxBodyBytes": 1000}],
 		"extensions": {"roles": {"editor": ["` + id(editor) + `"]}}}`
 	revocations, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
 	w := newWorld(t, []byte(text), func(o *collections.Options) { o.Revocations = revocations })
-	require.NoError(t, w.store.Put(t.Context(), "mine/"+id(owner), &store.Object{Body: []byte("{}")}, store.Whatever))
-	require.NoError(t, w.store.Put(t.Context(), "mine/"+id(stranger)+"0", &store.Object{Body: []byte("{}")}, store.Whatever))
+	require.NoError(
+		t, w.store.Put(t.Context(), "mine/"+id(owner), &store.Object{Body: []byte("{}")}, store.Whatever),
+	)
+	require.NoError(
+		t,
+		w.store.Put(
+			t.Context(), "mine/"+id(stranger)+"0", &store.Object{Body: []byte("{}")}, store.Whatever,
+		),
+	)
 	subject := strings.Repeat("ab", 32)
 	send := func(k capcert.Key) int {
 		l, err := capcert.SignRevocations(k, 1, nil, []string{subject})

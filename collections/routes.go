@@ -82,17 +82,23 @@ func (rs *routes) add(method, template string, r *route) {
 	rs.byShape[sh] = append(rs.byShape[sh], r)
 }
 
-func (rs *routes) addCollections(under string, all []*config.Collection, invalid *config.InvalidError) {
+func (rs *routes) addCollections(
+	under string, all []*config.Collection, invalid *config.InvalidError,
+) {
 	whole := rs.config.RateLimit
 	var bundles [][]*config.Collection
 	for _, c := range all {
 		rs.pulls[c] = newLimiters(c.Counters("pull", whole))
 		schema, err := compileSchema(c.ObjectSchema, rs.matching)
 		if err != nil {
-			invalid.Problems = append(invalid.Problems, "collection \""+c.Name+"\": objectSchema: "+err.Error())
+			invalid.Problems = append(
+				invalid.Problems, "collection \""+c.Name+"\": objectSchema: "+err.Error(),
+			)
 		}
 		if c.Bundle != "" {
-			i := slices.IndexFunc(bundles, func(b []*config.Collection) bool { return b[0].Bundle == c.Bundle })
+			i := slices.IndexFunc(bundles, func(b []*config.Collection) bool {
+				return b[0].Bundle == c.Bundle
+			})
 			if i < 0 {
 				i, bundles = len(bundles), append(bundles, nil)
 			}
@@ -100,19 +106,37 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 			continue
 		}
 		if !c.PushOnly {
-			rs.add(http.MethodGet, under+"pull/"+c.StoragePath, &route{serve: (*exchange).pull, action: reach.Pull, col: c, limits: rs.pulls[c]})
+			rs.add(
+				http.MethodGet, under+"pull/"+c.StoragePath,
+				&route{serve: (*exchange).pull, action: reach.Pull, col: c, limits: rs.pulls[c]},
+			)
 		}
 		if c.Listable {
 			prefix := c.StoragePath[:max(0, strings.LastIndexByte(c.StoragePath, '/'))]
-			rs.add(http.MethodGet, strings.TrimSuffix(under+"list/"+prefix, "/"), &route{serve: (*exchange).list, action: reach.List, col: c, limits: newLimiters(c.Counters(reach.List, whole))})
+			rs.add(
+				http.MethodGet, strings.TrimSuffix(under+"list/"+prefix, "/"),
+				&route{
+					serve: (*exchange).list, action: reach.List, col: c,
+					limits: newLimiters(c.Counters(reach.List, whole)),
+				},
+			)
 		}
 		if !c.PullOnly {
-			rs.add(http.MethodPost, under+"push/"+c.StoragePath, &route{serve: (*exchange).push, action: reach.Push, col: c, limits: newLimiters(c.Counters(reach.Push, whole)), schema: schema})
+			rs.add(
+				http.MethodPost, under+"push/"+c.StoragePath,
+				&route{
+					serve: (*exchange).push, action: reach.Push, col: c,
+					limits: newLimiters(c.Counters(reach.Push, whole)), schema: schema,
+				},
+			)
 		}
 	}
 	for _, b := range bundles {
 		path := b[0].StoragePath
-		rs.add(http.MethodGet, under+"pull/"+path, &route{serve: (*exchange).pullBundle, action: reach.Pull, bundle: b})
+		rs.add(
+			http.MethodGet, under+"pull/"+path,
+			&route{serve: (*exchange).pullBundle, action: reach.Pull, bundle: b},
+		)
 		for _, c := range b {
 			if c.PullOnly {
 				continue
@@ -121,7 +145,13 @@ func (rs *routes) addCollections(under string, all []*config.Collection, invalid
 			if err != nil {
 				continue // it has been told
 			}
-			rs.add(http.MethodPost, under+"push/"+path+"/"+c.Name, &route{serve: (*exchange).push, action: reach.Push, col: c, limits: newLimiters(c.Counters(reach.Push, whole)), schema: schema})
+			rs.add(
+				http.MethodPost, under+"push/"+path+"/"+c.Name,
+				&route{
+					serve: (*exchange).push, action: reach.Push, col: c,
+					limits: newLimiters(c.Counters(reach.Push, whole)), schema: schema,
+				},
+			)
 		}
 	}
 }

@@ -121,7 +121,10 @@ func (s *schema) message(e *jsonschema.ValidationError) string {
 	case *kind.MaxItems:
 		return fmt.Sprintf("must NOT have more than %d items", k.Want)
 	case *kind.UniqueItems:
-		return fmt.Sprintf("must NOT have duplicate items (items ## %d and %d are identical)", k.Duplicates[1], k.Duplicates[0])
+		return fmt.Sprintf(
+			"must NOT have duplicate items (items ## %d and %d are identical)", k.Duplicates[1],
+			k.Duplicates[0],
+		)
 	case *kind.MinProperties:
 		return fmt.Sprintf("must NOT have fewer than %d properties", k.Want)
 	case *kind.MaxProperties:

@@ -58,8 +58,11 @@ func (p *piped) dial() net.Conn {
 func slowly(t *testing.T, h http.Handler, timeout time.Duration, do func(dial func() net.Conn)) {
 	p := newPiped()
 	srv := &http.Server{
-		Handler: wrap(t, h, collections.Wrapping{Timeout: timeout, Compress: true, Headers: true}), ReadHeaderTimeout: timeout,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		Handler: wrap(
+			t, h, collections.Wrapping{Timeout: timeout, Compress: true, Headers: true},
+		),
+		ReadHeaderTimeout: timeout,
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	done := make(chan struct{})
 	go func() {
@@ -97,20 +100,25 @@ const limit = 2500 * time.Millisecond // between two bytes that drip
 // Whoever sends a request slowly is told that its time is over when it is, whichever part is slow.
 func TestSlowRequests(t *testing.T) {
 	for name, text := range map[string]string{
-		"headers":     "GET /pull/notes/a HTTP/1.1\r\nHost: x\r\nX-Slow: ",
-		"a document":  "POST /push/notes/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{",
-		"chunks":      "POST /push/notes/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n384\r\n{",
-		"a file":      "POST /push/files/a HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 900\r\n\r\nx",
+		"headers": "GET /pull/notes/a HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+		"a document": "POST /push/notes/a HTTP/1.1\r\n" +
+			"Host: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{",
+		"chunks": "POST /push/notes/a HTTP/1.1\r\n" +
+			"Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n384\r\n{",
+		"a file": "POST /push/files/a HTTP/1.1\r\n" +
+			"Host: x\r\nContent-Type: image/png\r\nContent-Length: 900\r\n\r\nx",
 		"revocations": "POST /revocations HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{",
 		"a signed one": "POST /push/mine/abc HTTP/1.1\r\nHost: x\r\n" +
 			"Content-Type: application/json\r\nContent-Length: 900\r\n\r\n{",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, []byte(open), func(o *collections.Options) {
-				o.Resolver = access.ResolverFunc(func(_ context.Context, r *access.Request) (access.Auth, error) {
-					_, err := r.Body()
-					return access.Anonymous, err
-				})
+				o.Resolver = access.ResolverFunc(
+					func(_ context.Context, r *access.Request) (access.Auth, error) {
+						_, err := r.Body()
+						return access.Anonymous, err
+					},
+				)
 				revocations, err := access.NewRevocations(t.Context(), nil, nil)
 				require.NoError(t, err)
 				o.Revocations = revocations
@@ -145,7 +153,12 @@ func TestTimeLimitOfEachRequest(t *testing.T) {
 			answers := bufio.NewReader(c)
 			for i := range 5 {
 				body := fmt.Sprintf(`{"data":{"n":%d},"baseHash":null}`, i)
-				_, err := fmt.Fprintf(c, "POST /push/notes/%d HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", i, len(body))
+				_, err := fmt.Fprintf(
+					c,
+					"POST /push/notes/%d HTTP/1.1\r\n"+
+						"Host: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+					i, len(body),
+				)
 				require.NoError(t, err)
 				time.Sleep(limit - time.Second)
 				_, err = io.WriteString(c, body)
@@ -185,16 +198,20 @@ func (stuck) List(ctx context.Context, _, _ string, _ int) ([]string, error) {
 // does waiting for one's turn behind somebody whom a store keeps waiting.
 func TestSlowStoresAndServers(t *testing.T) {
 	post := func(path, media string) string {
-		return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: " + media + "\r\nContent-Length: 11\r\n\r\n{\"data\":{}}"
+		return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: " + media +
+			"\r\nContent-Length: 11\r\n\r\n{\"data\":{}}"
 	}
 	get := func(path string) string { return "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n" }
 	for _, text := range []string{
 		get("/pull/notes/a"), get("/pull/files/a"), get("/list/notes"), get("/pull/log/a?full=true"),
 		get(`/batch/pull?collections=notes&params={"notes":[{"id":"a"}]}`),
-		post("/push/notes/a", "application/json"), post("/push/files/a", "image/png"), post("/push/log/a", "application/json"),
+		post("/push/notes/a", "application/json"), post("/push/files/a", "image/png"),
+		post("/push/log/a", "application/json"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, []byte(open), func(o *collections.Options) { o.Documents = document.In(stuck{store.NewMemory()}, nil) })
+			w := newWorld(t, []byte(open), func(o *collections.Options) {
+				o.Documents = document.In(stuck{store.NewMemory()}, nil)
+			})
 			slowly(t, w, limit, func(dial func() net.Conn) {
 				began := time.Now()
 				first, second := dial(), dial()

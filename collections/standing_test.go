@@ -73,12 +73,16 @@ func TestOwnersAreFoundByTheirPlaces(t *testing.T) {
 		})
 	const id = "00000000000000000000000000000001"
 	for i, key := range []string{"users/" + id + "-x/x", "users/" + id + "x", "users/" + id + "!"} {
-		require.NoError(t, l.Put(t.Context(), key, &store.Object{Body: fmt.Append(nil, i)}, store.Whatever))
+		require.NoError(
+			t, l.Put(t.Context(), key, &store.Object{Body: fmt.Append(nil, i)}, store.Whatever),
+		)
 	}
 	rank, err := w.Server.Standing(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, access.Stranger, rank)
-	require.NoError(t, l.Put(t.Context(), "users/"+id+"/x", &store.Object{Body: []byte("{}")}, store.Whatever))
+	require.NoError(
+		t, l.Put(t.Context(), "users/"+id+"/x", &store.Object{Body: []byte("{}")}, store.Whatever),
+	)
 	l.under = nil
 	rank, err = w.Server.Standing(t.Context(), id)
 	require.NoError(t, err)

@@ -97,7 +97,11 @@ func newWorld(t *testing.T, text []byte, change func(o *collections.Options)) *w
 	require.NoError(t, err)
 	w.revocations, err = access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
-	o := collections.Options{Documents: document.In(w.store, w.clock), KnownHost: collections.Known("sync.example"), Resolver: &access.Caps{Nonces: nonces, Revocations: w.revocations, Clock: w.clock}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	o := collections.Options{
+		Documents: document.In(w.store, w.clock), KnownHost: collections.Known("sync.example"),
+		Resolver: &access.Caps{Nonces: nonces, Revocations: w.revocations, Clock: w.clock},
+		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
 	if change != nil {
 		change(&o)
 	}
@@ -115,7 +119,8 @@ type difference struct {
 
 // differences are those that are meant, by scenario and step.
 var differences = map[string]difference{
-	"documents: a parameter with a malformed escape": {400, "", "net/http refuses the request line itself, also with 400"},
+	"documents: a parameter with a malformed escape": {400, "", "net/http refuses the request line " +
+		"itself, also with 400"},
 	"documents: type json of a kind": {415, `{"error":"Content-Type must be application/json"}`,
 		"of another media type, the body is not among what is signed"},
 	"logs: short: pull of what has expired": {200, "", "what is shown as nothing has no ETag"},
@@ -154,7 +159,12 @@ func (s *scenario) open(t *testing.T) *world {
 	w = newWorld(t, s.Config, func(o *collections.Options) {
 		o.Prefix, o.Describe, o.MaxBatch = s.Prefix, collections.Describe(s.Describe), s.MaxBatch
 		if s.Enrich {
-			o.Enricher = access.Compose(access.IdentityRole(s.Admin, "admin"), access.Entitlements{Keep: -1}.Enricher(o.Documents, func() time.Time { return w.now }))
+			o.Enricher = access.Compose(
+				access.IdentityRole(s.Admin, "admin"),
+				access.Entitlements{Keep: -1}.Enricher(o.Documents, func() time.Time {
+					return w.now
+				}),
+			)
 		}
 	})
 	return w
@@ -220,7 +230,8 @@ func (s *step) compare(t *testing.T, rec *httptest.ResponseRecorder) string {
 	}
 	for _, k := range []string{"content-type", "etag", "cache-control"} {
 		have := rec.Header().Get(k)
-		if s.Status == http.StatusNotModified && s.Answer[k] == "" { // RFC 9110, 15.4.5: what a 200 would have had is sent with it
+		// RFC 9110, 15.4.5: what a 200 would have had is sent with it
+		if s.Status == http.StatusNotModified && s.Answer[k] == "" {
 			continue
 		}
 		if s.Status == http.StatusNotFound && s.Answer[k] == "" {
@@ -229,7 +240,8 @@ func (s *step) compare(t *testing.T, rec *httptest.ResponseRecorder) string {
 		if k == "cache-control" && s.Answer[k] == "" && have == "private, no-cache" {
 			continue // the other server leaves it to caches whether they keep what is for one caller
 		}
-		if hash := strings.TrimSuffix(s.Answer[k], `"`); k == "etag" && hash != "" && len(have) > len(s.Answer[k]) && strings.HasPrefix(have, hash) &&
+		if hash := strings.TrimSuffix(s.Answer[k], `"`); k == "etag" && hash != "" &&
+			len(have) > len(s.Answer[k]) && strings.HasPrefix(have, hash) &&
 			have[len(hash)] == '+' && strings.Contains(s.Path, "withKeyring=") {
 			continue // the other server has one ETag for answers that differ
 		}

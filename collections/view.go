@@ -59,7 +59,9 @@ func (x *exchange) document(ctx context.Context, key string) (*document.Document
 }
 
 // view reads a document as a caller may see it, who may pull it.
-func (x *exchange) view(ctx context.Context, o *reach.Object, who *caller, now int64) (*view, error) {
+func (x *exchange) view(
+	ctx context.Context, o *reach.Object, who *caller, now int64,
+) (*view, error) {
 	d, err := x.document(ctx, o.Key)
 	switch {
 	case err != nil:
@@ -97,7 +99,9 @@ func hiding(all []config.FieldPermission, who *caller) string {
 }
 
 // elements reads a part of a log as the caller may see it. hash is "" if there is no log.
-func (x *exchange) elements(ctx context.Context, o *reach.Object, b bounds, who *caller, now int64) (data *value.Object, hash string, err error) {
+func (x *exchange) elements(
+	ctx context.Context, o *reach.Object, b bounds, who *caller, now int64,
+) (data *value.Object, hash string, err error) {
 	col, a := o.Collection, o.Collection.AppendOnly
 	after := int64(0)
 	if b.after != nil {

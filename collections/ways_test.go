@@ -38,16 +38,24 @@ type drawn struct {
 	Restrictions []map[string]any          `json:"restrictions,omitempty"`
 }
 
-var paths = []string{"{p}", "{p}/{q}", "x/{p}", "x/y", "x/{p}/_keyring", "x/y/_keyring", "u/{identity}", "u/{identity}/{p}", "u/{identity}/a", "x", "u/{identity}/{p}/_keyring", "x/{p}/{q}"}
+var paths = []string{
+	"{p}", "{p}/{q}", "x/{p}", "x/y", "x/{p}/_keyring", "x/y/_keyring", "u/{identity}",
+	"u/{identity}/{p}", "u/{identity}/a", "x", "u/{identity}/{p}/_keyring", "x/{p}/{q}",
+}
 
 // drawConfig draws a configuration, which may be one that is refused.
 func drawConfig(t *rapid.T, ids []string) []byte {
 	var all []drawn
-	roles := []string{"self", "admin", "cap:read:c0", "cap:write:c0", "cap:read:*", "device:root", "public"}
+	roles := []string{
+		"self", "admin", "cap:read:c0", "cap:write:c0", "cap:read:*", "device:root", "public",
+	}
 	for i := range rapid.IntRange(1, 5).Draw(t, "collections") {
 		c := drawn{
-			Name: fmt.Sprintf("c%d", i), StoragePath: rapid.SampledFrom(paths).Draw(t, "path"), Encryption: "none", MaxBodyBytes: 1000,
-			ReadRoles: rapid.SliceOfN(rapid.SampledFrom(roles), 1, 2).Draw(t, "read"), WriteRoles: rapid.SliceOfN(rapid.SampledFrom(roles), 1, 2).Draw(t, "write"),
+			Name: fmt.Sprintf("c%d", i), StoragePath: rapid.SampledFrom(paths).Draw(t, "path"),
+			Encryption: "none", MaxBodyBytes: 1000,
+			ReadRoles: rapid.SliceOfN(
+				rapid.SampledFrom(roles), 1, 2,
+			).Draw(t, "read"), WriteRoles: rapid.SliceOfN(rapid.SampledFrom(roles), 1, 2).Draw(t, "write"),
 			TTLMS: rapid.SampledFrom([]int{0, 0, 0, 1000}).Draw(t, "ttl"),
 		}
 		switch rapid.IntRange(0, 7).Draw(t, "way") {
@@ -60,7 +68,11 @@ func drawConfig(t *rapid.T, ids []string) []byte {
 		case 3:
 			c.RootOnly = true
 		case 4:
-			c.Restrictions = []map[string]any{{"mode": "deny", "identities": []string{strings.ToUpper(rapid.SampledFrom(ids).Draw(t, "denied"))}}}
+			c.Restrictions = []map[string]any{
+				{"mode": "deny", "identities": []string{
+					strings.ToUpper(rapid.SampledFrom(ids).Draw(t, "denied")),
+				}},
+			}
 		}
 		if c.Bundle == "" && strings.HasSuffix(c.StoragePath, "}") {
 			c.Listable = rapid.Bool().Draw(t, "listable")
@@ -79,9 +91,18 @@ func drawConfig(t *rapid.T, ids []string) []byte {
 
 func drawScope(t *rapid.T, id string) capcert.Scope {
 	return capcert.Scope{
-		Ops:         rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"read", "write", "list"}), 0, 3, rapid.ID).Draw(t, "ops"),
-		Collections: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"c0", "c1", "c2", "*"}), 1, 2, rapid.ID).Draw(t, "of"),
-		Paths:       rapid.SampledFrom([][]string{nil, {"**"}, {"x/**"}, {"u/" + id + "/**"}, {"**", "!x/y"}, {"**", "!**/_keyring"}, {"**", "!u/*/a"}}).Draw(t, "paths"),
+		Ops: rapid.SliceOfNDistinct(
+			rapid.SampledFrom([]string{"read", "write", "list"}), 0, 3, rapid.ID,
+		).Draw(t, "ops"),
+		Collections: rapid.SliceOfNDistinct(
+			rapid.SampledFrom([]string{"c0", "c1", "c2", "*"}), 1, 2, rapid.ID,
+		).Draw(t, "of"),
+		Paths: rapid.SampledFrom(
+			[][]string{
+				nil, {"**"}, {"x/**"}, {"u/" + id + "/**"}, {"**", "!x/y"}, {"**", "!**/_keyring"},
+				{"**", "!u/*/a"},
+			},
+		).Draw(t, "paths"),
 	}
 }
 
@@ -141,7 +162,9 @@ func TestAllWaysIn(t *testing.T) {
 			}
 			at := w.now.UnixMilli() - int64(i%3)*2000
 			d := document.New(mustObject(t, fmt.Sprintf(`{"key":%q,"h":%d}`, key, i)), at, nil, false)
-			require.NoError(rt, w.store.Put(t.Context(), key, &store.Object{Body: d.Bytes()}, store.Whatever))
+			require.NoError(
+				rt, w.store.Put(t.Context(), key, &store.Object{Body: d.Bytes()}, store.Whatever),
+			)
 		}
 		get := func(path string) (int, *value.Object) {
 			rec := who.ask(w, cert, known, http.MethodGet, path, "")
@@ -160,7 +183,9 @@ func TestAllWaysIn(t *testing.T) {
 			require.True(rt, ok)
 			owner := ownerOf(c, key)
 			want := owner == col && mayReach(c, col, who, alice, cert, admin, params, key, "read")
-			label := fmt.Sprintf("%s of %s (%s), scope %+v, admin %v\n%s", key, col.Name, col.StoragePath, scope, admin, text)
+			label := fmt.Sprintf(
+				"%s of %s (%s), scope %+v, admin %v\n%s", key, col.Name, col.StoragePath, scope, admin, text,
+			)
 
 			set, err := json.Marshal(params)
 			require.NoError(rt, err)
@@ -191,7 +216,8 @@ func TestAllWaysIn(t *testing.T) {
 				if !strings.HasSuffix(key, "_keyring") {
 					require.Equal(rt, pulled, batch, label)
 				}
-				require.True(rt, pulled.hash == "" || pulled.hash == value.Hash(mustObject(t, pulled.data)), "the hash is of what is shown")
+				require.True(rt, pulled.hash == "" ||
+					pulled.hash == value.Hash(mustObject(t, pulled.data)), "the hash is of what is shown")
 			}
 			// The keyring beside a document is what it is alone.
 			if beside, is := strings.CutSuffix(key, "/_keyring"); is && owner == col {
@@ -216,14 +242,19 @@ func TestAllWaysIn(t *testing.T) {
 			}
 			// A push changes its own path alone.
 			before := snapshot(t, w)
-			rec := who.ask(w, cert, known, http.MethodPost, "/push/"+key, `{"data":{"key":"new"},"baseHash":"`+baseOf(rt, w, col, key, pulled)+`"}`)
+			rec := who.ask(
+				w, cert, known, http.MethodPost, "/push/"+key,
+				`{"data":{"key":"new"},"baseHash":"`+baseOf(rt, w, col, key, pulled)+`"}`,
+			)
 			after := snapshot(t, w)
 			delete(before, key)
 			delete(after, key)
 			require.Equal(rt, before, after, label)
 			if rec.Code == 200 {
 				theirs, _ := config.Match(owner.KeyTemplate(), key)
-				require.True(rt, mayReach(c, owner, who, alice, cert, admin, theirs, key, "write"), "push: %s", label)
+				require.True(
+					rt, mayReach(c, owner, who, alice, cert, admin, theirs, key, "write"), "push: %s", label,
+				)
 			}
 		}
 	})
@@ -286,19 +317,27 @@ func ownerOf(c *config.Config, key string) *config.Collection {
 }
 
 // mayReach states the rules plainly, beside the code that applies them.
-func mayReach(c *config.Config, col *config.Collection, who, issuer *person, cert *capcert.Cert, admin bool, params map[string]string, key, op string) bool {
+func mayReach(
+	c *config.Config, col *config.Collection, who, issuer *person, cert *capcert.Cert, admin bool,
+	params map[string]string, key, op string,
+) bool {
 	roles, way := col.ReadRoles, col.PushOnly
 	if op == "write" {
 		roles, way = col.WriteRoles, col.PullOnly
 	}
-	restricted := slices.ContainsFunc(c.Collections, func(c *config.Collection) bool { return len(c.Restrictions) > 0 })
+	restricted := slices.ContainsFunc(c.Collections, func(c *config.Collection) bool {
+		return len(c.Restrictions) > 0
+	})
 	switch {
 	case way:
 		return false
 	case slices.Contains(roles, "public") && !restricted:
 		return true
 	}
-	has := map[string]bool{"public": true, "self": params["identity"] == issuer.id, "device:root": cert.IsRoot(), "admin": admin}
+	has := map[string]bool{
+		"public": true, "self": params["identity"] == issuer.id, "device:root": cert.IsRoot(),
+		"admin": admin,
+	}
 	for _, o := range cert.Scope.Ops {
 		for _, name := range cert.Scope.Collections {
 			has["cap:"+o+":"+name] = true
@@ -308,11 +347,14 @@ func mayReach(c *config.Config, col *config.Collection, who, issuer *person, cer
 	for _, r := range roles {
 		byRole = byRole || has[r] && strings.HasPrefix(r, "cap:")
 	}
-	of := slices.Contains(cert.Scope.Collections, col.Name) || slices.Contains(cert.Scope.Collections, "*") || byRole
-	if !of || !slices.Contains(cert.Scope.Ops, op) || !capcert.MatchPath(key, cert.Scope.Paths) || named != "" && named != issuer.id {
+	of := slices.Contains(cert.Scope.Collections, col.Name) ||
+		slices.Contains(cert.Scope.Collections, "*") || byRole
+	if !of || !slices.Contains(cert.Scope.Ops, op) || !capcert.MatchPath(key, cert.Scope.Paths) ||
+		named != "" && named != issuer.id {
 		return false
 	}
-	if col.RootOnly && !has["device:root"] || !slices.ContainsFunc(roles, func(r string) bool { return has[r] }) {
+	if col.RootOnly && !has["device:root"] ||
+		!slices.ContainsFunc(roles, func(r string) bool { return has[r] }) {
 		return false
 	}
 	for _, r := range col.Restrictions {

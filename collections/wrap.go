@@ -10,10 +10,12 @@ import (
 
 // Wrapping is what is done to all answers.
 type Wrapping struct {
-	Shared   Sharing       // with pages of other origins
-	Headers  bool          // of security are added
-	Compress bool          // answers of some size, for those who take it
-	Timeout  time.Duration // after which a request is answered with 408, the time in which its body comes included; 0 is never
+	Shared   Sharing // with pages of other origins
+	Headers  bool    // of security are added
+	Compress bool    // answers of some size, for those who take it
+	// after which a request is answered with 408, the time in which its body comes included; 0 is
+	// never
+	Timeout time.Duration
 }
 
 // Wrap returns a handler whose answers are those of h, wrapped.
@@ -115,8 +117,10 @@ func (d *deadline) end() {
 
 func secured(h http.Handler) http.Handler {
 	add := http.Header{
-		"X-Content-Type-Options": {"nosniff"}, "X-Frame-Options": {"DENY"}, "Strict-Transport-Security": {"max-age=31536000; includeSubDomains"},
-		"X-Xss-Protection": {"1; mode=block"}, "Referrer-Policy": {"strict-origin-when-cross-origin"},
+		"X-Content-Type-Options": {"nosniff"}, "X-Frame-Options": {"DENY"},
+		"Strict-Transport-Security": {"max-age=31536000; includeSubDomains"},
+		"X-Xss-Protection":          {"1; mode=block"},
+		"Referrer-Policy":           {"strict-origin-when-cross-origin"},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		maps.Copy(w.Header(), add)

@@ -26,13 +26,22 @@ func wrap(t *testing.T, h http.Handler, w collections.Wrapping) http.Handler {
 func TestCompressionAndHeaders(t *testing.T) {
 	w := newWorld(t, []byte(open), nil)
 	h := wrap(t, w, collections.Wrapping{Headers: true, Compress: true})
-	require.Equal(t, http.StatusOK, ask(w, "POST", "/push/notes/a", `{"data":{"a":"`+strings.Repeat("x", 900)+`","b":"`+strings.Repeat("y", 50)+`"}}`).Code)
+	require.Equal(
+		t, http.StatusOK,
+		ask(
+			w, "POST", "/push/notes/a",
+			`{"data":{"a":"`+strings.Repeat("x", 900)+`","b":"`+strings.Repeat("y", 50)+`"}}`,
+		).Code,
+	)
 	rec := ask(h, "GET", "/pull/notes/a", "", "Accept-Encoding", "gzip")
 	require.Equal(t, "gzip", rec.Header().Get("Content-Encoding"))
 	require.Less(t, rec.Body.Len(), 400)
 	require.NotEmpty(t, rec.Header().Get("ETag"))
 	require.Equal(t, "DENY", rec.Header().Get("X-Frame-Options"))
-	rec = ask(h, "GET", "/pull/notes/a", "", "Accept-Encoding", "gzip", "If-None-Match", rec.Header().Get("ETag"))
+	rec = ask(
+		h, "GET", "/pull/notes/a", "", "Accept-Encoding", "gzip", "If-None-Match",
+		rec.Header().Get("ETag"),
+	)
 	require.Equal(t, http.StatusNotModified, rec.Code)
 	rec = ask(h, "GET", "/pull/notes/b", "", "Accept-Encoding", "gzip")
 	require.Empty(t, rec.Header().Get("Content-Encoding"), "it is short")
@@ -43,13 +52,18 @@ func TestCompressionAndHeaders(t *testing.T) {
 		Shared: collections.Sharing{Origins: []string{"https://app.example"}}, Compress: true,
 	})
 	for range 2 {
-		require.Equal(t, []string{"Origin", "Accept-Encoding"}, ask(h, "GET", "/pull/notes/a", "").Header().Values("Vary"))
+		require.Equal(
+			t, []string{"Origin", "Accept-Encoding"},
+			ask(h, "GET", "/pull/notes/a", "").Header().Values("Vary"),
+		)
 	}
 }
 
 // The context of a request with a time limit is like any other.
 func TestTimeLimit(t *testing.T) {
-	run := func(parent context.Context, timeout time.Duration, f func(ctx context.Context)) (after context.Context) {
+	run := func(
+		parent context.Context, timeout time.Duration, f func(ctx context.Context),
+	) (after context.Context) {
 		h := wrap(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			after = r.Context()
 			f(after)
@@ -98,9 +112,16 @@ func TestTimeLimit(t *testing.T) {
 
 // A request that takes too long is answered with 408.
 func TestTimeout(t *testing.T) {
-	slow := &store.Funcs{OnGet: func(ctx context.Context, _ string) (*store.Object, error) { <-ctx.Done(); return nil, ctx.Err() }}
-	w := newWorld(t, []byte(open), func(o *collections.Options) { o.Documents = document.In(slow, nil) })
-	rec := ask(wrap(t, w, collections.Wrapping{Timeout: 10 * time.Millisecond}), "GET", "/pull/notes/a", "")
+	slow := &store.Funcs{OnGet: func(ctx context.Context, _ string) (*store.Object, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	w := newWorld(t, []byte(open), func(o *collections.Options) {
+		o.Documents = document.In(slow, nil)
+	})
+	rec := ask(
+		wrap(t, w, collections.Wrapping{Timeout: 10 * time.Millisecond}), "GET", "/pull/notes/a", "",
+	)
 	require.Equal(t, http.StatusRequestTimeout, rec.Code)
 	require.JSONEq(t, `{"error":"Request timeout"}`, rec.Body.String())
 }

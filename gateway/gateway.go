@@ -120,7 +120,8 @@ func (g *Gateway) fail(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, blobs.ErrNotHash):
 		status = http.StatusBadRequest
-	case errors.As(err, &ref), errors.As(err, &missing), errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrIncomplete), errors.Is(err, fs.ErrNotExist),
+	case errors.As(err, &ref), errors.As(err, &missing), errors.Is(err, blobs.ErrNotFound),
+		errors.Is(err, blobs.ErrIncomplete), errors.Is(err, fs.ErrNotExist),
 		errors.Is(err, blobs.ErrNotSequence), errors.Is(err, directory.ErrNotDirectory):
 		status = http.StatusNotFound
 	case errors.Is(err, errBusy):
@@ -170,10 +171,13 @@ func (g *Gateway) end(s *content.Session) {
 
 // send answers with content, or the part of it that is asked for. name, if there is one, gives the
 // type; or else the first bytes do.
-func (g *Gateway) send(w http.ResponseWriter, r *http.Request, content io.ReadSeeker, tag, name string) {
+func (g *Gateway) send(
+	w http.ResponseWriter, r *http.Request, content io.ReadSeeker, tag, name string,
+) {
 	h := w.Header()
 	h.Set("ETag", `"`+tag+`"`)
-	h.Set("Cache-Control", "public, max-age=31536000, immutable") // another content has another address
+	// another content has another address
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	if kind := mime.TypeByExtension(path.Ext(name)); kind != "" {
 		h.Set("Content-Type", kind)
 	}
@@ -259,10 +263,17 @@ func (g *Gateway) sequence(w http.ResponseWriter, r *http.Request) {
 }
 
 // child answers with a child of a sequence that is no directory, by its number.
-func (g *Gateway) child(w http.ResponseWriter, r *http.Request, s *content.Session, h blobs.Hash, name string) {
+func (g *Gateway) child(
+	w http.ResponseWriter, r *http.Request, s *content.Session, h blobs.Hash, name string,
+) {
 	n, err := strconv.ParseUint(name, 10, 32)
 	if err != nil {
-		g.fail(w, fmt.Errorf("%w: %s is not a directory; the children of a sequence are /seq/HASH/NUMBER", fs.ErrNotExist, h))
+		g.fail(
+			w,
+			fmt.Errorf(
+				"%w: %s is not a directory; the children of a sequence are /seq/HASH/NUMBER", fs.ErrNotExist, h,
+			),
+		)
 		return
 	}
 	list, err := s.Open(h)
@@ -312,8 +323,11 @@ func Listen(g *Gateway, addr string) (*Listener, error) {
 	}
 	g.far = !ln.Addr().(*net.TCPAddr).IP.IsLoopback()
 	l := &Listener{URL: "http://" + ln.Addr().String(), done: make(chan error, 1)}
-	l.srv = &http.Server{Handler: netaddr.Local(ln.Addr(), g), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}
+	l.srv = &http.Server{
+		Handler: netaddr.Local(ln.Addr(), g), ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+	}
 	go func() { l.done <- l.srv.Serve(netaddr.Limit(ln, netaddr.MaxPublicConns)) }()
 	return l, nil
 }

@@ -40,7 +40,10 @@ func start(t *testing.T) (*node.Node, *Listener) {
 	require.NoError(t, n.GoOnline(net))
 	l, err := Listen(New(n, quiet), "0")
 	require.NoError(t, err)
-	require.True(t, strings.HasPrefix(l.URL, "http://127.0.0.1:"), "on the loopback interface, unless told otherwise")
+	require.True(
+		t, strings.HasPrefix(l.URL, "http://127.0.0.1:"),
+		"on the loopback interface, unless told otherwise",
+	)
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		require.NoError(t, l.Close())
@@ -106,8 +109,10 @@ func TestBlob(t *testing.T) {
 	require.Equal(t, "text/html; charset=utf-8", resp.Header.Get("Content-Type"))
 	require.Equal(t, "sandbox", resp.Header.Get("Content-Security-Policy"))
 
-	for path, status := range map[string]int{"/blobs/zz": 400, "/blobs/" + blobs.HashOf([]byte("nowhere")).String(): 404, "/nothing": 404,
-		"/seq/" + html.Hash.String(): 404, "/seq/" + html.Hash.String() + "/x": 404} {
+	for path, status := range map[string]int{
+		"/blobs/zz": 400, "/blobs/" + blobs.HashOf([]byte("nowhere")).String(): 404, "/nothing": 404,
+		"/seq/" + html.Hash.String(): 404, "/seq/" + html.Hash.String() + "/x": 404,
+	} {
 		resp, b := get(t, l, path)
 		require.Equal(t, status, resp.StatusCode, "%s: %s", path, b)
 		require.Empty(t, resp.Header.Get("ETag"))
@@ -128,7 +133,10 @@ func TestDirectory(t *testing.T) {
 	n, l := start(t)
 	dir := t.TempDir()
 	large := testkit.Random(7, 9<<20)
-	for name, content := range map[string][]byte{"index.html": []byte("<h1>hello</h1>"), "sub/a b#c?.txt": []byte("text"), "sub/deep/x.json": []byte("{}"), "film.mp4": large} {
+	for name, content := range map[string][]byte{
+		"index.html": []byte("<h1>hello</h1>"), "sub/a b#c?.txt": []byte("text"),
+		"sub/deep/x.json": []byte("{}"), "film.mp4": large,
+	} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
 	}
@@ -226,7 +234,9 @@ func (c *counter) Write(b []byte) (int, error) {
 // does.
 func TestUploadLimit(t *testing.T) {
 	const limit, size = 64 << 10, 4 << 20
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Limits: limits.Config{Upload: limit}})
+	n, err := node.Open(
+		t.Context(), node.Config{Dir: t.TempDir(), Limits: limits.Config{Upload: limit}},
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	x, err := n.Blobs().ImportBytes(t.Context(), testkit.Random(7, size))

@@ -17,7 +17,10 @@ import (
 func TestHostileNames(t *testing.T) {
 	n, l := start(t)
 	dir := t.TempDir()
-	for _, name := range []string{"https:evil.example/x", "gpj.\u202eexe", "a\u009b2Jb\x1b[2J", "<script>alert(1)</script>", "two\r\nSet-Cookie: a=b/x"} {
+	for _, name := range []string{
+		"https:evil.example/x", "gpj.\u202eexe", "a\u009b2Jb\x1b[2J", "<script>alert(1)</script>",
+		"two\r\nSet-Cookie: a=b/x",
+	} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
 	}
@@ -81,7 +84,9 @@ func TestConditionsOnLists(t *testing.T) {
 	at := "/seq/" + info.Hash.String() + "/"
 	resp, _ := get(t, l, at)
 	tag := resp.Header.Get("ETag")
-	for condition, status := range map[string]int{tag: 304, "W/" + tag: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200} {
+	for condition, status := range map[string]int{
+		tag: 304, "W/" + tag: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200,
+	} {
 		resp, _ := get(t, l, at, "If-None-Match", condition)
 		require.Equal(t, status, resp.StatusCode, condition)
 	}
@@ -92,7 +97,9 @@ func TestConditionsOnLists(t *testing.T) {
 func TestListingIsLinear(t *testing.T) {
 	d := &directory.Directory{}
 	for i := range 1_000_000 {
-		d.Manifest = append(d.Manifest, directory.Entry{Path: fmt.Sprintf("%08d/x", i), Kind: directory.File, Size: 1})
+		d.Manifest = append(
+			d.Manifest, directory.Entry{Path: fmt.Sprintf("%08d/x", i), Kind: directory.File, Size: 1},
+		)
 	}
 	d.Manifest = append(d.Manifest, directory.Entry{Path: "00999999/y", Kind: directory.File, Size: 2})
 	done := make(chan []directory.Child, 1)

@@ -39,7 +39,12 @@ func (g *Gateway) inDirectory(
 		return
 	}
 	if strings.HasSuffix(r.URL.Path, "/") {
-		g.fail(w, fmt.Errorf("%w: %q is a file in %s; its address has no slash at the end", fs.ErrNotExist, name, h))
+		g.fail(
+			w,
+			fmt.Errorf(
+				"%w: %q is a file in %s; its address has no slash at the end", fs.ErrNotExist, name, h,
+			),
+		)
 		return
 	}
 	e, content, err := dir.Find(at)

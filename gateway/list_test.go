@@ -41,7 +41,9 @@ func imported(t *testing.T, n *node.Node, files, links map[string]string) string
 // https://github.com/ipfs/boxo/pull/779
 func TestRedirects(t *testing.T) {
 	n, l := start(t)
-	names := []string{"what?", "50%25", "50%", "https:evil.example", "a b", "#x", `back\slash`, "ü", "dots..", "..."}
+	names := []string{
+		"what?", "50%25", "50%", "https:evil.example", "a b", "#x", `back\slash`, "ü", "dots..", "...",
+	}
 	files := map[string]string{}
 	for _, name := range names {
 		files["x/"+name+"/hello"] = name
@@ -67,8 +69,12 @@ func TestRedirects(t *testing.T) {
 func TestLinks(t *testing.T) {
 	n, l := start(t)
 	at := imported(t, n, map[string]string{"real/page.html": "<p>page", "top": "top"},
-		map[string]string{"dir": "real", "one": "two", "two": "dir/page.html", "gone": "nowhere", "loop": "loop"})
-	for path, want := range map[string]string{"/dir/page.html": "<p>page", "/one": "<p>page", "/two": "<p>page"} {
+		map[string]string{
+			"dir": "real", "one": "two", "two": "dir/page.html", "gone": "nowhere", "loop": "loop",
+		})
+	for path, want := range map[string]string{
+		"/dir/page.html": "<p>page", "/one": "<p>page", "/two": "<p>page",
+	} {
 		resp, b := get(t, l, at+path)
 		require.Equal(t, http.StatusOK, resp.StatusCode, path)
 		require.Equal(t, want, string(b))

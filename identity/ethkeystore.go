@@ -74,7 +74,8 @@ func (c *ethCrypto) derivation() (derive func(password string) ([]byte, error), 
 		if err := json.Unmarshal(c.KDFParams, &p); err != nil {
 			return bad("%v", err)
 		}
-		if p.N < 2 || p.N&(p.N-1) != 0 || p.R < 1 || p.P < 1 || p.DKLen < 32 || p.DKLen > 64 || p.N > maxScryptMemory || p.R > 1<<10 || p.P > 1<<10 ||
+		if p.N < 2 || p.N&(p.N-1) != 0 || p.R < 1 || p.P < 1 || p.DKLen < 32 || p.DKLen > 64 ||
+			p.N > maxScryptMemory || p.R > 1<<10 || p.P > 1<<10 ||
 			128*int64(p.N)*int64(p.R) > maxScryptMemory || int64(p.N)*int64(p.R)*int64(p.P) > maxScryptWork {
 			return bad("it asks for scrypt with n %d, r %d, p %d and %d bytes", p.N, p.R, p.P, p.DKLen)
 		}
@@ -89,7 +90,9 @@ func (c *ethCrypto) derivation() (derive func(password string) ([]byte, error), 
 		if p.C < 1 || p.C > maxPBKDF2 || p.DKLen < 32 || p.DKLen > 64 || p.PRF != "hmac-sha256" {
 			return bad("it asks for PBKDF2 with %d rounds of %.32q and %d bytes", p.C, p.PRF, p.DKLen)
 		}
-		return func(password string) ([]byte, error) { return pbkdf2.Key(sha256.New, password, p.Salt, p.C, p.DKLen) }, nil
+		return func(password string) ([]byte, error) {
+			return pbkdf2.Key(sha256.New, password, p.Salt, p.C, p.DKLen)
+		}, nil
 	}
 	return bad("unknown way %.32q from password to key", c.KDF)
 }
@@ -112,7 +115,8 @@ func parseEth(file []byte) (open func(password string) (*Secret, error), err err
 		return nil, fmt.Errorf("%w: %w", ErrBadKeystore, err)
 	}
 	c := &f.Crypto
-	if c.Cipher != "aes-128-ctr" || len(c.CipherParams.IV) != aes.BlockSize || len(c.MAC) != 32 || len(c.Ciphertext) != 32 {
+	if c.Cipher != "aes-128-ctr" || len(c.CipherParams.IV) != aes.BlockSize || len(c.MAC) != 32 ||
+		len(c.Ciphertext) != 32 {
 		return nil, fmt.Errorf("%w: expected 32 bytes by aes-128-ctr", ErrBadKeystore)
 	}
 	derive, err := c.derivation()
@@ -154,7 +158,10 @@ func (k Key) SealEthereum(password string) ([]byte, error) {
 	_, _ = rand.Read(iv)
 	_, _ = rand.Read(id[:])
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a random UUID (RFC 9562)
-	f := ethFile{Address: k.wallet.Address().Lower()[2:], Version: ethVersion, ID: fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])}
+	f := ethFile{
+		Address: k.wallet.Address().Lower()[2:], Version: ethVersion,
+		ID: fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
+	}
 	params, err := json.Marshal(scryptParams{32, scryptN, scryptP, scryptR, salt})
 	if err != nil {
 		return nil, err

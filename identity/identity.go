@@ -86,7 +86,9 @@ func (id *ID) UnmarshalText(b []byte) (err error) {
 }
 
 // reserved are handles that nobody can have.
-var reserved = strings.Fields("admin administrator root system objects protocol support help info contact api www mail ftp")
+var reserved = strings.Fields(
+	"admin administrator root system objects protocol support help info contact api www mail ftp",
+)
 
 // ParseHandle returns a handle in lower case and without the @ that it may be shown with, or
 // ErrBadHandle: 1 to 30 of a to z, 0 to 9, _ and ., not beginning with . or _, not ending with .,
@@ -97,8 +99,12 @@ func ParseHandle(s string) (string, error) {
 		return "", fmt.Errorf("%w %q: %s", ErrBadHandle, s[:min(len(s), 64)], why)
 	}
 	switch {
-	case strings.ContainsFunc(s, func(c rune) bool { return c > 127 }), // some of these have lower cases that are ASCII
-		strings.ContainsFunc(h, func(c rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789_.", c) }):
+	case strings.ContainsFunc(s, func(c rune) bool {
+		return c > 127
+	}), // some of these have lower cases that are ASCII
+		strings.ContainsFunc(h, func(c rune) bool {
+			return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789_.", c)
+		}):
 		return bad("only letters a to z, digits, _ and . can be in it")
 	case len(h) < 1 || len(h) > 30:
 		return bad("it must have 1 to 30 characters")
@@ -212,7 +218,8 @@ func (k Key) Secret() (s [32]byte) {
 	}
 	b, err := k.p256.Bytes()
 	if err != nil || len(b) != len(s) {
-		panic(fmt.Sprintf("identity: a P-256 key of %d bytes: %v", len(b), err)) // KeyFromSecret makes no other
+		// KeyFromSecret makes no other
+		panic(fmt.Sprintf("identity: a P-256 key of %d bytes: %v", len(b), err))
 	}
 	return [32]byte(b)
 }
@@ -239,7 +246,8 @@ func (k Key) MarshalText() ([]byte, error) {
 func compress(k *ecdsa.PublicKey) (p PublicKey) {
 	b, err := k.Bytes() // 04 x y
 	if err != nil || len(b) != 65 {
-		panic(fmt.Sprintf("identity: a P-256 public key of %d bytes: %v", len(b), err)) // it has been checked
+		// it has been checked
+		panic(fmt.Sprintf("identity: a P-256 public key of %d bytes: %v", len(b), err))
 	}
 	p[0] = 2 + b[64]&1
 	copy(p[1:], b[1:33])

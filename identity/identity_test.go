@@ -64,7 +64,11 @@ func TestIDs(t *testing.T) {
 		require.Equal(t, id, back)
 	}
 	good := all[0].ID
-	for _, s := range []string{"", "obj_", good[4:], "OBJ_" + good[4:], good + "1", good[:len(good)-2], good[:10] + "0" + good[11:], good[:10] + "l" + good[11:], "obj_1" + good[4:], " " + good, "obj_" + strings.Repeat("1", 1<<20)} {
+	for _, s := range []string{
+		"", "obj_", good[4:], "OBJ_" + good[4:], good + "1", good[:len(good)-2],
+		good[:10] + "0" + good[11:], good[:10] + "l" + good[11:], "obj_1" + good[4:], " " + good,
+		"obj_" + strings.Repeat("1", 1<<20),
+	} {
 		_, err := ParseID(s)
 		require.ErrorIs(t, err, ErrNotID, s[:min(len(s), 40)])
 	}
@@ -74,12 +78,18 @@ func TestIDs(t *testing.T) {
 }
 
 func TestHandles(t *testing.T) {
-	for in, want := range map[string]string{"a": "a", "@Alice": "alice", "a.b_c": "a.b_c", "a_": "a_", "0x": "0x", strings.Repeat("z", 30): strings.Repeat("z", 30)} {
+	for in, want := range map[string]string{
+		"a": "a", "@Alice": "alice", "a.b_c": "a.b_c", "a_": "a_", "0x": "0x",
+		strings.Repeat("z", 30): strings.Repeat("z", 30),
+	} {
 		got, err := ParseHandle(in)
 		require.NoError(t, err, in)
 		require.Equal(t, want, got)
 	}
-	for _, in := range []string{"", "@", ".a", "_a", "a.", "a..b", "a b", "a-b", "ä", "Admin", "@ROOT", strings.Repeat("z", 31), "a\n", "a\u212a"} { // the last has the Kelvin sign
+	for _, in := range []string{
+		"", "@", ".a", "_a", "a.", "a..b", "a b", "a-b", "ä", "Admin", "@ROOT", strings.Repeat("z", 31),
+		"a\n", "a\u212a",
+	} { // the last has the Kelvin sign
 		_, err := ParseHandle(in)
 		require.ErrorIs(t, err, ErrBadHandle, in)
 	}
@@ -90,12 +100,26 @@ func TestMessages(t *testing.T) {
 	auth, err := Authenticate("photos.example", bytes.Repeat([]byte{0xab}, 32), at)
 	require.NoError(t, err)
 	for want, m := range map[string]Message{
-		"Action: Create Identity\nIdentity: " + id.String() + "\nHandle: alice":                                  CreateIdentity(id, "alice", at),
-		"Action: Link Wallet\nIdentity: " + id.String() + "\nWallet: 0x9d8a62f656a8d1615c1294fd71e9cfb3e4855a4f": LinkWallet(id, mustAddress(t, "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"), at),
-		"Action: Change Handle\nIdentity: " + id.String() + "\nNew Handle: bob":                                  ChangeHandle(id, "bob", at),
-		"Action: Sign Asset\nIdentity: " + id.String() + "\nAsset: 07" + strings.Repeat("0", 62):                 SignAsset(id, [32]byte{7}, at),
-		"Action: Authenticate\nApplication: photos.example\nChallenge: " + strings.Repeat("ab", 32):              auth,
-		"Action: Register Backup\nIdentity: " + id.String() + "\nReplica: abc":                                   RegisterBackup(id, "abc", at),
+		"Action: Create Identity\nIdentity: " + id.String() + "\nHandle: alice": CreateIdentity(
+			id, "alice", at,
+		),
+		"Action: Link Wallet\nIdentity: " + id.String() + "\nWallet: 0x9d8a62f656a8d1615c1294fd71e9cfb3e4855a4f": LinkWallet(
+			id, mustAddress(t, "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"), at,
+		),
+		"Action: Change Handle\nIdentity: " + id.String() + "\nNew Handle: bob": ChangeHandle(
+			id, "bob", at,
+		),
+		"Action: Sign Asset\nIdentity: " + id.String() + "\nAsset: 07" + strings.Repeat(
+			"0", 62,
+		): SignAsset(
+			id, [32]byte{7}, at,
+		),
+		"Action: Authenticate\nApplication: photos.example\nChallenge: " + strings.Repeat(
+			"ab", 32,
+		): auth,
+		"Action: Register Backup\nIdentity: " + id.String() + "\nReplica: abc": RegisterBackup(
+			id, "abc", at,
+		),
 	} {
 		require.Equal(t, "OBJECTS Identity Protocol v1\n"+want+"\nTimestamp: 1742900000", m.Text())
 		require.True(t, at.Equal(m.Time()))
@@ -105,7 +129,10 @@ func TestMessages(t *testing.T) {
 	_, err = Authenticate("photos\nChallenge: x", make([]byte, 32), at)
 	require.Error(t, err)
 	m := RegisterBackup(id, "abc", at)
-	for offset, ok := range map[time.Duration]bool{0: true, 5 * time.Minute: true, 5*time.Minute + 1: false, -24 * time.Hour: true, -24*time.Hour - 1: false} {
+	for offset, ok := range map[time.Duration]bool{
+		0: true, 5 * time.Minute: true, 5*time.Minute + 1: false, -24 * time.Hour: true,
+		-24*time.Hour - 1: false,
+	} {
 		err := m.CheckTime(at.Add(-offset), RegistryAhead, RegistryBehind)
 		require.Equal(t, ok, err == nil, offset)
 		require.True(t, ok || errors.Is(err, ErrOutOfTime))
@@ -171,7 +198,9 @@ func TestSignatures(t *testing.T) {
 			require.NoError(t, good.Verify(m, id, nonce))
 			require.ErrorIs(t, good.Verify(m, id, Nonce{8}), ErrBadSignature)
 			require.ErrorIs(t, good.Verify(ChangeHandle(id, "eve", at), id, nonce), ErrBadSignature)
-			require.ErrorIs(t, good.Verify(ChangeHandle(id, "bob", at.Add(time.Second)), id, nonce), ErrBadSignature)
+			require.ErrorIs(
+				t, good.Verify(ChangeHandle(id, "bob", at.Add(time.Second)), id, nonce), ErrBadSignature,
+			)
 			other, err := NewKey(k.Kind())
 			require.NoError(t, err)
 			stolen := sign()
@@ -199,7 +228,10 @@ func TestTypedSignatures(t *testing.T) {
 	k := keys(t)[0]
 	nonce := Nonce{9}
 	id := IDOf(k.Public(), nonce)
-	for _, m := range []Message{CreateIdentity(id, "a", at), LinkWallet(id, eth.Address{1}, at), ChangeHandle(id, "b", at), SignAsset(id, [32]byte{2}, at)} {
+	for _, m := range []Message{
+		CreateIdentity(id, "a", at), LinkWallet(id, eth.Address{1}, at), ChangeHandle(id, "b", at),
+		SignAsset(id, [32]byte{2}, at),
+	} {
 		s, err := k.SignTyped(m, 8453)
 		require.NoError(t, err)
 		require.NoError(t, s.Verify(m, id, nonce, 1, 8453))
@@ -213,7 +245,10 @@ func TestTypedSignatures(t *testing.T) {
 	s, err := k.Sign(CreateIdentity(id, "a", at))
 	require.NoError(t, err)
 	s.Signature[64] -= 27
-	require.ErrorIs(t, s.Verify(CreateIdentity(id, "a", at), id, nonce), ErrBadSignature, "v is 27 or 28 on this wire")
+	require.ErrorIs(
+		t, s.Verify(CreateIdentity(id, "a", at), id, nonce), ErrBadSignature,
+		"v is 27 or 28 on this wire",
+	)
 	s.Signature[64] += 27
 	s.Address = "0x" + strings.Repeat("0", 40)
 	require.ErrorIs(t, s.Verify(CreateIdentity(id, "a", at), id, nonce), ErrBadSignature)
@@ -223,7 +258,9 @@ func TestTypedSignatures(t *testing.T) {
 func TestPasskeyData(t *testing.T) {
 	k := keys(t)[1]
 	m := SignAsset(ID{1}, [32]byte{2}, at)
-	resign := func(s Signature) Signature { // as somebody would who has the key and is told other things by a browser
+	resign := func(
+		s Signature,
+	) Signature { // as somebody would who has the key and is told other things by a browser
 		d := s.passkeyDigest()
 		sig, err := ecdsa.SignASN1(rand.Reader, k.p256, d[:])
 		require.NoError(t, err)
@@ -235,7 +272,9 @@ func TestPasskeyData(t *testing.T) {
 	require.NoError(t, good.VerifyKey(m))
 	for name, edit := range map[string]func(*Signature){
 		"created": func(s *Signature) {
-			s.ClientDataJSON = bytes.Replace(s.ClientDataJSON, []byte("webauthn.get"), []byte("webauthn.create"), 1)
+			s.ClientDataJSON = bytes.Replace(
+				s.ClientDataJSON, []byte("webauthn.get"), []byte("webauthn.create"), 1,
+			)
 		},
 		"no challenge": func(s *Signature) { s.ClientDataJSON = []byte(`{"type":"webauthn.get"}`) },
 		"no JSON":      func(s *Signature) { s.ClientDataJSON = []byte("x") },
@@ -289,18 +328,26 @@ func TestMnemonics(t *testing.T) {
 
 func TestMnemonic(t *testing.T) {
 	// The last vector of BIP-39's own that has 256 bits.
-	words := "void come effort suffer camp survey warrior heavy shoot primary clutch crush open amazing screen patrol group space point ten exist slush involve unfold"
+	words := "void come effort suffer camp survey warrior heavy shoot primary clutch crush open " +
+		"amazing screen patrol group space point ten exist slush involve unfold"
 	k, err := KeyFromMnemonic(Wallet, "  "+strings.ToUpper(words)+"\n")
 	require.NoError(t, err)
 	secret := k.Secret()
-	require.Equal(t, "f585c11aec520db57dd353c69554b21a89b20fb0650966fa0a9d6f74fd989d8f", hex.EncodeToString(secret[:]))
+	require.Equal(
+		t, "f585c11aec520db57dd353c69554b21a89b20fb0650966fa0a9d6f74fd989d8f",
+		hex.EncodeToString(secret[:]),
+	)
 	require.Equal(t, words, k.Mnemonic())
-	for _, bad := range []string{"", words + " void", strings.Replace(words, "void", "voids", 1), strings.Replace(words, "void come", "come void", 1), strings.Replace(words, "unfold", "void", 1)} {
+	for _, bad := range []string{
+		"", words + " void", strings.Replace(words, "void", "voids", 1),
+		strings.Replace(words, "void come", "come void", 1), strings.Replace(words, "unfold", "void", 1),
+	} {
 		_, err := KeyFromMnemonic(Wallet, bad)
 		require.ErrorIs(t, err, ErrBadMnemonic)
 		require.NotContains(t, err.Error(), "voids")
 	}
-	_, err = KeyFromMnemonic(Wallet, strings.Repeat("zoo ", 23)+"vote") // all ones: not below the order
+	// all ones: not below the order
+	_, err = KeyFromMnemonic(Wallet, strings.Repeat("zoo ", 23)+"vote")
 	require.ErrorIs(t, err, ErrBadMnemonic)
 }
 
@@ -360,7 +407,10 @@ func TestEthereumKeystore(t *testing.T) {
 		s, err := OpenKeystore([]byte(file), "testpassword")
 		require.NoError(t, err, name)
 		secret := s.Key.Secret()
-		require.Equal(t, "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d", hex.EncodeToString(secret[:]))
+		require.Equal(
+			t, "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d",
+			hex.EncodeToString(secret[:]),
+		)
 		_, err = OpenKeystore([]byte(file), "testpasswords")
 		require.Equal(t, ErrWrongPassword, err)
 	}
@@ -374,7 +424,9 @@ func TestEthereumKeystore(t *testing.T) {
 		`"iv":"83`:      `"iv":"`,
 	} {
 		require.Contains(t, ethExamples["scrypt"], old)
-		_, err := OpenKeystore([]byte(strings.Replace(ethExamples["scrypt"], old, changed, 1)), "testpassword")
+		_, err := OpenKeystore(
+			[]byte(strings.Replace(ethExamples["scrypt"], old, changed, 1)), "testpassword",
+		)
 		require.ErrorIs(t, err, ErrBadKeystore, old)
 	}
 	k := keys(t)[0]
@@ -408,7 +460,10 @@ func FuzzPasskey(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(s.Signature, s.AuthenticatorData, s.ClientDataJSON)
 	f.Fuzz(func(t *testing.T, sig, auth, client []byte) {
-		got := Signature{Kind: Passkey, PublicKey: k.Public(), Signature: sig, AuthenticatorData: auth, ClientDataJSON: client}
+		got := Signature{
+			Kind: Passkey, PublicKey: k.Public(), Signature: sig, AuthenticatorData: auth,
+			ClientDataJSON: client,
+		}
 		if got.VerifyKey(m) == nil {
 			require.Equal(t, s.AuthenticatorData, auth, "nobody else can have signed it")
 		}

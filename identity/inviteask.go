@@ -36,17 +36,21 @@ func (a InviteAsk) Message(at time.Time) (Message, error) {
 			return Message{}, fmt.Errorf("to sign for an invite: bad %s %.40q", strings.ToLower(f[0]), f[1])
 		}
 	}
-	if w, err := eth.ParseAddress(a.Wallet); err != nil || w.Lower() != a.Wallet || w == (eth.Address{}) {
+	if w, err := eth.ParseAddress(a.Wallet); err != nil || w.Lower() != a.Wallet ||
+		w == (eth.Address{}) {
 		return Message{}, fmt.Errorf("to sign for an invite: bad wallet %.40q", a.Wallet)
 	}
-	if b, err := hex.DecodeString(a.Invite); err != nil || len(b) != 32 || strings.ToLower(a.Invite) != a.Invite {
+	if b, err := hex.DecodeString(a.Invite); err != nil || len(b) != 32 ||
+		strings.ToLower(a.Invite) != a.Invite {
 		return Message{}, fmt.Errorf("to sign for an invite: bad invite %.40q", a.Invite)
 	}
 	return newMessage("Skerry Invite", at, fields...), nil
 }
 
 // ErrReserved reports the name of an application that is kept for Skerry itself.
-var ErrReserved = errors.New(`names like "skerry-…" are kept for Skerry itself: an application is named by its domain`)
+var ErrReserved = errors.New(
+	`names like "skerry-…" are kept for Skerry itself: an application is named by its domain`,
+)
 
 // CheckApplication returns ErrReserved for the name of an application that Skerry itself has used,
 // or may use, to sign for purposes of its own. Whatever case, dashes, spaces or other signs such a

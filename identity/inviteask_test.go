@@ -9,11 +9,17 @@ import (
 
 // What is signed for an invite names all that it is good for, and lacks nothing.
 func TestInviteAsk(t *testing.T) {
-	good := InviteAsk{"0x" + strings.Repeat("ab", 20), strings.Repeat("cd", 32), "12D3i", "12D3d", "author"}
+	good := InviteAsk{
+		"0x" + strings.Repeat("ab", 20), strings.Repeat("cd", 32), "12D3i", "12D3d", "author",
+	}
 	m, err := good.Message(at)
 	require.NoError(t, err)
-	require.Equal(t, "OBJECTS Identity Protocol v1\nAction: Skerry Invite\nWallet: "+good.Wallet+"\nInvite: "+good.Invite+
-		"\nInviter: 12D3i\nDevice: 12D3d\nAuthor: author\nTimestamp: 1742900000", m.Text())
+	require.Equal(
+		t,
+		"OBJECTS Identity Protocol v1\nAction: Skerry Invite\nWallet: "+good.Wallet+"\nInvite: "+
+			good.Invite+
+			"\nInviter: 12D3i\nDevice: 12D3d\nAuthor: author\nTimestamp: 1742900000", m.Text(),
+	)
 	for name, edit := range map[string]func(*InviteAsk){
 		"no wallet":             func(a *InviteAsk) { a.Wallet = "" },
 		"the wallet of nobody":  func(a *InviteAsk) { a.Wallet = "0x" + strings.Repeat("0", 40) },
@@ -38,10 +44,15 @@ func TestInviteAsk(t *testing.T) {
 
 // Names that Skerry signs under are no application's, however they are written; domains are.
 func TestCheckApplication(t *testing.T) {
-	for _, name := range []string{"skerry-invite", "Skerry-Seed", "SKERRY", "skerry-seed.", " skerry-seed", "\tskerry", "skerry\u2011seed", "\uff33kerry-seed", "skerry\uff10"} {
+	for _, name := range []string{
+		"skerry-invite", "Skerry-Seed", "SKERRY", "skerry-seed.", " skerry-seed", "\tskerry",
+		"skerry\u2011seed", "\uff33kerry-seed", "skerry\uff10",
+	} {
 		require.ErrorIs(t, CheckApplication(name), ErrReserved, "%q", name)
 	}
-	for _, name := range []string{"skerry", "skerry.example.org", "example.org", "seed-skerry", "a", "\uff01skerr"} {
+	for _, name := range []string{
+		"skerry", "skerry.example.org", "example.org", "seed-skerry", "a", "\uff01skerr",
+	} {
 		require.NoError(t, CheckApplication(name), name)
 	}
 }

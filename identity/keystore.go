@@ -101,18 +101,27 @@ func (s *Secret) Seal(password string) ([]byte, error) {
 		return nil, ErrNoPassword
 	}
 	public, id := s.Key.Public(), s.ID()
-	f := keystoreFile{Version: keystoreVersion, Kind: s.Key.Kind().String(), PublicKey: public[:], Nonce: s.Nonce[:], Identity: id}
+	f := keystoreFile{
+		Version: keystoreVersion, Kind: s.Key.Kind().String(), PublicKey: public[:], Nonce: s.Nonce[:],
+		Identity: id,
+	}
 	salt, nonce := make([]byte, saltSize), make([]byte, chacha20poly1305.NonceSizeX)
 	_, _ = rand.Read(salt) // never fails
 	_, _ = rand.Read(nonce)
 	f.KDF.Name, f.KDF.Time, f.KDF.Memory, f.KDF.Threads, f.KDF.Salt = "argon2id", argonTime, argonMemory, argonThreads, salt
-	aead, err := chacha20poly1305.NewX(argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, chacha20poly1305.KeySize))
+	aead, err := chacha20poly1305.NewX(
+		argon2.IDKey(
+			[]byte(password), salt, argonTime, argonMemory, argonThreads, chacha20poly1305.KeySize,
+		),
+	)
 	if err != nil {
 		return nil, err
 	}
 	secret := s.Key.Secret()
 	f.Cipher.Name, f.Cipher.Nonce = "xchacha20poly1305", nonce
-	f.Cipher.Ciphertext = aead.Seal(nil, nonce, secret[:], associated(s.Key.Kind(), public[:], s.Nonce[:]))
+	f.Cipher.Ciphertext = aead.Seal(
+		nil, nonce, secret[:], associated(s.Key.Kind(), public[:], s.Nonce[:]),
+	)
 	b, err := json.MarshalIndent(&f, "", "  ")
 	return append(b, '\n'), err
 }
@@ -166,21 +175,38 @@ func parseOwn(file []byte) (open func(password string) (*Secret, error), err err
 	}
 	switch k := &f.KDF; {
 	case k.Name != "argon2id" || f.Cipher.Name != "xchacha20poly1305":
-		return nil, fmt.Errorf("%w: unknown way of encryption %.32q, %.32q", ErrBadKeystore, k.Name, f.Cipher.Name)
-	case k.Time < 1 || k.Time > maxArgonTime || k.Memory < 8 || k.Memory > maxArgonMemory || k.Threads < 1 || k.Threads > maxArgonThreads || uint64(k.Time)*uint64(k.Memory) > maxArgonWork || len(k.Salt) < 8 || len(k.Salt) > 64:
-		return nil, fmt.Errorf("%w: it asks for Argon2id with time %d, %d KiB and %d threads", ErrBadKeystore, k.Time, k.Memory, k.Threads)
-	case len(f.PublicKey) != len(PublicKey{}) || len(f.Nonce) != len(Nonce{}) || len(f.Cipher.Nonce) != chacha20poly1305.NonceSizeX || len(f.Cipher.Ciphertext) != 32+chacha20poly1305.Overhead:
+		return nil, fmt.Errorf(
+			"%w: unknown way of encryption %.32q, %.32q", ErrBadKeystore, k.Name, f.Cipher.Name,
+		)
+	case k.Time < 1 || k.Time > maxArgonTime || k.Memory < 8 || k.Memory > maxArgonMemory ||
+		k.Threads < 1 || k.Threads > maxArgonThreads || uint64(k.Time)*uint64(
+		k.Memory,
+	) > maxArgonWork || len(k.Salt) < 8 || len(k.Salt) > 64:
+		return nil, fmt.Errorf(
+			"%w: it asks for Argon2id with time %d, %d KiB and %d threads", ErrBadKeystore, k.Time, k.Memory,
+			k.Threads,
+		)
+	case len(f.PublicKey) != len(PublicKey{}) || len(f.Nonce) != len(Nonce{}) ||
+		len(f.Cipher.Nonce) != chacha20poly1305.NonceSizeX || len(
+		f.Cipher.Ciphertext,
+	) != 32+chacha20poly1305.Overhead:
 		return nil, fmt.Errorf("%w: a part of it has the wrong length", ErrBadKeystore)
 	}
 	return func(password string) (*Secret, error) { return f.open(kind, password) }, nil
 }
 
 func (f *keystoreFile) open(kind Kind, password string) (*Secret, error) {
-	aead, err := chacha20poly1305.NewX(argon2.IDKey([]byte(password), f.KDF.Salt, f.KDF.Time, f.KDF.Memory, f.KDF.Threads, chacha20poly1305.KeySize))
+	aead, err := chacha20poly1305.NewX(
+		argon2.IDKey(
+			[]byte(password), f.KDF.Salt, f.KDF.Time, f.KDF.Memory, f.KDF.Threads, chacha20poly1305.KeySize,
+		),
+	)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := aead.Open(nil, f.Cipher.Nonce, f.Cipher.Ciphertext, associated(kind, f.PublicKey, f.Nonce))
+	secret, err := aead.Open(
+		nil, f.Cipher.Nonce, f.Cipher.Ciphertext, associated(kind, f.PublicKey, f.Nonce),
+	)
 	if err != nil {
 		return nil, ErrWrongPassword
 	}
@@ -222,7 +248,9 @@ func DescribeKeystore(file []byte) (i KeystoreInfo, err error) {
 	}
 	i = KeystoreInfo{f.Identity, kind, PublicKey(f.PublicKey), Nonce(f.Nonce)}
 	if IDOf(i.Public, i.Nonce) != i.ID {
-		return i, fmt.Errorf("%w: its public key is not that of the identity that it names", ErrBadKeystore)
+		return i, fmt.Errorf(
+			"%w: its public key is not that of the identity that it names", ErrBadKeystore,
+		)
 	}
 	return i, nil
 }

@@ -26,11 +26,14 @@ func TestWorkOfKeystores(t *testing.T) {
 		_, err = parseKeystore(b)
 		return err
 	}
-	for _, ok := range [][3]int{{3, 64 << 10, 4}, {1, 256 << 10, 4}, {12, 256 << 10, 16}, {48, 64 << 10, 1}, {64, 19 << 10, 1}} {
+	for _, ok := range [][3]int{
+		{3, 64 << 10, 4}, {1, 256 << 10, 4}, {12, 256 << 10, 16}, {48, 64 << 10, 1}, {64, 19 << 10, 1},
+	} {
 		require.NoError(t, argon(ok[0], ok[1], ok[2]), ok)
 	}
 	for _, bad := range [][3]int{
-		{64, 1 << 20, 1}, {1, 256<<10 + 1, 1}, {13, 256 << 10, 1}, {64, 64 << 10, 4}, {65, 8, 1}, {1, 8, 17}, {0, 64, 1}, {1, 7, 1},
+		{64, 1 << 20, 1}, {1, 256<<10 + 1, 1}, {13, 256 << 10, 1}, {64, 64 << 10, 4}, {65, 8, 1},
+		{1, 8, 17}, {0, 64, 1}, {1, 7, 1},
 	} {
 		require.ErrorIs(t, argon(bad[0], bad[1], bad[2]), ErrBadKeystore, bad)
 	}
@@ -56,5 +59,7 @@ func TestWorkOfKeystores(t *testing.T) {
 		}
 	}
 	require.NoError(t, ethereum("pbkdf2", `{"c":4000000,"dklen":32,"prf":"hmac-sha256","salt":"ab"}`))
-	require.ErrorIs(t, ethereum("pbkdf2", `{"c":4000001,"dklen":32,"prf":"hmac-sha256","salt":"ab"}`), ErrBadKeystore)
+	require.ErrorIs(
+		t, ethereum("pbkdf2", `{"c":4000001,"dklen":32,"prf":"hmac-sha256","salt":"ab"}`), ErrBadKeystore,
+	)
 }

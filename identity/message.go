@@ -49,25 +49,43 @@ func (m Message) as(kind string, typed ...eth.Value) Message {
 
 // CreateIdentity is signed to register an identity under a handle.
 func CreateIdentity(id ID, handle string, at time.Time) Message {
-	return newMessage("Create Identity", at, [2]string{"Identity", id.String()}, [2]string{"Handle", handle}).
-		as("CreateIdentity(string identity,string handle,uint256 timestamp)", eth.String(id.String()), eth.String(handle))
+	return newMessage(
+		"Create Identity", at, [2]string{"Identity", id.String()}, [2]string{"Handle", handle},
+	).
+		as(
+			"CreateIdentity(string identity,string handle,uint256 timestamp)", eth.String(id.String()),
+			eth.String(handle),
+		)
 }
 
 // LinkWallet is signed to link a wallet to an identity.
 func LinkWallet(id ID, wallet eth.Address, at time.Time) Message {
-	return newMessage("Link Wallet", at, [2]string{"Identity", id.String()}, [2]string{"Wallet", wallet.Lower()}).
-		as("LinkWallet(string identity,address wallet,uint256 timestamp)", eth.String(id.String()), eth.Of(wallet))
+	return newMessage(
+		"Link Wallet", at, [2]string{"Identity", id.String()}, [2]string{"Wallet", wallet.Lower()},
+	).
+		as(
+			"LinkWallet(string identity,address wallet,uint256 timestamp)", eth.String(id.String()),
+			eth.Of(wallet),
+		)
 }
 
 // ChangeHandle is signed to give an identity another handle.
 func ChangeHandle(id ID, handle string, at time.Time) Message {
-	return newMessage("Change Handle", at, [2]string{"Identity", id.String()}, [2]string{"New Handle", handle}).
-		as("ChangeHandle(string identity,string newHandle,uint256 timestamp)", eth.String(id.String()), eth.String(handle))
+	return newMessage(
+		"Change Handle", at, [2]string{"Identity", id.String()}, [2]string{"New Handle", handle},
+	).
+		as(
+			"ChangeHandle(string identity,string newHandle,uint256 timestamp)", eth.String(id.String()),
+			eth.String(handle),
+		)
 }
 
 // SignAsset is signed by the author of an asset; content is its hash.
 func SignAsset(id ID, content [32]byte, at time.Time) Message {
-	return newMessage("Sign Asset", at, [2]string{"Identity", id.String()}, [2]string{"Asset", hex.EncodeToString(content[:])}).
+	return newMessage(
+		"Sign Asset", at, [2]string{"Identity", id.String()},
+		[2]string{"Asset", hex.EncodeToString(content[:])},
+	).
 		as("SignAsset(string identity,bytes32 asset,uint256 timestamp)", eth.String(id.String()), content)
 }
 
@@ -79,14 +97,22 @@ const MinChallenge = 32
 // signed as a struct.
 func Authenticate(application string, challenge []byte, at time.Time) (Message, error) {
 	if len(challenge) < MinChallenge {
-		return Message{}, fmt.Errorf("a challenge of %d bytes: expected at least %d", len(challenge), MinChallenge)
+		return Message{}, fmt.Errorf(
+			"a challenge of %d bytes: expected at least %d", len(challenge), MinChallenge,
+		)
 	}
 	if application == "" || strings.ContainsAny(application, "\r\n") {
 		return Message{}, fmt.Errorf("bad name of an application %q", application)
 	}
-	m := newMessage("Authenticate", at, [2]string{"Application", application}, [2]string{"Challenge", hex.EncodeToString(challenge)})
+	m := newMessage(
+		"Authenticate", at, [2]string{"Application", application},
+		[2]string{"Challenge", hex.EncodeToString(challenge)},
+	)
 	if len(challenge) == 32 {
-		m = m.as("Authenticate(string application,bytes32 challenge,uint256 timestamp)", eth.String(application), eth.Value(challenge))
+		m = m.as(
+			"Authenticate(string application,bytes32 challenge,uint256 timestamp)", eth.String(application),
+			eth.Value(challenge),
+		)
 	}
 	return m, nil
 }
@@ -95,7 +121,9 @@ func Authenticate(application string, challenge []byte, at time.Time) (Message, 
 // neither the seed nor which of both is meant, so one seed could use it at another: Skerry neither
 // signs nor accepts it. See SeedAsk.
 func RegisterBackup(id ID, replica string, at time.Time) Message {
-	return newMessage("Register Backup", at, [2]string{"Identity", id.String()}, [2]string{"Replica", replica})
+	return newMessage(
+		"Register Backup", at, [2]string{"Identity", id.String()}, [2]string{"Replica", replica},
+	)
 }
 
 // Text returns the plain text.
@@ -118,14 +146,19 @@ func (m Message) typedDigest(chain uint64) ([32]byte, bool) {
 		return [32]byte{}, false
 	}
 	d := eth.Domain{Name: "OBJECTS Identity Protocol", Version: "1", ChainID: chain}
-	return eth.TypedDigest(d, eth.StructHash(m.kind, append(m.typed[:len(m.typed):len(m.typed)], eth.Uint64(m.time))...)), true
+	return eth.TypedDigest(
+		d, eth.StructHash(m.kind, append(m.typed[:len(m.typed):len(m.typed)], eth.Uint64(m.time))...),
+	), true
 }
 
 // CheckTime returns ErrOutOfTime unless the message is at most so much ahead of now, and so much
 // behind.
 func (m Message) CheckTime(now time.Time, ahead, behind time.Duration) error {
 	if d := m.Time().Sub(now); d > ahead || -d > behind {
-		return fmt.Errorf("%w: it is of %s, and now is %s", ErrOutOfTime, m.Time().UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		return fmt.Errorf(
+			"%w: it is of %s, and now is %s", ErrOutOfTime, m.Time().UTC().Format(time.RFC3339),
+			now.UTC().Format(time.RFC3339),
+		)
 	}
 	return nil
 }

@@ -41,7 +41,10 @@ func (a SeedAsk) check() error {
 			return fmt.Errorf("a request to a seed without its %s", name)
 		case s != "" && !may:
 			return fmt.Errorf("a %s request to a seed with a %s", a.Request, name)
-		case len(s) > maxSeedWord || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }):
+		case len(s) > maxSeedWord || strings.ContainsFunc(s, func(r rune) bool {
+			return r <= ' ' ||
+				r > '~'
+		}):
 			return fmt.Errorf("bad %s in a request to a seed", name)
 		}
 		return nil
@@ -54,7 +57,8 @@ func (a SeedAsk) check() error {
 	err := errors.Join(word("node id", a.Seed, true, true), word("replica", a.Replica, about, about),
 		word("ticket", a.Ticket, register, register), word("device", a.Device, false, register))
 	if err == nil && register {
-		if b, bad := hex.DecodeString(a.Ticket); bad != nil || len(b) != 32 || strings.ToLower(a.Ticket) != a.Ticket {
+		if b, bad := hex.DecodeString(a.Ticket); bad != nil || len(b) != 32 ||
+			strings.ToLower(a.Ticket) != a.Ticket {
 			return errors.New("the ticket's hash in a request to a seed is not 64 hex digits")
 		}
 	}

@@ -11,14 +11,19 @@ import (
 func TestSeedAskTexts(t *testing.T) {
 	id, hash := ID{1}, strings.Repeat("ab", 32)
 	for want, a := range map[string]SeedAsk{
-		"Request: register\nIdentity: " + id.String() + "\nSeed: 12D3s\nReplica: abc\nTicket: " + hash + "\nDevice: 12D3d": {SeedRegister, "12D3s", "abc", hash, "12D3d"},
-		"Request: register\nIdentity: " + id.String() + "\nSeed: 12D3s\nReplica: abc\nTicket: " + hash + "\nDevice: none":  {SeedRegister, "12D3s", "abc", hash, ""},
-		"Request: unregister\nIdentity: " + id.String() + "\nSeed: 12D3s\nReplica: abc":                                    {SeedUnregister, "12D3s", "abc", "", ""},
-		"Request: status\nIdentity: " + id.String() + "\nSeed: 12D3s":                                                      {SeedStatus, "12D3s", "", "", ""},
+		"Request: register\nIdentity: " + id.String() + "\nSeed: 12D3s\nReplica: abc\nTicket: " + hash +
+			"\nDevice: 12D3d": {SeedRegister, "12D3s", "abc", hash, "12D3d"},
+		"Request: register\nIdentity: " + id.String() + "\nSeed: 12D3s\nReplica: abc\nTicket: " + hash +
+			"\nDevice: none": {SeedRegister, "12D3s", "abc", hash, ""},
+		"Request: unregister\nIdentity: " + id.String() + "\nSeed: 12D3s\nReplica: abc": {SeedUnregister, "12D3s", "abc", "", ""},
+		"Request: status\nIdentity: " + id.String() + "\nSeed: 12D3s":                   {SeedStatus, "12D3s", "", "", ""},
 	} {
 		m, err := a.Message(id, at)
 		require.NoError(t, err)
-		require.Equal(t, "OBJECTS Identity Protocol v1\nAction: Skerry Seed\n"+want+"\nTimestamp: 1742900000", m.Text())
+		require.Equal(
+			t, "OBJECTS Identity Protocol v1\nAction: Skerry Seed\n"+want+"\nTimestamp: 1742900000",
+			m.Text(),
+		)
 	}
 }
 

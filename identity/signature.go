@@ -58,7 +58,9 @@ func (k Key) Sign(m Message) (s Signature, err error) {
 	}
 	party := sha256.Sum256([]byte("skerry"))
 	s.AuthenticatorData = binary.BigEndian.AppendUint32(append(party[:], userPresent), 0)
-	s.ClientDataJSON, err = json.Marshal(clientData{"webauthn.get", base64.RawURLEncoding.EncodeToString([]byte(m.Text())), "skerry:"})
+	s.ClientDataJSON, err = json.Marshal(
+		clientData{"webauthn.get", base64.RawURLEncoding.EncodeToString([]byte(m.Text())), "skerry:"},
+	)
 	if err != nil {
 		return s, err
 	}
@@ -75,12 +77,16 @@ func (k Key) SignTyped(m Message, chain uint64) (s Signature, err error) {
 		return s, fmt.Errorf("%s: a %s cannot sign it as a struct", m.action, k.kind)
 	}
 	sig := k.wallet.Sign(digest)
-	return Signature{Kind: Wallet, Signature: sig[:], PublicKey: k.Public(), Address: k.wallet.Address().Lower()}, nil
+	return Signature{
+		Kind: Wallet, Signature: sig[:], PublicKey: k.Public(), Address: k.wallet.Address().Lower(),
+	}, nil
 }
 
 func (s *Signature) passkeyDigest() [32]byte {
 	client := sha256.Sum256(s.ClientDataJSON)
-	return sha256.Sum256(append(s.AuthenticatorData[:len(s.AuthenticatorData):len(s.AuthenticatorData)], client[:]...))
+	return sha256.Sum256(
+		append(s.AuthenticatorData[:len(s.AuthenticatorData):len(s.AuthenticatorData)], client[:]...),
+	)
 }
 
 // Verify returns ErrBadSignature unless the holder of the public key has signed the message, and
@@ -119,7 +125,9 @@ func (s *Signature) verifyWallet(m Message, chains []uint64) error {
 		return err
 	}
 	if s.Address != "" && !strings.EqualFold(s.Address, address.Lower()) {
-		return fmt.Errorf("its key has the address %s, not %s", address.Lower(), s.Address[:min(len(s.Address), 64)])
+		return fmt.Errorf(
+			"its key has the address %s, not %s", address.Lower(), s.Address[:min(len(s.Address), 64)],
+		)
 	}
 	digests := [][32]byte{eth.TextDigest([]byte(m.Text()))}
 	for _, chain := range chains {

@@ -47,8 +47,10 @@ type NoSpaceError struct {
 }
 
 func (e *NoSpaceError) Error() string {
-	return fmt.Sprintf("disk full: %s has %d MiB left and %d MiB must stay free; make room and try again",
-		e.Dir, e.Free>>20, e.Reserve>>20)
+	return fmt.Sprintf(
+		"disk full: %s has %d MiB left and %d MiB must stay free; make room and try again", e.Dir,
+		e.Free>>20, e.Reserve>>20,
+	)
 }
 
 // Kind implements kind.Of.
@@ -62,8 +64,10 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("store %s has format version %d, this program knows versions up to %d: use a newer skerry",
-		e.Dir, e.Have, e.Max)
+	return fmt.Sprintf(
+		"store %s has format version %d, this program knows versions up to %d: use a newer skerry", e.Dir,
+		e.Have, e.Max,
+	)
 }
 
 // OldFormatError reports a store that was written before format 1, by a program that was never
@@ -86,7 +90,9 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("the store is damaged: %s cannot be read; stop the node, and run skerry store repair", e.File)
+	return fmt.Sprintf(
+		"the store is damaged: %s cannot be read; stop the node, and run skerry store repair", e.File,
+	)
 }
 
 // Kind implements kind.Of.

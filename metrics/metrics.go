@@ -35,7 +35,9 @@ const (
 // NewRegistry returns a registry with the metrics of the process: go_* and process_*.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
 	return r
 }
 
@@ -68,32 +70,62 @@ const (
 )
 
 var (
-	peers          = newDesc(gauge, "peers", "Connected peers.", "transport")
-	sessions       = newDesc(counter, "sessions_total", "Sync sessions that have ended.", "began_by", "outcome")
-	sessionSeconds = newDesc(counter, "session_seconds_total", "Time that the sessions took which were done.", "began_by")
-	syncBytes      = newDesc(counter, "sync_bytes_total", "Bytes of reconciliation.", "direction")
-	contentBytes   = newDesc(counter, "content_bytes_total", "Bytes of the blob protocol.", "direction")
-	entriesMoved   = newDesc(counter, "entries_total", "Entries that sessions have moved.", "direction")
-	entriesLost    = newDesc(counter, "entries_lost_total", "Entries that peers had had before and lacked in a later session.")
-	failures       = newDesc(counter, "verification_failures_total", "Peers found to have sent what did not verify.", "what")
-	misses         = newDesc(counter, "lookup_misses_total", "Lookups of replicas that are not held here.")
-	announced      = newDesc(counter, "announcements_total", "Announcements of replicas in the hash table.")
-	searches       = newDesc(counter, "searches_total", "Searches for holders of replicas in the hash table.")
-	falseClaims    = newDesc(counter, "false_claims_total", "Peers that claimed there to hold a replica and did not.")
-	queues         = newDesc(gauge, "queue_length", "What is being worked on, or waits.", "queue")
-	tableNodes     = newDesc(gauge, "hash_table_nodes", "Nodes of the hash table that are known.")
-	reachable      = newDesc(gauge, "reachable", "Whether others have been seen to reach this node directly.")
-	relayPlaces    = newDesc(gauge, "relay_addresses", "Addresses at relays through which this node is reached.")
-	topics         = newDesc(gauge, "active_topics", "Replicas whose topics this node listens to.")
-	storageBytes   = newDesc(gauge, "storage_bytes", "Bytes of content files on the disk.")
-	replicas       = newDesc(gauge, "replicas", "Replicas that are held.")
-	entriesHeld    = newDesc(gauge, "entries", "Entries in them.")
-	blobs          = newDesc(gauge, "blobs", "Blobs in the store.", "state")
-	blobBytes      = newDesc(gauge, "blob_bytes", "Bytes of content in the store.")
-	wanted         = newDesc(gauge, "wanted_content", "Pieces of content that entries point at and that are not here yet.")
+	peers    = newDesc(gauge, "peers", "Connected peers.", "transport")
+	sessions = newDesc(
+		counter, "sessions_total", "Sync sessions that have ended.", "began_by", "outcome",
+	)
+	sessionSeconds = newDesc(
+		counter, "session_seconds_total", "Time that the sessions took which were done.", "began_by",
+	)
+	syncBytes    = newDesc(counter, "sync_bytes_total", "Bytes of reconciliation.", "direction")
+	contentBytes = newDesc(
+		counter, "content_bytes_total", "Bytes of the blob protocol.", "direction",
+	)
+	entriesMoved = newDesc(
+		counter, "entries_total", "Entries that sessions have moved.", "direction",
+	)
+	entriesLost = newDesc(
+		counter, "entries_lost_total", "Entries that peers had had before and lacked in a later session.",
+	)
+	failures = newDesc(
+		counter, "verification_failures_total", "Peers found to have sent what did not verify.", "what",
+	)
+	misses = newDesc(
+		counter, "lookup_misses_total", "Lookups of replicas that are not held here.",
+	)
+	announced = newDesc(
+		counter, "announcements_total", "Announcements of replicas in the hash table.",
+	)
+	searches = newDesc(
+		counter, "searches_total", "Searches for holders of replicas in the hash table.",
+	)
+	falseClaims = newDesc(
+		counter, "false_claims_total", "Peers that claimed there to hold a replica and did not.",
+	)
+	queues     = newDesc(gauge, "queue_length", "What is being worked on, or waits.", "queue")
+	tableNodes = newDesc(gauge, "hash_table_nodes", "Nodes of the hash table that are known.")
+	reachable  = newDesc(
+		gauge, "reachable", "Whether others have been seen to reach this node directly.",
+	)
+	relayPlaces = newDesc(
+		gauge, "relay_addresses", "Addresses at relays through which this node is reached.",
+	)
+	topics       = newDesc(gauge, "active_topics", "Replicas whose topics this node listens to.")
+	storageBytes = newDesc(gauge, "storage_bytes", "Bytes of content files on the disk.")
+	replicas     = newDesc(gauge, "replicas", "Replicas that are held.")
+	entriesHeld  = newDesc(gauge, "entries", "Entries in them.")
+	blobs        = newDesc(gauge, "blobs", "Blobs in the store.", "state")
+	blobBytes    = newDesc(gauge, "blob_bytes", "Bytes of content in the store.")
+	wanted       = newDesc(
+		gauge, "wanted_content", "Pieces of content that entries point at and that are not here yet.",
+	)
 )
 
-var all = []desc{peers, sessions, sessionSeconds, syncBytes, contentBytes, entriesMoved, entriesLost, failures, misses, announced, searches, falseClaims, queues, tableNodes, reachable, relayPlaces, topics, storageBytes, replicas, entriesHeld, blobs, blobBytes, wanted}
+var all = []desc{
+	peers, sessions, sessionSeconds, syncBytes, contentBytes, entriesMoved, entriesLost, failures,
+	misses, announced, searches, falseClaims, queues, tableNodes, reachable, relayPlaces, topics,
+	storageBytes, replicas, entriesHeld, blobs, blobBytes, wanted,
+}
 
 // Describe implements prometheus.Collector.
 func (c *Node) Describe(out chan<- *prometheus.Desc) {
@@ -120,7 +152,10 @@ func (c *Node) Collect(out chan<- prometheus.Metric) {
 	for _, x := range []struct {
 		d              desc
 		sent, received uint64
-	}{{syncBytes, s.SyncSent, s.SyncReceived}, {contentBytes, s.ContentSent, s.ContentGot}, {entriesMoved, s.EntriesSent, s.EntriesGot}} {
+	}{
+		{syncBytes, s.SyncSent, s.SyncReceived}, {contentBytes, s.ContentSent, s.ContentGot},
+		{entriesMoved, s.EntriesSent, s.EntriesGot},
+	} {
 		put(x.d, float64(x.sent), "sent")
 		put(x.d, float64(x.received), "received")
 	}
@@ -195,7 +230,9 @@ type Listener struct {
 
 // Listen serves what a registry collects, and those of a node, at an address; a port alone is on
 // the loopback interface.
-func Listen(ctx context.Context, r *prometheus.Registry, n *node.Node, addr string, log *slog.Logger) (*Listener, error) {
+func Listen(
+	ctx context.Context, r *prometheus.Registry, n *node.Node, addr string, log *slog.Logger,
+) (*Listener, error) {
 	if !strings.Contains(addr, ":") {
 		addr = ":" + addr
 	}
@@ -215,9 +252,21 @@ func Listen(ctx context.Context, r *prometheus.Registry, n *node.Node, addr stri
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4}))
+	mux.Handle(
+		"GET /metrics",
+		promhttp.HandlerFor(
+			r,
+			promhttp.HandlerOpts{
+				ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4,
+			},
+		),
+	)
 	l := &Listener{URL: "http://" + ln.Addr().String() + "/metrics"}
-	l.srv = &http.Server{Handler: netaddr.Local(ln.Addr(), mux), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	l.srv = &http.Server{
+		Handler: netaddr.Local(ln.Addr(), mux), ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 	ctx, l.stop = context.WithCancel(ctx)
 	l.work.Go(func() { l.err = l.srv.Serve(netaddr.Limit(ln, netaddr.MaxScrapeConns)) })
 	l.work.Go(func() { c.Run(ctx, log) })

@@ -40,7 +40,12 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 	s.Serve(ctx)
 	listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
 	require.NoError(t, err)
-	network, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{listen}, Log: quiet, DHT: libp2pnet.Server, Metrics: registry})
+	network, err := libp2pnet.New(
+		libp2pnet.Config{
+			Key: n.Key(), Listen: []ma.Multiaddr{listen}, Log: quiet, DHT: libp2pnet.Server,
+			Metrics: registry,
+		},
+	)
 	require.NoError(t, err)
 	require.NoError(t, n.GoOnline(network))
 	registry.MustRegister(NewSeed(s))
@@ -50,7 +55,9 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 	t.Cleanup(func() { require.NoError(t, device.Close()) })
 	at, err := peer.AddrInfosFromP2pAddrs(n.Addrs()...)
 	require.NoError(t, err)
-	network, err = libp2pnet.New(libp2pnet.Config{Key: device.Key(), Listen: []ma.Multiaddr{listen}, Log: quiet})
+	network, err = libp2pnet.New(
+		libp2pnet.Config{Key: device.Key(), Listen: []ma.Multiaddr{listen}, Log: quiet},
+	)
 	require.NoError(t, err)
 	require.NoError(t, device.GoOnline(network))
 	_, err = (seed.Client{Node: device, At: at[0]}).Register(ctx, &seed.Request{Replica: "x"})
@@ -91,7 +98,9 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 	res, err := http.DefaultClient.Do(foreign)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
-	require.Equal(t, http.StatusMisdirectedRequest, res.StatusCode, "a page of another name reads nothing")
+	require.Equal(
+		t, http.StatusMisdirectedRequest, res.StatusCode, "a page of another name reads nothing",
+	)
 	http.DefaultClient.CloseIdleConnections()
 	return names, text
 }
@@ -101,12 +110,16 @@ func measured(t *testing.T) (names map[string]bool, text string) {
 func TestDashboardShowsWhatThereIs(t *testing.T) {
 	names, text := measured(t)
 	for _, line := range []string{
-		"skerry_replicas 1", "skerry_entries 1", "skerry_wanted_content 1", `skerry_peers{transport="tcp"} 1`, `skerry_seed_requests_total{code="INVALID_REQUEST",op="register"} 1`,
+		"skerry_replicas 1", "skerry_entries 1", "skerry_wanted_content 1",
+		`skerry_peers{transport="tcp"} 1`,
+		`skerry_seed_requests_total{code="INVALID_REQUEST",op="register"} 1`,
 		`skerry_seed_registrations{state="kept"} 0`, `skerry_blobs{state="complete"} 0`, `skerry_verification_failures_total{what="content"} 0`,
 	} {
 		require.True(t, strings.Contains(text, "\n"+line+"\n"), line)
 	}
-	require.True(t, slices.ContainsFunc(slices.Collect(maps.Keys(names)), func(s string) bool { return strings.HasPrefix(s, "libp2p_") }), "and those of the network")
+	require.True(t, slices.ContainsFunc(slices.Collect(maps.Keys(names)), func(s string) bool {
+		return strings.HasPrefix(s, "libp2p_")
+	}), "and those of the network")
 
 	b, err := os.ReadFile("../deploy/grafana.json")
 	require.NoError(t, err)

@@ -11,7 +11,9 @@ import (
 )
 
 var (
-	seedRequests      = newDesc(counter, "seed_requests_total", "Requests to the seed that have been answered.", "op", "code")
+	seedRequests = newDesc(
+		counter, "seed_requests_total", "Requests to the seed that have been answered.", "op", "code",
+	)
 	seedRegistrations = newDesc(gauge, "seed_registrations", "Registrations of replicas.", "state")
 	seedIdentities    = newDesc(gauge, "seed_identities", "Identities that have used the seed.")
 	seedBytes         = newDesc(gauge, "seed_charged_bytes", "Bytes charged to identities, together.")

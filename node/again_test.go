@@ -44,7 +44,9 @@ func TestFetchOverADeadConnection(t *testing.T) {
 			require.NoError(t, n.GoOnline(&breaks{w.end(n.ID()), lost}))
 			info, err := w.old.blobs.ImportBytes(context.Background(), []byte("content"))
 			require.NoError(t, err)
-			_, err = n.Get(context.Background(), info.Hash, content.Raw, []peer.AddrInfo{{ID: w.old.ID()}}, nil)
+			_, err = n.Get(
+				context.Background(), info.Hash, content.Raw, []peer.AddrInfo{{ID: w.old.ID()}}, nil,
+			)
 			require.Equal(t, arrives, err == nil, "%d lost: %v", lost, err)
 		})
 	}

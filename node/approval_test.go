@@ -30,7 +30,9 @@ func TestAnApprovalDoesNotRedeemAnInvite(t *testing.T) {
 		require.NoError(t, err)
 		r, err := owner.ReplicaStore().Create(ctx, "r")
 		require.NoError(t, err)
-		_, tk, err := owner.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Uses: 1, Wallet: wallet})
+		_, tk, err := owner.Invites.Make(
+			ctx, r, invites.Invite{Mode: replica.Write, Uses: 1, Wallet: wallet},
+		)
 		require.NoError(t, err)
 		tk.Addrs = owner.Addrs()
 		field := func(text, name string) string {
@@ -40,35 +42,40 @@ func TestAnApprovalDoesNotRedeemAnInvite(t *testing.T) {
 		}
 		for _, as := range []string{"", "skerry-invite", "Skerry-Invite", "example.org"} {
 			asked := 0
-			_, err = thief.Invites.Join(ctx, tk, "stolen", nil, func(a invites.WalletAsk) (p invites.WalletProof, err error) {
-				m, err := a.Message(owner.Now())
-				require.NoError(t, err)
-				asked++
-				// The challenge of what is signed, if it has one, or else what an application could choose at
-				// most.
-				challenge, err := hex.DecodeString(field(m.Text(), "Challenge"))
-				require.NoError(t, err)
-				if len(challenge) == 0 {
-					sum := blake3.Sum256(fmt.Appendf(nil, "%s %s", m.Text(), as))
-					challenge = sum[:]
-				}
-				name := as
-				if name == "" {
-					if name = field(m.Text(), "Application"); name == "" {
-						name = "skerry"
+			_, err = thief.Invites.Join(
+				ctx, tk, "stolen", nil, func(a invites.WalletAsk) (p invites.WalletProof, err error) {
+					m, err := a.Message(owner.Now())
+					require.NoError(t, err)
+					asked++
+					// The challenge of what is signed, if it has one, or else what an application could choose at
+					// most.
+					challenge, err := hex.DecodeString(field(m.Text(), "Challenge"))
+					require.NoError(t, err)
+					if len(challenge) == 0 {
+						sum := blake3.Sum256(fmt.Appendf(nil, "%s %s", m.Text(), as))
+						challenge = sum[:]
 					}
-				}
-				q, err := victim.Ask(ctx, vault.App{Peer: thief.ID().String()}, vault.Ask{Application: name, Challenge: challenge, Reason: "log in"})
-				if err != nil {
-					return p, err
-				}
-				require.NoError(t, victim.Approve(ctx, q.Request, me.ID, "p"))
-				answer, err := victim.Wait(ctx, vault.App{Peer: thief.ID().String()}, q.Request)
-				require.NoError(t, err)
-				p.At = answer.At.Unix()
-				copy(p.Signature[:], answer.Signature.Signature)
-				return p, nil
-			})
+					name := as
+					if name == "" {
+						if name = field(m.Text(), "Application"); name == "" {
+							name = "skerry"
+						}
+					}
+					q, err := victim.Ask(
+						ctx, vault.App{Peer: thief.ID().String()},
+						vault.Ask{Application: name, Challenge: challenge, Reason: "log in"},
+					)
+					if err != nil {
+						return p, err
+					}
+					require.NoError(t, victim.Approve(ctx, q.Request, me.ID, "p"))
+					answer, err := victim.Wait(ctx, vault.App{Peer: thief.ID().String()}, q.Request)
+					require.NoError(t, err)
+					p.At = answer.At.Unix()
+					copy(p.Signature[:], answer.Signature.Signature)
+					return p, nil
+				},
+			)
 			require.Error(t, err, as)
 			require.Equal(t, 1, asked, as)
 			_, err = thief.ReplicaStore().Get(ctx, r.ID)

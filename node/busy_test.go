@@ -31,7 +31,9 @@ func TestBusyPeerIsAskedAgain(t *testing.T) {
 			require.NoError(t, err)
 			_, err = all[1].replicas.Join(t.Context(), r)
 			require.NoError(t, err)
-			require.NoError(t, all[1].Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: all[0].ID()}}))
+			require.NoError(
+				t, all[1].Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: all[0].ID()}}),
+			)
 			time.Sleep(time.Minute)
 
 			leave, ok := all[0].sessions.Accept(r.ID, all[1].ID(), all[0].ID())

@@ -46,7 +46,9 @@ func TestStrangersDoNotSetClocks(t *testing.T) {
 
 		friend := join("friend", -20*time.Minute)
 		n.contacts.Note(replica.ID{1}, friend, holders.Known)
-		for _, ask := range []func(context.Context) (time.Duration, int){n.RecentClockOffset, n.ClockOffset} {
+		for _, ask := range []func(context.Context) (time.Duration, int){
+			n.RecentClockOffset, n.ClockOffset,
+		} {
 			ahead, answered = ask(ctx)
 			require.Equal(t, 1, answered)
 			require.Less(t, ahead, -10*time.Minute)

@@ -61,7 +61,8 @@ func writeUntilKilled(dir string) error {
 			return err
 		default:
 		}
-		if _, err := n.Blobs().ImportBytes(ctx, testkit.Random(byte(i), 7000+i)); err != nil { // garbage, so that there is something to collect
+		// garbage, so that there is something to collect
+		if _, err := n.Blobs().ImportBytes(ctx, testkit.Random(byte(i), 7000+i)); err != nil {
 			return err
 		}
 		held, release := n.Blobs().Hold()
@@ -72,7 +73,9 @@ func writeUntilKilled(dir string) error {
 			return err
 		}
 		name := info.Hash.String()
-		if _, err := n.ReplicaStore().Write(ctx, r.ID, key, []replica.Change{{Key: []byte(name), Hash: info.Hash, Size: info.Size}}); err != nil {
+		if _, err := n.ReplicaStore().Write(
+			ctx, r.ID, key, []replica.Change{{Key: []byte(name), Hash: info.Hash, Size: info.Size}},
+		); err != nil {
 			return err
 		}
 		release()

@@ -40,8 +40,10 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 					if hosts {
 						require.NoError(t, w.fresh.Close())
 						var err error
-						w.fresh.Node, err = Open(ctx, Config{Dir: w.fresh.dir, Store: pebble.Options{FS: w.fresh.disk},
-							Now: time.Now, Host: keepsAll{}})
+						w.fresh.Node, err = Open(
+							ctx, Config{Dir: w.fresh.dir, Store: pebble.Options{FS: w.fresh.disk},
+								Now: time.Now, Host: keepsAll{}},
+						)
 						require.NoError(t, err)
 						require.NoError(t, w.fresh.GoOnline(w.end(w.fresh.ID())))
 					}

@@ -72,7 +72,12 @@ func (e tabled) Find(_ context.Context, key [32]byte) ([]peer.AddrInfo, error) {
 }
 
 func tableNode(t *testing.T, s *simNet, table *simTable, skew time.Duration, host Host) *Node {
-	n, err := Open(context.Background(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}, Now: func() time.Time { return time.Now().Add(skew) }, Host: host})
+	n, err := Open(
+		context.Background(),
+		Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}, Now: func() time.Time {
+			return time.Now().Add(skew)
+		}, Host: host},
+	)
 	require.NoError(t, err)
 	require.NoError(t, n.GoOnline(tabled{s.end(n.ID()), table}))
 	return n
@@ -106,7 +111,10 @@ func TestFindsHolderAmongLiars(t *testing.T) {
 				holder, looking := tableNode(t, s, table, 0, nil), tableNode(t, s, table, skew, nil)
 				r, err := holder.replicas.Create(ctx, "r")
 				require.NoError(t, err)
-				_, err = holder.replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: blobs.Hash{1}, Size: 5}})
+				_, err = holder.replicas.Write(
+					ctx, r.ID, replica.NewSecretKey(),
+					[]replica.Change{{Key: []byte("k"), Hash: blobs.Hash{1}, Size: 5}},
+				)
 				require.NoError(t, err)
 				_, err = looking.replicas.Join(ctx, r)
 				require.NoError(t, err)
@@ -160,7 +168,10 @@ func TestProvideKey(t *testing.T) {
 	}
 	require.Len(t, seen, 200)
 	golden := names.Provide(id, 20574)
-	require.Equal(t, "3e7fed4048fcc7367e6c2ffb1860ebc5cf56496b4460a90eaf888d503ebc1879", hex.EncodeToString(golden[:]))
+	require.Equal(
+		t, "3e7fed4048fcc7367e6c2ffb1860ebc5cf56496b4460a90eaf888d503ebc1879",
+		hex.EncodeToString(golden[:]),
+	)
 }
 
 // Replicas are announced again before their announcement lapses, in turns if there are more than
@@ -238,10 +249,18 @@ func TestDevicesOfOneSeedMeet(t *testing.T) {
 // keepsAll is a host that keeps whatever it is told to.
 type keepsAll struct{}
 
-func (keepsAll) Take(kv.Txn, *replica.Entry, *replica.Entry, bool) (bool, error) { return true, nil }
-func (keepsAll) State(kv.Txn, replica.ID, int, bool) (bool, error)               { return true, nil }
-func (keepsAll) Keeps(kv.Reader, *replica.Entry) (bool, error)                   { return true, nil }
-func (keepsAll) Put(kv.Txn, *replica.Entry) (bool, error)                        { return true, nil }
+func (keepsAll) Take(kv.Txn, *replica.Entry, *replica.Entry, bool) (bool, error) {
+	return true, nil
+}
+func (keepsAll) State(kv.Txn, replica.ID, int, bool) (bool, error) {
+	return true, nil
+}
+func (keepsAll) Keeps(kv.Reader, *replica.Entry) (bool, error) {
+	return true, nil
+}
+func (keepsAll) Put(kv.Txn, *replica.Entry) (bool, error) {
+	return true, nil
+}
 
 func (keepsAll) Refute(kv.Txn, *replica.Entry) error { return nil }
 func (keepsAll) Drop(kv.Txn, *replica.Entry) error   { return nil }

@@ -16,7 +16,9 @@ import (
 func (n *Node) ReplicaStore() *replica.Store { return n.replicas }
 
 // PushTo lets tests push entries of their own making.
-func (n *Node) PushTo(ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry) error {
+func (n *Node) PushTo(
+	ctx context.Context, p peer.ID, id replica.ID, entries []replica.Entry,
+) error {
 	return n.syncer.PushTo(ctx, p, id, entries)
 }
 
@@ -25,7 +27,10 @@ func Listeners(n *Node, id replica.ID) []peer.ID { return n.net.Listeners(names.
 
 // PublishRaw publishes whatever bytes it is given.
 func PublishRaw(ctx context.Context, n *Node, id replica.ID, grants, entries [][]byte) error {
-	return n.net.Publish(ctx, names.Topic(id), bundle.Append(bundle.Append([]byte{session.GossipVersion}, grants), entries))
+	return n.net.Publish(
+		ctx, names.Topic(id),
+		bundle.Append(bundle.Append([]byte{session.GossipVersion}, grants), entries),
+	)
 }
 
 // Refuses reports whether n refuses p.

@@ -155,16 +155,22 @@ func TestLyingAboutChildren(t *testing.T) {
 		hash blobs.Hash
 		says []byte
 	}{
-		"more children than there are":   {root.Hash, append(list, 4)},
-		"far too many":                   {root.Hash, append(list, 0xff, 0xff, 0xff, 0xff, 0x7f)},
-		"a child that is not the hash's": {root.Hash, append(append(list, 3), blob(testkit.Random(7, 1000))...)},
-		"a child over the limit":         {root.Hash, append(append(list, 3), 0, 0x80, 0x80, 0x40, 0)},
-		"a child with ranges unasked":    {root.Hash, append(append(list, 3), 0, 0xe8, 7, 1, 0x80, 0x80, 0x80, 8, 5)},
-		"children that break off":        {root.Hash, append(append(list, 3), blob(testkit.Random(0, 1000))...)},
-		"no children at all":             {root.Hash, append(list, 0)},
-		"children of what has none":      {odd.Hash, append(blob(testkit.Random(9, 50)), 1)},
-		"children of what is not here":   {root.Hash, []byte{1, 2}},
-		"an unknown status":              {root.Hash, append(append(list, 3), 9)},
+		"more children than there are": {root.Hash, append(list, 4)},
+		"far too many":                 {root.Hash, append(list, 0xff, 0xff, 0xff, 0xff, 0x7f)},
+		"a child that is not the hash's": {root.Hash, append(
+			append(list, 3), blob(testkit.Random(7, 1000))...,
+		)},
+		"a child over the limit": {root.Hash, append(append(list, 3), 0, 0x80, 0x80, 0x40, 0)},
+		"a child with ranges unasked": {root.Hash, append(
+			append(list, 3), 0, 0xe8, 7, 1, 0x80, 0x80, 0x80, 8, 5,
+		)},
+		"children that break off": {root.Hash, append(
+			append(list, 3), blob(testkit.Random(0, 1000))...,
+		)},
+		"no children at all":           {root.Hash, append(list, 0)},
+		"children of what has none":    {odd.Hash, append(blob(testkit.Random(9, 50)), 1)},
+		"children of what is not here": {root.Hash, []byte{1, 2}},
+		"an unknown status":            {root.Hash, append(append(list, 3), 9)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -189,7 +195,10 @@ func TestLyingAboutChildren(t *testing.T) {
 			if tc.hash != root.Hash {
 				return // it is no sequence, whoever is asked
 			}
-			c, err := b.Get(t.Context(), tc.hash, content.Sequence, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
+			c, err := b.Get(
+				t.Context(), tc.hash, content.Sequence, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...),
+				nil,
+			)
 			require.NoError(t, err)
 			require.Len(t, c.Children, 3)
 		})

@@ -36,7 +36,9 @@ func TestLimits(t *testing.T) {
 			began := time.Now()
 			_, err = b.Get(t.Context(), info.Hash, content.Raw, infoOf(t, a), nil)
 			require.NoError(t, err)
-			require.Greater(t, time.Since(began), time.Second, "3 MiB at 2 MiB a second, of which a tenth may come at once")
+			require.Greater(
+				t, time.Since(began), time.Second, "3 MiB at 2 MiB a second, of which a tenth may come at once",
+			)
 		})
 	}
 	a, _ := start(t, t.TempDir())
@@ -66,14 +68,18 @@ func TestPeerStorageLimit(t *testing.T) {
 	_, err = b.Join(ctx, tk, "r")
 	require.NoError(t, err)
 	set(t, a, r.ID, "1", string(testkit.Random(1, 60_000)))
-	eventually(t, "the first", func() bool { return has(b, r.ID, "1", string(testkit.Random(1, 60_000))) })
+	eventually(t, "the first", func() bool {
+		return has(b, r.ID, "1", string(testkit.Random(1, 60_000)))
+	})
 	more := string(testkit.Random(2, 20_000))
 	set(t, a, r.ID, "2", more)
 	eventually(t, "its entry", func() bool {
 		_, err := b.ReplicaStore().LatestOf(ctx, r.ID, []byte("2"))
 		return err == nil
 	})
-	require.Never(t, func() bool { return has(b, r.ID, "2", more) }, 500*time.Millisecond, 50*time.Millisecond)
+	require.Never(t, func() bool {
+		return has(b, r.ID, "2", more)
+	}, 500*time.Millisecond, 50*time.Millisecond)
 	set(t, a, r.ID, "3", "what still fits")
 	eventually(t, "the third", func() bool { return has(b, r.ID, "3", "what still fits") })
 	_, err = b.Get(ctx, blobs.HashOf([]byte(more)), content.Raw, infoOf(t, a), nil)
@@ -94,10 +100,17 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 			var changes []replica.Change
 			if what == "wrong sizes" {
 				for i := range 600 {
-					changes = append(changes, replica.Change{Key: fmt.Append(nil, "wrong", i), Hash: blobs.HashOf([]byte(value)), Size: uint64(i + 1)})
+					changes = append(
+						changes,
+						replica.Change{
+							Key: fmt.Append(nil, "wrong", i), Hash: blobs.HashOf([]byte(value)), Size: uint64(i + 1),
+						},
+					)
 				}
 			} else {
-				changes = append(changes, replica.Change{Key: []byte("nowhere"), Hash: blobs.Hash{0, 0, 0, 1}, Size: 1_000_000})
+				changes = append(
+					changes, replica.Change{Key: []byte("nowhere"), Hash: blobs.Hash{0, 0, 0, 1}, Size: 1_000_000},
+				)
 			}
 			author, err := a.ReplicaStore().DefaultAuthor(ctx)
 			require.NoError(t, err)
@@ -110,11 +123,16 @@ func TestPeerStorageLimitAndClaims(t *testing.T) {
 			require.NoError(t, err)
 			_, err = b.Join(ctx, tk, "r")
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return has(b, r.ID, "k", value) }, 15*time.Second, 20*time.Millisecond)
+			require.Eventually(t, func() bool {
+				return has(b, r.ID, "k", value)
+			}, 15*time.Second, 20*time.Millisecond)
 			if what == "wrong sizes" {
 				eventually(t, "all wrong claims", func() bool {
 					wrong := 0
-					require.NoError(t, b.RefutedClaims(ctx, r.ID, func(wanted.RefutedClaim) error { wrong++; return nil }))
+					require.NoError(t, b.RefutedClaims(ctx, r.ID, func(wanted.RefutedClaim) error {
+						wrong++
+						return nil
+					}))
 					return wrong == len(changes)
 				})
 			}

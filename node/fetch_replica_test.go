@@ -64,7 +64,10 @@ func TestDownloadPolicy(t *testing.T) {
 	eventually(t, "the short note", func() bool { return state("notes/1") == wanted.Complete })
 	require.Equal(t, wanted.Missing, state("notes/2"))
 	require.NoError(t, b.SetPolicy(ctx, r.ID, wanted.Policy{}))
-	eventually(t, "everything", func() bool { return state("notes/2") == wanted.Complete && pending() == 0 })
+	eventually(t, "everything", func() bool {
+		return state("notes/2") == wanted.Complete &&
+			pending() == 0
+	})
 	require.Error(t, b.SetPolicy(ctx, replica.ID{1}, wanted.Policy{}))
 }
 
@@ -111,7 +114,9 @@ func TestChunkedContentInReplica(t *testing.T) {
 	arrived(h, size, edited)
 	after, err := b.Blobs().Totals(ctx)
 	require.NoError(t, err)
-	require.Less(t, after.Bytes-before.Bytes, uint64(3*chunked.MaxChunk), "only the chunks around the edit")
+	require.Less(
+		t, after.Bytes-before.Bytes, uint64(3*chunked.MaxChunk), "only the chunks around the edit",
+	)
 
 	// Garbage collection keeps the chunks of what an entry points at, and drops those of the version
 	// before.
@@ -149,7 +154,9 @@ func TestRepair(t *testing.T) {
 	require.Empty(t, damage)
 	requireContent(t, b, info.Hash, data)
 	providers := b.Providers(ctx, info.Hash)
-	require.Equal(t, []content.ProviderInfo{{ID: a.ID(), Size: info.Size, Present: info.Size}}, providers)
+	require.Equal(
+		t, []content.ProviderInfo{{ID: a.ID(), Size: info.Size, Present: info.Size}}, providers,
+	)
 }
 
 // Two downloads of one blob at once both end well, and so does one during which the blob is

@@ -28,9 +28,13 @@ import (
 // startWith is start with limits.
 func startWith(t testing.TB, limits limits.Config) *node.Node {
 	t.Helper()
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), SyncInterval: 2 * time.Second, Limits: limits})
+	n, err := node.Open(
+		t.Context(), node.Config{Dir: t.TempDir(), SyncInterval: 2 * time.Second, Limits: limits},
+	)
 	require.NoError(t, err)
-	net, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: loopback(t), Log: slog.New(slog.DiscardHandler)})
+	net, err := libp2pnet.New(
+		libp2pnet.Config{Key: n.Key(), Listen: loopback(t), Log: slog.New(slog.DiscardHandler)},
+	)
 	require.NoError(t, err)
 	require.NoError(t, n.GoOnline(net))
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
@@ -62,7 +66,8 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 	var providers []*node.Node
 	var hash blobs.Hash
 	for range 3 {
-		p := startWith(t, limits.Config{Upload: 40 << 20}) // slow enough that no one of them does it alone
+		// slow enough that no one of them does it alone
+		p := startWith(t, limits.Config{Upload: 40 << 20})
 		info, err := p.Blobs().ImportBytes(ctx, data)
 		require.NoError(t, err)
 		hash = info.Hash
@@ -76,7 +81,9 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 	if node.RaceDetector {
 		twice *= 3
 	}
-	require.Less(t, c.Fetched.Bytes, uint64(len(data))+twice, "little is fetched twice, at the very end")
+	require.Less(
+		t, c.Fetched.Bytes, uint64(len(data))+twice, "little is fetched twice, at the very end",
+	)
 	requireContent(t, b, hash, data)
 }
 
@@ -84,7 +91,8 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 func TestSlowProviderLosesWork(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(2, 24<<20)
-	slow, fast := startWith(t, limits.Config{Upload: 1}), startWith(t, limits.Config{}) // but for a first 64 KiB
+	// but for a first 64 KiB
+	slow, fast := startWith(t, limits.Config{Upload: 1}), startWith(t, limits.Config{})
 	var hash blobs.Hash
 	for _, p := range []*node.Node{slow, fast} {
 		info, err := p.Blobs().ImportBytes(ctx, data)
@@ -133,7 +141,10 @@ func TestPartialProvidersTogether(t *testing.T) {
 	var parts []*node.Node
 	for i := range uint64(2) {
 		p, _ := start(t, t.TempDir())
-		_, err := p.FetchPart(ctx, info.Hash, blobs.Ranges{{Start: i * 4 << 20, End: (i + 1) * 4 << 20}}, nil, infoOf(t, origin), nil)
+		_, err := p.FetchPart(
+			ctx, info.Hash, blobs.Ranges{{Start: i * 4 << 20, End: (i + 1) * 4 << 20}}, nil,
+			infoOf(t, origin), nil,
+		)
 		require.NoError(t, err)
 		st, err := p.Blobs().Stat(ctx, info.Hash)
 		require.NoError(t, err)
@@ -163,7 +174,9 @@ func TestPartialProvidersOfSmallBlobs(t *testing.T) {
 		data := testkit.Random(byte(i), 300_000+i)
 		info, err := origin.Blobs().ImportBytes(ctx, data)
 		require.NoError(t, err)
-		_, err = half.FetchPart(ctx, info.Hash, blobs.Ranges{{Start: 0, End: 100_000}}, nil, infoOf(t, origin), nil)
+		_, err = half.FetchPart(
+			ctx, info.Hash, blobs.Ranges{{Start: 0, End: 100_000}}, nil, infoOf(t, origin), nil,
+		)
 		require.NoError(t, err)
 		wants, contents = append(wants, content.Want{Hash: info.Hash}), append(contents, data)
 	}
@@ -181,7 +194,9 @@ func TestSeveralProvidersShareADirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "in")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	for i := range 300 {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), testkit.Random(byte(i), 100_000+i), 0o644))
+		require.NoError(
+			t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), testkit.Random(byte(i), 100_000+i), 0o644),
+		)
 	}
 	var hash blobs.Hash
 	var providers []*node.Node
@@ -230,7 +245,9 @@ func TestLiarIsRemembered(t *testing.T) {
 	require.Positive(t, before)
 	stop()
 	b, _ = start(t, dir)
-	_, err = b.Get(ctx, info.Hash, content.Raw, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil)
+	_, err = b.Get(
+		ctx, info.Hash, content.Raw, append([]peer.AddrInfo{liarInfo}, infoOf(t, honest)...), nil,
+	)
 	require.NoError(t, err)
 	require.Equal(t, before, asked.Load(), "the liar is not asked again")
 	_, err = b.Get(ctx, blobs.HashOf([]byte("other")), content.Raw, []peer.AddrInfo{liarInfo}, nil)

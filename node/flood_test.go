@@ -41,7 +41,9 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		r := w.found(replica.Write)
 		owner, other := w.nodes[0], w.nodes[1]
 		delegate, victim := replica.NewSecretKey(), replica.NewSecretKey()
-		g, err := owner.replicas.Grant(ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true})
+		g, err := owner.replicas.Grant(
+			ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true},
+		)
 		require.NoError(t, err)
 		floods := 0
 		flood := func() (id peer.ID, err error) {
@@ -54,12 +56,17 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 				for i := range bundle.Max {
 					issued := max(g.Issued, uint64(time.Now().UnixMicro())) + uint64(round*bundle.Max+i)
 					if i%3 == 0 {
-						v := replica.Revocation{Replica: r.ID, Author: victim.Author(), Issued: issued, From: 1 << 62, Authority: &g}
+						v := replica.Revocation{
+							Replica: r.ID, Author: victim.Author(), Issued: issued, From: 1 << 62, Authority: &g,
+						}
 						v.Sign(delegate)
 						statements = append(statements, v.Bytes())
 						continue
 					}
-					d := replica.Grant{Replica: r.ID, Author: victim.Author(), Issued: issued, NotAfter: g.NotAfter, Prefix: g.Prefix, Parent: &g}
+					d := replica.Grant{
+						Replica: r.ID, Author: victim.Author(), Issued: issued, NotAfter: g.NotAfter,
+						Prefix: g.Prefix, Parent: &g,
+					}
 					d.Sign(delegate)
 					statements = append(statements, d.Bytes())
 				}
@@ -135,7 +142,9 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 		return err
 	}
 	lookup := names.Lookup(id, to, names.Day(time.Now()))
-	b := bundle.Append(bundle.Append(append([]byte{session.PushVersion}, lookup[:]...), statements), nil)
+	b := bundle.Append(
+		bundle.Append(append([]byte{session.PushVersion}, lookup[:]...), statements), nil,
+	)
 	if _, err := s.Write(b); err != nil {
 		return err
 	}
@@ -152,7 +161,9 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 // A peer that offers 40,000 void statements in a session is cut off and refused before it has sent
 // all of them, and one that offers fewer ends the session with nothing of it kept.
 func TestSessionWithVoidStatementsEnds(t *testing.T) {
-	for name, count := range map[string]int{"in good faith": 2 * replica.MaxDelegated, "a flood": 40_000} {
+	for name, count := range map[string]int{
+		"in good faith": 2 * replica.MaxDelegated, "a flood": 40_000,
+	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				ctx := context.Background()
@@ -160,7 +171,9 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				r := w.found(replica.Write)
 				n := w.nodes[0]
 				delegate := replica.NewSecretKey()
-				g, err := n.replicas.Grant(ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true})
+				g, err := n.replicas.Grant(
+					ctx, r.ID, delegate.Author(), replica.Permission{Prefix: []byte("m/"), Delegable: true},
+				)
 				require.NoError(t, err)
 				_, err = n.Revoke(ctx, r.ID, delegate.Author(), g.Issued)
 				require.NoError(t, err)
@@ -168,7 +181,10 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				require.NoError(t, err)
 				m := &statementPeer{simEnd: w.end("mallory"), id: r.ID}
 				for i := range count {
-					d := replica.Grant{Replica: r.ID, Author: delegate.Author(), Issued: g.Issued + uint64(i), NotAfter: g.NotAfter, Prefix: g.Prefix, Parent: &g}
+					d := replica.Grant{
+						Replica: r.ID, Author: delegate.Author(), Issued: g.Issued + uint64(i), NotAfter: g.NotAfter,
+						Prefix: g.Prefix, Parent: &g,
+					}
 					m.add(&d)
 				}
 				slices.SortFunc(m.items, func(a, b reconcile.Item) int { return bytes.Compare(a.Key, b.Key) })
@@ -211,7 +227,12 @@ func (m *statementPeer) add(st replica.Statement) {
 	id := st.ID()
 	author := st.(*replica.Grant).Author
 	key := append(append(append([]byte{}, author[:]...), 1), id[:]...)
-	m.items = append(m.items, reconcile.Item{Key: key, Mark: reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}, Data: st.Bytes()})
+	m.items = append(
+		m.items,
+		reconcile.Item{
+			Key: key, Mark: reconcile.Mark{ID: id, Element: reconcile.Element(id[:])}, Data: st.Bytes(),
+		},
+	)
 }
 
 // serve greets as docs/protocol/sync.md says, and goes on as nobody does.
@@ -250,13 +271,15 @@ func (m *statementPeer) serve(s link.Stream) {
 }
 
 func (m *statementPeer) set(full bool) reconcile.Set {
-	return reconcile.Scanned(func(_ context.Context, in reconcile.Range) iter.Seq2[reconcile.Item, error] {
-		return func(yield func(reconcile.Item, error) bool) {
-			for _, it := range m.items {
-				if full && in.Contains(it.Key) && !yield(it, nil) {
-					return
+	return reconcile.Scanned(
+		func(_ context.Context, in reconcile.Range) iter.Seq2[reconcile.Item, error] {
+			return func(yield func(reconcile.Item, error) bool) {
+				for _, it := range m.items {
+					if full && in.Contains(it.Key) && !yield(it, nil) {
+						return
+					}
 				}
 			}
-		}
-	})
+		},
+	)
 }

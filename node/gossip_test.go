@@ -105,7 +105,9 @@ func TestRubbishByGossip(t *testing.T) {
 	raw, err := e.AppendBinary(nil)
 	require.NoError(t, err)
 	set(t, nodes[0], id, "k", "v")
-	eventually(t, "all listen", func() bool { return len(node.Listeners(nodes[0], id)) == 1 && len(node.Listeners(nodes[1], id)) == 2 })
+	eventually(t, "all listen", func() bool {
+		return len(node.Listeners(nodes[0], id)) == 1 && len(node.Listeners(nodes[1], id)) == 2
+	})
 	require.NoError(t, node.PublishRaw(ctx, nodes[0], id, [][]byte{g.Bytes()}, [][]byte{raw}))
 	eventually(t, "it is refused", func() bool { return node.Refuses(nodes[1], nodes[0].ID()) })
 	for _, n := range nodes[1:] {

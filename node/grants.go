@@ -9,7 +9,9 @@ import (
 
 // Grant lets an author write to a replica, and soon tells the connected peers; see
 // [replica.Store.Grant].
-func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID, may replica.Permission) (replica.Grant, error) {
+func (n *Node) Grant(
+	ctx context.Context, id replica.ID, author replica.AuthorID, may replica.Permission,
+) (replica.Grant, error) {
 	g, err := n.replicas.Grant(ctx, id, author, may)
 	if err == nil {
 		n.contacts.CompareSoon()
@@ -19,7 +21,9 @@ func (n *Node) Grant(ctx context.Context, id replica.ID, author replica.AuthorID
 
 // Revoke ends what an author may write from a time on, and soon tells the connected peers; see
 // [replica.Store.Revoke].
-func (n *Node) Revoke(ctx context.Context, id replica.ID, author replica.AuthorID, from uint64) (replica.Revocation, error) {
+func (n *Node) Revoke(
+	ctx context.Context, id replica.ID, author replica.AuthorID, from uint64,
+) (replica.Revocation, error) {
 	r, err := n.replicas.Revoke(ctx, id, author, from)
 	if err == nil {
 		n.contacts.CompareSoon()

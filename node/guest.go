@@ -45,15 +45,25 @@ var guests = map[string]admission.Shares{
 	// A stream that waits for its reader costs memory, which budgets bounds; a known peer keeps
 	// streams open for its next request.
 	wire.Protocol: {
-		Strangers: admission.Share{Peer: maxPeerStreams, Net: 32 * maxPeerStreams, All: 64 * maxPeerStreams},
-		Known:     admission.Share{Peer: maxPeerStreams},
+		Strangers: admission.Share{
+			Peer: maxPeerStreams, Net: 32 * maxPeerStreams, All: 64 * maxPeerStreams,
+		},
+		Known: admission.Share{Peer: maxPeerStreams},
 	},
 	// A stranger is one until its greeting is over. A device that has just met another greets for
 	// all its replicas.
-	session.Protocol:         {Strangers: admission.Share{Peer: 32, Net: 256, All: 1024}, Known: admission.Share{Peer: 128}},
-	session.OverviewProtocol: {Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 4}},
-	session.PushProtocol:     {Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64}},
-	clock.Protocol:           {Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4}},
+	session.Protocol: {
+		Strangers: admission.Share{Peer: 32, Net: 256, All: 1024}, Known: admission.Share{Peer: 128},
+	},
+	session.OverviewProtocol: {
+		Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 4},
+	},
+	session.PushProtocol: {
+		Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64},
+	},
+	clock.Protocol: {
+		Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4},
+	},
 }
 
 // services bounds the open streams of a protocol of what is built upon the node.

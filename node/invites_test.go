@@ -153,7 +153,9 @@ func TestInviteForAWallet(t *testing.T) {
 			return sign(alice, now)(x)
 		}
 		for name, prove := range map[string]invites.ProveWallet{
-			"nobody": nil, "another wallet": sign(bob, now), "long ago": sign(alice, now.Add(-time.Hour-time.Minute)), "in the future": sign(alice, now.Add(6*time.Minute)), "something else": other,
+			"nobody": nil, "another wallet": sign(bob, now),
+			"long ago":      sign(alice, now.Add(-time.Hour-time.Minute)),
+			"in the future": sign(alice, now.Add(6*time.Minute)), "something else": other,
 		} {
 			_, err = b.Invites.Join(ctx, tk, "mine", nil, prove)
 			var refused *invites.Error

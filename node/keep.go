@@ -11,8 +11,12 @@ import (
 
 // Collect removes content that nothing keeps, and gives its room back: what is kept is pinned, or
 // an entry of a replica points at it, or it is being fetched right now.
-func (n *Node) Collect(ctx context.Context, dryRun bool, progress func(blobs.CollectProgress)) (blobs.Collected, error) {
-	return n.blobs.Collect(ctx, blobs.CollectOptions{Keep: n.keepEntries, DryRun: dryRun, Progress: progress})
+func (n *Node) Collect(
+	ctx context.Context, dryRun bool, progress func(blobs.CollectProgress),
+) (blobs.Collected, error) {
+	return n.blobs.Collect(
+		ctx, blobs.CollectOptions{Keep: n.keepEntries, DryRun: dryRun, Progress: progress},
+	)
 }
 
 // keepEntries marks what entries name, and the chunks of content in chunks. What is a list of

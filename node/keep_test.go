@@ -40,7 +40,9 @@ func TestClaimsCostNoReading(t *testing.T) {
 	written := 0
 	claim := func(h blobs.Hash, size uint64) replica.Entry {
 		written++
-		entries, err := n.replicas.Write(ctx, r.ID, author, []replica.Change{{Key: fmt.Append(nil, written), Hash: h, Size: size}})
+		entries, err := n.replicas.Write(
+			ctx, r.ID, author, []replica.Change{{Key: fmt.Append(nil, written), Hash: h, Size: size}},
+		)
 		require.NoError(t, err)
 		return entries[0]
 	}
@@ -106,7 +108,9 @@ func TestChunksThatAreKept(t *testing.T) {
 				if claimed == "sequence" {
 					size = uint64(len(chunks.Hashes)+1) * blobs.HashSize
 				}
-				_, err = n.replicas.Write(ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: file.Hash, Size: size}})
+				_, err = n.replicas.Write(
+					ctx, r.ID, author, []replica.Change{{Key: []byte("k"), Hash: file.Hash, Size: size}},
+				)
 				require.NoError(t, err)
 				if !hosts {
 					seq, err := n.blobs.ReadAll(ctx, file.Hash, 1<<20)

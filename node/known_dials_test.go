@@ -40,7 +40,9 @@ func TestDialsToKnownPeersAreNotRationed(t *testing.T) {
 		r, err := n.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		at := []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/tcp/4001")}
-		require.NoError(t, n.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: device.ID(), Addrs: at}}))
+		require.NoError(
+			t, n.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: device.ID(), Addrs: at}}),
+		)
 		require.NoError(t, n.hint(ctx, r.ID, []peer.AddrInfo{{ID: stranger.ID(), Addrs: at}}))
 		time.Sleep(time.Minute)
 		_, _ = n.SyncNow(ctx, r.ID, "", nil)

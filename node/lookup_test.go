@@ -81,7 +81,8 @@ func TestLookUp(t *testing.T) {
 	for range 5 { // days go by
 		for _, id := range []replica.ID{a.ID, b.ID} {
 			for offset := -3; offset <= 3; offset++ {
-				require.Equal(t, offset >= -1 && offset <= 1, found(id, now.Add(time.Duration(offset)*day)), offset)
+				require.Equal(t, offset >= -1 &&
+					offset <= 1, found(id, now.Add(time.Duration(offset)*day)), offset)
 			}
 			_, err := n.lookups.Find(ctx, names.Lookup(id, "another responder", names.Day(now)))
 			require.ErrorIs(t, err, contacts.ErrNotShared)

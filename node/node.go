@@ -142,7 +142,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		serves: map[string]func(link.Stream){},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	ctx = kv.ToMakeRoom(ctx) // on a full disk, a node must still open: to be read, and to remove things
+	// on a full disk, a node must still open: to be read, and to remove things
+	ctx = kv.ToMakeRoom(ctx)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -167,7 +168,13 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.kv, err = n.dir.OpenStore(cfg.Store); err != nil {
 		return nil, err
 	}
-	if n.files, err = files.Open(filepath.Join(cfg.Dir, "content"), files.Options{Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage, Beside: n.recordBytes}); err != nil {
+	if n.files, err = files.Open(
+		filepath.Join(cfg.Dir, "content"),
+		files.Options{
+			Reserve: cfg.Store.Reserve, FreeBytes: cfg.Store.FreeBytes, Limit: cfg.Limits.Storage,
+			Beside: n.recordBytes,
+		},
+	); err != nil {
 		return nil, err
 	}
 	if n.blobs, err = blobs.Open(ctx, n.kv, n.files); err != nil {
@@ -519,7 +526,9 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 // Ticket makes a doc ticket for a replica, at this node, with the present read key if the replica
 // is encrypted and the ticket is for more than sync. It returns a *replica.NotAllowedError or
 // replica.ErrNoReadKey if this node has less to give.
-func (n *Node) Ticket(ctx context.Context, r replica.Replica, c replica.Capability) (*ticket.Doc, error) {
+func (n *Node) Ticket(
+	ctx context.Context, r replica.Replica, c replica.Capability,
+) (*ticket.Doc, error) {
 	if c > r.Capability {
 		return nil, &replica.NotAllowedError{Op: "share", Name: r.Name, Have: r.Capability, Need: c}
 	}
@@ -530,7 +539,10 @@ func (n *Node) Ticket(ctx context.Context, r replica.Replica, c replica.Capabili
 	}
 	// Room for the seeds: they answer when this node sleeps.
 	most := max(ticket.MaxAddrs-len(seeds), ticket.MaxAddrs/2)
-	t.Addrs = append(t.Addrs[:min(len(t.Addrs), most)], seeds[:min(len(seeds), ticket.MaxAddrs-min(len(t.Addrs), most))]...)
+	t.Addrs = append(
+		t.Addrs[:min(len(t.Addrs), most)],
+		seeds[:min(len(seeds), ticket.MaxAddrs-min(len(t.Addrs), most))]...,
+	)
 	if c == replica.Write {
 		t.Secret = r.Secret
 	}

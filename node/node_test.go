@@ -68,11 +68,15 @@ func startConfigured(t testing.TB, cfg node.Config, listen string) (n *node.Node
 	require.NoError(t, err)
 	cfg.SyncInterval = 2 * time.Second
 	if testing.Verbose() {
-		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", filepath.Base(cfg.Dir))
+		cfg.Log = slog.New(
+			slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}),
+		).With("node", filepath.Base(cfg.Dir))
 	}
 	n, err = node.Open(t.Context(), cfg)
 	require.NoError(t, err)
-	net, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{addr}, Log: slog.New(slog.DiscardHandler)})
+	net, err := libp2pnet.New(
+		libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{addr}, Log: slog.New(slog.DiscardHandler)},
+	)
 	require.NoError(t, err)
 	require.NoError(t, n.GoOnline(net))
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
@@ -171,7 +175,9 @@ func TestGetErrors(t *testing.T) {
 func stranger(t testing.TB) *libp2pnet.Network {
 	_, key, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	net, err := libp2pnet.New(libp2pnet.Config{Key: key, Listen: loopback(t), Log: slog.New(slog.DiscardHandler)})
+	net, err := libp2pnet.New(
+		libp2pnet.Config{Key: key, Listen: loopback(t), Log: slog.New(slog.DiscardHandler)},
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, net.Close()) })
 	require.NoError(t, net.Start(func(peer.ID, bool) {}))
@@ -207,14 +213,16 @@ func TestLyingProvider(t *testing.T) {
 		says []byte
 		kept uint64 // at least
 	}{
-		"wrong content":     {bytes.Join([][]byte{head, proof, flipped}, nil), 1 << 20},
-		"wrong proof":       {bytes.Join([][]byte{head, flipped, body}, nil), 0},
-		"wrong size":        {bytes.Join([][]byte{wrongSize, proof, body}, nil), 0},
-		"short stream":      {bytes.Join([][]byte{head, proof, body[:len(body)/2]}, nil), 1 << 20},
-		"nothing":           {nil, 0},
-		"unknown status":    {[]byte{77}, 0},
-		"endless":           {append(bytes.Join([][]byte{head, proof}, nil), make([]byte, 4<<20)...), 0},
-		"impossible ranges": {append(binary.AppendUvarint([]byte{0}, info.Size), 0xff, 0xff, 0xff, 0xff, 0x7f), 0},
+		"wrong content":  {bytes.Join([][]byte{head, proof, flipped}, nil), 1 << 20},
+		"wrong proof":    {bytes.Join([][]byte{head, flipped, body}, nil), 0},
+		"wrong size":     {bytes.Join([][]byte{wrongSize, proof, body}, nil), 0},
+		"short stream":   {bytes.Join([][]byte{head, proof, body[:len(body)/2]}, nil), 1 << 20},
+		"nothing":        {nil, 0},
+		"unknown status": {[]byte{77}, 0},
+		"endless":        {append(bytes.Join([][]byte{head, proof}, nil), make([]byte, 4<<20)...), 0},
+		"impossible ranges": {append(
+			binary.AppendUvarint([]byte{0}, info.Size), 0xff, 0xff, 0xff, 0xff, 0x7f,
+		), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			liar := stranger(t)
@@ -238,7 +246,9 @@ func TestLyingProvider(t *testing.T) {
 
 			c, err := alone.Get(ctx, info.Hash, content.Raw, append(liarInfo, infoOf(t, honest)...), nil)
 			require.NoError(t, err, "the honest one is tried, too")
-			require.LessOrEqual(t, c.Fetched.Bytes, info.Size-present.Count()+blobs.GroupSize, "nothing is fetched twice")
+			require.LessOrEqual(
+				t, c.Fetched.Bytes, info.Size-present.Count()+blobs.GroupSize, "nothing is fetched twice",
+			)
 			got, err := alone.Blobs().ReadAll(ctx, info.Hash, info.Size)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(data, got))
@@ -255,7 +265,9 @@ func set(t testing.TB, n *node.Node, id replica.ID, key, value string) {
 	require.NoError(t, err)
 	secret, err := n.ReplicaStore().AuthorKey(ctx, author)
 	require.NoError(t, err)
-	_, err = n.ReplicaStore().Write(ctx, id, secret, []replica.Change{{Key: []byte(key), Hash: info.Hash, Size: info.Size}})
+	_, err = n.ReplicaStore().Write(
+		ctx, id, secret, []replica.Change{{Key: []byte(key), Hash: info.Hash, Size: info.Size}},
+	)
 	require.NoError(t, err)
 }
 
@@ -284,11 +296,16 @@ func TestReplicaLiveAndAfterRestarts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, r.ID, joined.Replica.ID)
 	require.Len(t, joined.Synced, 1)
-	eventually(t, "content of the first session", func() bool { return has(b, r.ID, "before", "joined") })
+	eventually(t, "content of the first session", func() bool {
+		return has(b, r.ID, "before", "joined")
+	})
 
 	set(t, a, r.ID, "from a", "one")
 	set(t, b, r.ID, "from b", "two")
-	eventually(t, "live, both ways", func() bool { return has(b, r.ID, "from a", "one") && has(a, r.ID, "from b", "two") })
+	eventually(t, "live, both ways", func() bool {
+		return has(b, r.ID, "from a", "one") &&
+			has(a, r.ID, "from b", "two")
+	})
 
 	stopB()
 	set(t, a, r.ID, "while b slept", "three")
@@ -308,7 +325,9 @@ func TestReplicaLiveAndAfterRestarts(t *testing.T) {
 	_, err = b.Join(ctx, tk, "")
 	require.NoError(t, err)
 	set(t, b, r.ID, "after both restarted", "five")
-	eventually(t, "after both restarted", func() bool { return has(a, r.ID, "after both restarted", "five") })
+	eventually(t, "after both restarted", func() bool {
+		return has(a, r.ID, "after both restarted", "five")
+	})
 	fa, err := a.ReplicaStore().Fingerprint(ctx, r.ID)
 	require.NoError(t, err)
 	fb, err := b.ReplicaStore().Fingerprint(ctx, r.ID)
@@ -392,9 +411,11 @@ func TestForgedPush(t *testing.T) {
 	before, err := a.ReplicaStore().Fingerprint(ctx, r.ID)
 	require.NoError(t, err)
 	for _, e := range []replica.Entry{forged, ungranted} {
-		_ = b.PushTo(ctx, a.ID(), r.ID, []replica.Entry{e}) // refused: that may show as a reset stream here, or not
+		// refused: that may show as a reset stream here, or not
+		_ = b.PushTo(ctx, a.ID(), r.ID, []replica.Entry{e})
 	}
-	set(t, a, r.ID, "sentinel", "later") // by the time this has made the round trip, the forged ones have been dealt with
+	// by the time this has made the round trip, the forged ones have been dealt with
+	set(t, a, r.ID, "sentinel", "later")
 	eventually(t, "sentinel", func() bool { return has(b, r.ID, "sentinel", "later") })
 	for _, key := range []string{"forged", "ungranted"} {
 		_, err := a.ReplicaStore().LatestOf(ctx, r.ID, []byte(key))
@@ -513,18 +534,25 @@ func TestDiskFullDuringDownload(t *testing.T) {
 	info, err := a.Blobs().ImportBytes(ctx, testkit.Random(1, 16<<20))
 	require.NoError(t, err)
 	var full atomic.Bool
-	b, err := node.Open(ctx, node.Config{Dir: t.TempDir(), Store: pebble.Options{FreeBytes: func(string) (uint64, error) {
-		if full.Load() {
-			return 0, nil
-		}
-		return 1 << 40, nil
-	}}})
+	b, err := node.Open(
+		ctx,
+		node.Config{Dir: t.TempDir(), Store: pebble.Options{FreeBytes: func(string) (uint64, error) {
+			if full.Load() {
+				return 0, nil
+			}
+			return 1 << 40, nil
+		}}},
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
-	net, err := libp2pnet.New(libp2pnet.Config{Key: b.Key(), Listen: loopback(t), Log: slog.New(slog.DiscardHandler)})
+	net, err := libp2pnet.New(
+		libp2pnet.Config{Key: b.Key(), Listen: loopback(t), Log: slog.New(slog.DiscardHandler)},
+	)
 	require.NoError(t, err)
 	require.NoError(t, b.GoOnline(net))
-	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), func(p content.GetProgress) { full.Store(p.Fetched > 4<<20) })
+	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), func(p content.GetProgress) {
+		full.Store(p.Fetched > 4<<20)
+	})
 	require.ErrorContains(t, err, "disk full")
 	full.Store(false)
 	_, err = b.Get(ctx, info.Hash, content.Raw, infoOf(t, a), nil)
@@ -539,7 +567,10 @@ func TestHostileRequests(t *testing.T) {
 	evil := stranger(t)
 	require.NoError(t, evil.Connect(t.Context(), infoOf(t, a)[0]))
 	for _, proto := range []string{"/skerry/blobs/2", "/skerry/sync/1", "/skerry/push/1"} {
-		for _, says := range [][]byte{nil, {0}, {99, 1}, {1, 0}, {1, 0xff, 0xff, 0xff, 0x7f}, append([]byte{1, 1}, make([]byte, 40)...), bytes.Repeat([]byte{0xff}, 100_000)} {
+		for _, says := range [][]byte{
+			nil, {0}, {99, 1}, {1, 0}, {1, 0xff, 0xff, 0xff, 0x7f},
+			append([]byte{1, 1}, make([]byte, 40)...), bytes.Repeat([]byte{0xff}, 100_000),
+		} {
 			s, err := evil.Open(t.Context(), a.ID(), proto)
 			require.NoError(t, err)
 			_, _ = s.Write(says)

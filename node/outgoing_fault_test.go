@@ -104,7 +104,8 @@ func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 		protocol string
 		after    int64
 	}{
-		{"connect", 0}, {session.Protocol, 0}, {session.Protocol, 1}, {session.Protocol, 3}, {session.Protocol, 5},
+		{"connect", 0}, {session.Protocol, 0}, {session.Protocol, 1}, {session.Protocol, 3},
+		{session.Protocol, 5},
 		{session.OverviewProtocol, 0}, {session.OverviewProtocol, 2}, {wire.Protocol, 0}, {wire.Protocol, 1}, {wire.Protocol, 4},
 		{session.PushProtocol, 0},
 	} {
@@ -131,7 +132,8 @@ func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 					time.Sleep(time.Minute)
 					_, err := w.fresh.SyncNow(ctx, w.replica.ID, "", nil)
 					require.NoError(t, err)
-					if c.protocol == session.PushProtocol { // what the other writes comes by push; this node passes on its own
+					// what the other writes comes by push; this node passes on its own
+					if c.protocol == session.PushProtocol {
 						w.clock++
 						own := replica.Entry{Replica: w.replica.ID, Key: fmt.Append(nil, "here", i),
 							Timestamp: w.clock, Hash: small.Hash, Size: small.Size}

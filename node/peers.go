@@ -70,7 +70,8 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 func (n *Node) newSyncer() *session.Syncer {
 	return session.New(session.Config{
 		Ctx: n.ctx, Self: n.id, Hosts: n.cfg.Host != nil, Now: n.cfg.Now, Log: n.log,
-		Replicas: n.replicas, Holders: n.holders, Contacts: n.contacts, Blamed: n.blamed, Lookups: n.lookups,
+		Replicas: n.replicas, Holders: n.holders, Contacts: n.contacts, Blamed: n.blamed,
+		Lookups:   n.lookups,
 		Discovery: n.discovery, Sessions: n.sessions, Go: n.work.Go, Within: n.within,
 		Limits: n.limits, Search: n.search, Missed: n.missed,
 		Sending: n.handing.Sent,

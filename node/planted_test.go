@@ -27,7 +27,9 @@ import (
 )
 
 // sealValue sets a key of an encrypted replica, and returns the entry and its sealed content.
-func sealValue(t *testing.T, n *node.Node, id replica.ID, key, value string) (replica.Entry, []byte) {
+func sealValue(
+	t *testing.T, n *node.Node, id replica.ID, key, value string,
+) (replica.Entry, []byte) {
 	t.Helper()
 	ctx := t.Context()
 	p, err := n.ReplicaStore().Plain(ctx, id)
@@ -71,7 +73,9 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 				for _, id := range []replica.ID{sealed.ID, open.ID} {
 					evil.handle(inviteProtocol, func(s link.Stream) {
 						_, _ = io.ReadFull(s, make([]byte, 130))
-						g := invites.Given{Replica: id, Name: "holiday-photos", Capability: replica.Read, ReadKey: planted}
+						g := invites.Given{
+							Replica: id, Name: "holiday-photos", Capability: replica.Read, ReadKey: planted,
+						}
 						_, _ = s.Write(answerOf(g))
 						_ = s.Close()
 					})
@@ -84,7 +88,9 @@ func TestAnInviteDoesNotPlantAReadKey(t *testing.T) {
 							tk := &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}
 							got, err = n.Invites.Join(ctx, tk, "", nil, nil)
 						} else {
-							tk := &ticket.Doc{Capability: replica.Read, Replica: id, ReadKey: planted, Addrs: evil.Addrs()}
+							tk := &ticket.Doc{
+								Capability: replica.Read, Replica: id, ReadKey: planted, Addrs: evil.Addrs(),
+							}
 							got, err = n.Join(ctx, tk, "")
 						}
 						if err != nil { // evil holds nothing
@@ -144,12 +150,17 @@ func TestANewJoinerDoesNotSealWithAPlantedKey(t *testing.T) {
 		planted := replica.EpochKey{Epoch: 9, Key: seal.ReadKey{6}}
 		evil.handle(inviteProtocol, func(s link.Stream) {
 			_, _ = io.ReadFull(s, make([]byte, 130))
-			x := invites.Given{Replica: r.ID, Name: "r", Capability: replica.Read, ReadKey: planted, Statements: [][]byte{g.Bytes()}}
+			x := invites.Given{
+				Replica: r.ID, Name: "r", Capability: replica.Read, ReadKey: planted,
+				Statements: [][]byte{g.Bytes()},
+			}
 			_, _ = s.Write(answerOf(x))
 			_ = s.Close()
 		})
 		only := &wanted.Policy{Prefixes: [][]byte{[]byte("k/")}}
-		joined, err := joiner.Invites.Join(ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", only, nil)
+		joined, err := joiner.Invites.Join(
+			ctx, &ticket.Invite{Secret: ticket.InviteSecret{1}, Addrs: evil.Addrs()}, "", only, nil,
+		)
 		require.ErrorIs(t, err, contacts.ErrNotShared)
 		require.Equal(t, r.ID, joined.Replica.ID)
 		require.NoError(t, joiner.ReplicaStore().MayWrite(ctx, r.ID, author, []byte("k")))
@@ -191,7 +202,9 @@ func TestAnInviteProvesItsReadKey(t *testing.T) {
 		_, tk, err := owner.Invites.Make(ctx, r, invites.Invite{Mode: replica.Write, Uses: 1})
 		require.NoError(t, err)
 		owner.handle(session.Protocol, func(s link.Stream) { _ = s.Reset() })
-		_, err = joiner.Invites.Join(ctx, &ticket.Invite{Secret: tk.Secret, Addrs: owner.Addrs()}, "", nil, nil)
+		_, err = joiner.Invites.Join(
+			ctx, &ticket.Invite{Secret: tk.Secret, Addrs: owner.Addrs()}, "", nil, nil,
+		)
 		require.Error(t, err, "no session")
 		entry, _ := sealValue(t, joiner.Node, r.ID, "k", "v")
 		n, err := seal.EpochOf(entry.Key)
@@ -248,7 +261,9 @@ func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 		approve := func(asked vault.Asked) {
 			require.NoError(t, friend.Vaults.Keyring().Approve(ctx, asked.Code, identity.ID{}, "p"))
 		}
-		_, err := victim.Vaults.Ask(ctx, vaults.Request{At: at(friend), Application: "example.org", Asked: approve})
+		_, err := victim.Vaults.Ask(
+			ctx, vaults.Request{At: at(friend), Application: "example.org", Asked: approve},
+		)
 		require.NoError(t, err)
 		diary, err := victim.ReplicaStore().CreateEncrypted(ctx, "diary")
 		require.NoError(t, err)
@@ -262,7 +277,8 @@ func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
 			before, err := victim.ReplicaStore().Get(ctx, id)
 			require.NoError(t, err)
 			k := evilKeyring{evil.Vaults.Keyring(), mallory.ID, &ticket.Doc{
-				Capability: replica.Read, Replica: id, ReadKey: replica.EpochKey{Epoch: 99, Key: seal.ReadKey{6}}, Addrs: evil.Addrs(),
+				Capability: replica.Read, Replica: id,
+				ReadKey: replica.EpochKey{Epoch: 99, Key: seal.ReadKey{6}}, Addrs: evil.Addrs(),
 			}}
 			evil.handle(keyringProtocol, func(s link.Stream) {
 				var size [4]byte
@@ -313,7 +329,9 @@ func TestTheVaultListsNoReplicaWithoutItsKey(t *testing.T) {
 		require.NoError(t, err)
 		tk, err := friend.Ticket(ctx, r, replica.Read)
 		require.NoError(t, err)
-		joined, err := device.ReplicaStore().Join(ctx, replica.Replica{ID: r.ID, Capability: replica.Read}, tk.ReadKey)
+		joined, err := device.ReplicaStore().Join(
+			ctx, replica.Replica{ID: r.ID, Capability: replica.Read}, tk.ReadKey,
+		)
 		require.NoError(t, err)
 		_, err = device.Vaults.Add(ctx, &v, joined, "")
 		require.ErrorIs(t, err, replica.ErrNoReadKey)

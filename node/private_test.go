@@ -32,7 +32,10 @@ func TestDataDirectoryIsPrivate(t *testing.T) {
 		for _, size := range []int{10, 10_000, 1 << 20} {
 			info, err := n.blobs.ImportBytes(ctx, make([]byte, size))
 			require.NoError(t, err)
-			_, err = n.replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("k"), Hash: info.Hash, Size: info.Size}})
+			_, err = n.replicas.Write(
+				ctx, r.ID, replica.NewSecretKey(),
+				[]replica.Change{{Key: []byte("k"), Hash: info.Hash, Size: info.Size}},
+			)
 			require.NoError(t, err)
 		}
 		require.NoError(t, n.blobs.Sync(ctx))

@@ -356,7 +356,9 @@ func (r *Replica) Get(ctx context.Context, key []byte, most uint64) ([]byte, err
 // Open opens the latest value of a key for reading, as long as ctx lives. It waits as Get does. A
 // value that another has taken the place of since may be collected before it has been read: see
 // Hold.
-func (r *Replica) Open(ctx context.Context, key []byte) (it replica.Item, in content.Reader, err error) {
+func (r *Replica) Open(
+	ctx context.Context, key []byte,
+) (it replica.Item, in content.Reader, err error) {
 	view, err := r.plain(ctx)
 	if err == nil {
 		it, err = view.LatestOf(ctx, key)

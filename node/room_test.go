@@ -25,14 +25,19 @@ func TestStorageLimitBoundsRecords(t *testing.T) {
 	defer func() { require.NoError(t, n.Close()) }()
 	secret, author := replica.NewSecretKey(), replica.NewSecretKey()
 	id, now := secret.Replica(), uint64(time.Now().Add(-time.Hour).UnixMicro())
-	_, err = n.replicas.Join(ctx, replica.Replica{ID: id, Name: "r", Capability: replica.Write, Secret: secret})
+	_, err = n.replicas.Join(
+		ctx, replica.Replica{ID: id, Name: "r", Capability: replica.Write, Secret: secret},
+	)
 	require.NoError(t, err)
 	_, err = n.replicas.Grant(ctx, id, author.Author(), replica.Permission{})
 	require.NoError(t, err)
 	sent := 0
 	insert := func(key []byte) replica.Inserted {
 		sent++
-		e := replica.Entry{Replica: id, Author: author.Author(), Timestamp: now + uint64(sent), Key: key, Hash: blobs.EmptyHash}
+		e := replica.Entry{
+			Replica: id, Author: author.Author(), Timestamp: now + uint64(sent), Key: key,
+			Hash: blobs.EmptyHash,
+		}
 		e.Sign(author)
 		got, err := n.replicas.Insert(ctx, id, []replica.Entry{e}, replica.Origin{Peer: "p"})
 		require.NoError(t, err)

@@ -31,7 +31,9 @@ type mallory struct {
 func newMallory(s *simNet, seed uint64) *mallory {
 	m := &mallory{s.end("mallory"), rand.New(rand.NewPCG(seed, 3)), replica.NewSecretKey()}
 	_ = m.Start(func(peer.ID, bool) {}) // never fails
-	for _, protocol := range []string{session.Protocol, session.OverviewProtocol, session.PushProtocol, wire.Protocol} {
+	for _, protocol := range []string{
+		session.Protocol, session.OverviewProtocol, session.PushProtocol, wire.Protocol,
+	} {
 		m.Handle(protocol, func(s link.Stream) {
 			_, _ = s.Write(m.rubbish())
 			_ = s.Close()
@@ -55,7 +57,9 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 	if m.Connect(ctx, peer.AddrInfo{ID: n.ID()}) != nil {
 		return
 	}
-	e := replica.Entry{Replica: id, Key: []byte("forged"), Timestamp: uint64(time.Now().UnixMicro()), Size: 1}
+	e := replica.Entry{
+		Replica: id, Key: []byte("forged"), Timestamp: uint64(time.Now().UnixMicro()), Size: 1,
+	}
 	e.Sign(m.author) // nobody has granted it that
 	if len(known) > 0 && m.rng.IntN(2) == 0 {
 		e = known[m.rng.IntN(len(known))]
@@ -72,7 +76,9 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 		msg = append([]byte{session.GossipVersion}, m.rubbish()...)
 	}
 	m.pass(n.ID(), names.Topic(id), msg)
-	protocol := []string{session.Protocol, session.OverviewProtocol, session.PushProtocol}[m.rng.IntN(3)]
+	protocol := []string{
+		session.Protocol, session.OverviewProtocol, session.PushProtocol,
+	}[m.rng.IntN(3)]
 	if s, err := m.Open(ctx, n.ID(), protocol); err == nil {
 		_, _ = s.Write(m.rubbish())
 		_ = s.Close()
@@ -131,7 +137,12 @@ func simulate(t *testing.T, seed uint64) {
 			for range 1 + rng.IntN(20) {
 				value, err := n.blobs.ImportBytes(ctx, []byte{byte(rng.IntN(9))})
 				require.NoError(t, err)
-				changes = append(changes, replica.Change{Key: fmt.Appendf(nil, "%d/%d", i, rng.IntN(200)), Hash: value.Hash, Size: value.Size})
+				changes = append(
+					changes,
+					replica.Change{
+						Key: fmt.Appendf(nil, "%d/%d", i, rng.IntN(200)), Hash: value.Hash, Size: value.Size,
+					},
+				)
 			}
 			entries, err := n.replicas.Write(ctx, r.ID, n.author, changes)
 			require.NoError(t, err)
@@ -158,7 +169,8 @@ func simulate(t *testing.T, seed uint64) {
 	pairs := len(nodes) * (len(nodes) - 1) / 2
 	total := 0
 	for protocol, n := range w.opens {
-		if protocol != wire.Protocol { // content that was lost with the power, and that nobody else has, is asked for now and then
+		// content that was lost with the power, and that nobody else has, is asked for now and then
+		if protocol != wire.Protocol {
 			total += n
 		}
 	}
@@ -175,7 +187,9 @@ func simulate(t *testing.T, seed uint64) {
 		}
 		for _, writer := range nodes {
 			for key, h := range writer.keys {
-				require.True(t, h.safe < 0 || slices.ContainsFunc(h.versions[h.safe:], func(id [32]byte) bool { return have[id] }), "what was safe of %q is lost", key)
+				require.True(t, h.safe < 0 || slices.ContainsFunc(h.versions[h.safe:], func(id [32]byte) bool {
+					return have[id]
+				}), "what was safe of %q is lost", key)
 			}
 		}
 		if want == nil {
@@ -186,7 +200,8 @@ func simulate(t *testing.T, seed uint64) {
 		for _, other := range nodes {
 			lost, _, err := n.Lost(ctx, r.ID, other.ID())
 			require.NoError(t, err)
-			require.True(t, lost == 0 || w.outages > 0, "%d entries are said to be lost, and no node has lost power", lost)
+			require.True(t, lost == 0 ||
+				w.outages > 0, "%d entries are said to be lost, and no node has lost power", lost)
 		}
 		rep, err := n.replicas.Check(ctx, r.ID, false, nil)
 		require.NoError(t, err)

@@ -52,7 +52,8 @@ func simulateEpochs(t *testing.T, seed uint64) {
 	}
 	allowed := func(err error, also ...error) {
 		var no *replica.NotAllowedError
-		if err == nil || errors.As(err, &no) || errors.Is(err, replica.ErrCannotGrant) || errors.Is(err, replica.ErrNoReadKey) || errors.Is(err, replica.ErrNotFound) {
+		if err == nil || errors.As(err, &no) || errors.Is(err, replica.ErrCannotGrant) ||
+			errors.Is(err, replica.ErrNoReadKey) || errors.Is(err, replica.ErrNotFound) {
 			return
 		}
 		for _, x := range also {
@@ -69,7 +70,10 @@ func simulateEpochs(t *testing.T, seed uint64) {
 		case 0, 1:
 			w.trouble(n)
 		case 2:
-			_, err := n.Grant(ctx, r.ID, authors[other], replica.Permission{Prefix: []byte([]string{"", "a/", "a/b/"}[w.rng.IntN(3)])})
+			_, err := n.Grant(
+				ctx, r.ID, authors[other],
+				replica.Permission{Prefix: []byte([]string{"", "a/", "a/b/"}[w.rng.IntN(3)])},
+			)
 			allowed(err)
 		case 3:
 			if !owners[other] {

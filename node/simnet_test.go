@@ -32,8 +32,9 @@ type simNet struct {
 
 func newSimNet(seed uint64) *simNet {
 	return &simNet{
-		rng: rand.New(rand.NewPCG(seed, 1)), ends: map[peer.ID]*simEnd{}, cut: map[[2]peer.ID]bool{}, opens: map[string]int{},
-		nets: map[peer.ID]string{}, delay: 50 * time.Millisecond, pipe: simPipe,
+		rng: rand.New(rand.NewPCG(seed, 1)), ends: map[peer.ID]*simEnd{}, cut: map[[2]peer.ID]bool{},
+		opens: map[string]int{},
+		nets:  map[peer.ID]string{}, delay: 50 * time.Millisecond, pipe: simPipe,
 	}
 }
 
@@ -71,7 +72,10 @@ type simEnd struct {
 }
 
 func (s *simNet) end(id peer.ID) *simEnd {
-	e := &simEnd{s: s, id: id, handlers: map[string]func(link.Stream){}, links: map[peer.ID]map[net.Conn]bool{}, topics: map[string]func(context.Context, peer.ID, []byte) link.Verdict{}, seen: map[string]bool{}}
+	e := &simEnd{
+		s: s, id: id, handlers: map[string]func(link.Stream){}, links: map[peer.ID]map[net.Conn]bool{},
+		topics: map[string]func(context.Context, peer.ID, []byte) link.Verdict{}, seen: map[string]bool{},
+	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -184,7 +188,9 @@ func (e *simEnd) Connected(p peer.ID) bool {
 
 func (e *simEnd) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
 
-func (e *simEnd) Join(topic string, take func(context.Context, peer.ID, []byte) link.Verdict) error {
+func (e *simEnd) Join(
+	topic string, take func(context.Context, peer.ID, []byte) link.Verdict,
+) error {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	e.topics[topic] = take
@@ -265,7 +271,9 @@ func (s *simNet) unlink(a, b *simEnd) {
 		s.mu.Unlock()
 		return
 	}
-	conns := append(slices.Collect(maps.Keys(a.links[b.id])), slices.Collect(maps.Keys(b.links[a.id]))...)
+	conns := append(
+		slices.Collect(maps.Keys(a.links[b.id])), slices.Collect(maps.Keys(b.links[a.id]))...,
+	)
 	delete(a.links, b.id)
 	delete(b.links, a.id)
 	s.mu.Unlock()

@@ -113,5 +113,11 @@ func (c *simConn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-func (c *simConn) SetReadDeadline(t time.Time) error  { c.in.setDeadline(&c.in.read, t); return nil }
-func (c *simConn) SetWriteDeadline(t time.Time) error { c.out.setDeadline(&c.out.write, t); return nil }
+func (c *simConn) SetReadDeadline(t time.Time) error {
+	c.in.setDeadline(&c.in.read, t)
+	return nil
+}
+func (c *simConn) SetWriteDeadline(t time.Time) error {
+	c.out.setDeadline(&c.out.write, t)
+	return nil
+}

@@ -45,7 +45,9 @@ func simulateRevocations(t *testing.T, seed uint64) {
 			w.trouble(n)
 		case 2, 3:
 			prefix := []string{"", "a", "ab"}[w.rng.IntN(3)]
-			_, err := n.Grant(ctx, r.ID, other, replica.Permission{Prefix: []byte(prefix), Delegable: w.rng.IntN(2) == 0})
+			_, err := n.Grant(
+				ctx, r.ID, other, replica.Permission{Prefix: []byte(prefix), Delegable: w.rng.IntN(2) == 0},
+			)
 			require.True(t, err == nil || errors.Is(err, replica.ErrCannotGrant), err)
 		case 4:
 			from := now - ago
@@ -53,13 +55,17 @@ func simulateRevocations(t *testing.T, seed uint64) {
 				from = 0
 			}
 			_, err := n.Revoke(ctx, r.ID, other, from)
-			require.True(t, err == nil || errors.Is(err, replica.ErrCannotGrant) || errors.Is(err, replica.ErrNotFound), err)
+			require.True(t, err == nil || errors.Is(err, replica.ErrCannotGrant) ||
+				errors.Is(err, replica.ErrNotFound), err)
 		default:
 			key, err := n.replicas.AuthorKey(ctx, authors[i])
 			require.NoError(t, err)
 			value, err := n.blobs.ImportBytes(ctx, []byte{byte(w.rng.IntN(9))})
 			require.NoError(t, err)
-			e := replica.Entry{Replica: r.ID, Key: []byte([]string{"a", "abc", "b"}[w.rng.IntN(3)]), Timestamp: now, Hash: value.Hash, Size: value.Size}
+			e := replica.Entry{
+				Replica: r.ID, Key: []byte([]string{"a", "abc", "b"}[w.rng.IntN(3)]), Timestamp: now,
+				Hash: value.Hash, Size: value.Size,
+			}
 			if w.rng.IntN(2) == 0 {
 				e.Timestamp -= ago
 			}

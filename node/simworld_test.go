@@ -29,7 +29,10 @@ func newSimWorld(t *testing.T, seed uint64) *simWorld {
 	w := &simWorld{simNet: newSimNet(seed), t: t, rng: rand.New(rand.NewPCG(seed, 2))}
 	w.loss = w.rng.Float64() / 2
 	for range 2 + w.rng.IntN(3) {
-		n := &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem(), author: replica.NewSecretKey(), keys: map[string]*history{}}
+		n := &simNode{
+			dir: t.TempDir(), disk: vfs.NewCrashableMem(), author: replica.NewSecretKey(),
+			keys: map[string]*history{},
+		}
 		n.skew.Store(w.rng.Int64N(int64(24*time.Minute)) - int64(12*time.Minute))
 		w.open(n)
 		w.nodes = append(w.nodes, n)
@@ -39,8 +42,10 @@ func newSimWorld(t *testing.T, seed uint64) *simWorld {
 
 func (w *simWorld) open(n *simNode) {
 	var err error
-	n.Node, err = Open(context.Background(), Config{Dir: n.dir, Store: pebble.Options{FS: n.disk}, Limits: n.bounds,
-		Now: func() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }})
+	n.Node, err = Open(
+		context.Background(), Config{Dir: n.dir, Store: pebble.Options{FS: n.disk}, Limits: n.bounds,
+			Now: func() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }},
+	)
 	require.NoError(w.t, err)
 	if n.opened != nil {
 		n.opened(n.Node)
@@ -70,7 +75,9 @@ func (w *simWorld) found(c replica.Capability) replica.Replica {
 // introduce tells the node with a number of one with a smaller number that holds a replica.
 func (w *simWorld) introduce(n *simNode, id replica.ID, number int) {
 	to := w.nodes[w.rng.IntN(number)]
-	require.NoError(w.t, n.Remember(context.Background(), []replica.ID{id}, []peer.AddrInfo{{ID: to.ID()}}))
+	require.NoError(
+		w.t, n.Remember(context.Background(), []replica.ID{id}, []peer.AddrInfo{{ID: to.ID()}}),
+	)
 }
 
 // trouble does something to the connections of n, or ends it, with or without the loss of power,
@@ -100,7 +107,9 @@ func (w *simWorld) trouble(n *simNode) {
 }
 
 // sleep lets some time pass.
-func (w *simWorld) sleep(most time.Duration) { time.Sleep(time.Duration(w.rng.Int64N(int64(most)))) }
+func (w *simWorld) sleep(most time.Duration) {
+	time.Sleep(time.Duration(w.rng.Int64N(int64(most))))
+}
 
 // heal ends all trouble, and lets the nodes find together.
 func (w *simWorld) heal() {
@@ -128,8 +137,10 @@ type simNode struct {
 // history is what was written to a key.
 type history struct {
 	versions [][32]byte // entry ids
-	safe     int        // the first version that may be the last one in the end; later ones may be lost with their writer's power
-	doubtful int        // how many versions were there when the writer last lost power
+	// the first version that may be the last one in the end; later ones may be lost with their
+	// writer's power
+	safe     int
+	doubtful int // how many versions were there when the writer last lost power
 }
 
 // losePower leaves a node with what its disk may hold after the loss of power.

@@ -126,7 +126,9 @@ func (s *slowWrites) Write(b []byte) (n int, err error) {
 func (s *slowWrites) SetWriteDeadline(time.Time) error { return nil }
 
 func simOpen(t *testing.T) *Node {
-	n, err := Open(context.Background(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
+	n, err := Open(
+		context.Background(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}},
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	return n
@@ -135,7 +137,9 @@ func simOpen(t *testing.T) *Node {
 // syncOnce runs a session with a peer; the peer's own may come first.
 func syncOnce(n *Node, p peer.ID, id replica.ID) error {
 	for {
-		if _, err := n.syncer.SyncWith(context.Background(), p, id, nil); !errors.Is(err, contacts.ErrBusy) {
+		if _, err := n.syncer.SyncWith(
+			context.Background(), p, id, nil,
+		); !errors.Is(err, contacts.ErrBusy) {
 			return err
 		}
 	}
@@ -225,7 +229,10 @@ func TestSyncsDespiteADrippingHolder(t *testing.T) {
 			_, err := n.replicas.Join(ctx, r)
 			require.NoError(t, err)
 		}
-		_, err := dripping.replicas.Write(ctx, r.ID, replica.NewSecretKey(), []replica.Change{{Key: []byte("other"), Hash: blobs.Hash{2}, Size: 5}})
+		_, err := dripping.replicas.Write(
+			ctx, r.ID, replica.NewSecretKey(),
+			[]replica.Change{{Key: []byte("other"), Hash: blobs.Hash{2}, Size: 5}},
+		)
 		require.NoError(t, err)
 		for _, n := range []*Node{honest, dripping} {
 			require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: n.ID()}}))
@@ -298,7 +305,8 @@ func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s, log := newSimNet(1), &events{}
-		honest, looking := dribblingNode(t, s, "", 0, log), simNodeOf(t, s) // honest, and waits to be asked
+		// honest, and waits to be asked
+		honest, looking := dribblingNode(t, s, "", 0, log), simNodeOf(t, s)
 		r := simReplica(t, honest, nil)
 		_, err := looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
@@ -334,15 +342,21 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 				if background {
 					_, err := dripping.replicas.Join(ctx, r)
 					require.NoError(t, err)
-					require.NoError(t, honest.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: dripping.ID()}}))
+					require.NoError(
+						t, honest.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: dripping.ID()}}),
+					)
 					time.Sleep(time.Minute)
 					_, err = looking.replicas.Join(ctx, r)
 					require.NoError(t, err)
-					require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: dripping.ID()}}))
+					require.NoError(
+						t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: dripping.ID()}}),
+					)
 					for !log.has("stalls") {
 						time.Sleep(time.Second)
 					}
-					require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
+					require.NoError(
+						t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}),
+					)
 					time.Sleep(2*stallTime + hedgeUnknown + 2*time.Second)
 				} else {
 					require.NoError(t, looking.net.Connect(ctx, peer.AddrInfo{ID: honest.ID()}))

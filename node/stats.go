@@ -15,17 +15,19 @@ type counters struct {
 
 // Stats are what a node counts, since it was opened, and what waits now. They cost next to nothing.
 type Stats struct {
-	Peers         map[string]int   // connected, by transport: "tcp", "quic-v1", "relay"
-	Began, Asked  session.Outcomes // sessions that this node began, and its peers
-	SyncSent      uint64           // bytes of reconciliation
-	SyncReceived  uint64
-	EntriesSent   uint64 // in sessions
-	EntriesGot    uint64
-	EntriesLost   uint64 // that peers had had before, and lacked
-	ContentSent   uint64 // bytes of the blob protocol
-	ContentGot    uint64
-	WrongContent  uint64 // peers that sent content which did not verify, or a request that made no sense
-	WrongEntries  uint64 // peers that sent entries or statements which did not verify, or broke the sync protocol
+	Peers        map[string]int   // connected, by transport: "tcp", "quic-v1", "relay"
+	Began, Asked session.Outcomes // sessions that this node began, and its peers
+	SyncSent     uint64           // bytes of reconciliation
+	SyncReceived uint64
+	EntriesSent  uint64 // in sessions
+	EntriesGot   uint64
+	EntriesLost  uint64 // that peers had had before, and lacked
+	ContentSent  uint64 // bytes of the blob protocol
+	ContentGot   uint64
+	// peers that sent content which did not verify, or a request that made no sense
+	WrongContent uint64
+	// peers that sent entries or statements which did not verify, or broke the sync protocol
+	WrongEntries  uint64
 	Misses        uint64 // lookups of replicas that are not held here
 	Refused       uint64 // streams that were refused because a limit was reached
 	Announced     uint64 // replicas, in the hash table
@@ -47,8 +49,9 @@ func (n *Node) Stats() Stats {
 		Began: synced.Began, Asked: synced.Asked,
 		SyncSent: synced.Sent, SyncReceived: synced.Got, EntriesSent: synced.EntriesSent,
 		EntriesGot: synced.EntriesGot, EntriesLost: synced.EntriesLost,
-		WrongContent: c.wrongContent.Load(), WrongEntries: synced.WrongEntries, ActiveTopics: synced.Topics,
-		Misses: c.misses.Load(), Refused: c.refused.Load(),
+		WrongContent: c.wrongContent.Load(), WrongEntries: synced.WrongEntries,
+		ActiveTopics: synced.Topics,
+		Misses:       c.misses.Load(), Refused: c.refused.Load(),
 		Queues: map[string]int{}, StorageUsed: n.files.Used(),
 	}
 	s.ContentSent, s.ContentGot = n.content.Traffic()

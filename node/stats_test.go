@@ -34,7 +34,9 @@ func TestFloodOfLookups(t *testing.T) {
 	node.LimitMisses(a, most)
 	asked := 0
 	for ; asked < 4*most; asked++ { // it asks by itself, too, and may ask again as time goes on
-		if err = sync(b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync}); !errors.Is(err, contacts.ErrNotShared) {
+		if err = sync(
+			b, replica.Replica{ID: replica.NewSecretKey().Replica(), Capability: replica.Sync},
+		); !errors.Is(err, contacts.ErrNotShared) {
 			break
 		}
 	}
@@ -48,7 +50,8 @@ func TestFloodOfLookups(t *testing.T) {
 	var s node.Stats
 	eventually(t, "it is counted when it has ended here, too", func() bool {
 		s = a.Stats()
-		return s.Asked.Ended[session.Done] > 0 && s.Asked.Ended[session.NotShared] >= uint64(asked) && s.ContentSent > 0 && s.EntriesSent > 0
+		return s.Asked.Ended[session.Done] > 0 && s.Asked.Ended[session.NotShared] >= uint64(asked) &&
+			s.ContentSent > 0 && s.EntriesSent > 0
 	})
 	require.GreaterOrEqual(t, s.Misses, uint64(asked))
 	require.Positive(t, s.Asked.Time)

@@ -74,7 +74,8 @@ func answerRoom(_ context.Context, raw link.Stream) {
 func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 	bubble(t, func(t *testing.T) {
 		b := &besieged{simNet: newSimNet(7), t: t}
-		b.pipe = net.Pipe          // takes nothing that is not read, so a reader who waits is felt at once
+		// takes nothing that is not read, so a reader who waits is felt at once
+		b.pipe = net.Pipe
 		b.delay = time.Microsecond // a thousand streams must be opened before the first has ended
 		var ends []*simEnd
 		for _, n := range []**Node{&b.n, &b.friend} {
@@ -102,7 +103,9 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 		require.NoError(t, err)
 		_, err = b.friend.replicas.Join(t.Context(), r)
 		require.NoError(t, err)
-		require.NoError(t, b.friend.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: b.n.ID()}}))
+		require.NoError(
+			t, b.friend.Remember(t.Context(), []replica.ID{r.ID}, []peer.AddrInfo{{ID: b.n.ID()}}),
+		)
 		time.Sleep(time.Minute) // until the two know each other
 		require.True(t, b.n.contacts.SharesAny(b.friend.ID()))
 		f(t, b)
@@ -228,11 +231,22 @@ func TestMemoryOfStrangers(t *testing.T) {
 		{wire.Protocol, func(b *besieged, s link.Stream, h blobs.Hash) {
 			pour(s, nil, want(b.t, bytes2hashes(h, 4096)...))
 		}, 0},
-		{session.Protocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{session.Version}) }, guestBytes},
-		{session.PushProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{session.PushVersion}) }, guestBytes},
-		{testRoom, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, []byte{0, 1, 0, 0}) }, guestBytes + 64<<10},
-		{clock.Protocol, func(_ *besieged, s link.Stream, _ blobs.Hash) { time.Sleep(10 * time.Second); _ = s.Reset() }, guestBytes},
-		{testService, func(_ *besieged, s link.Stream, _ blobs.Hash) { drip(s, nil) }, guestBytes + serviceBytes},
+		{session.Protocol, func(_ *besieged, s link.Stream, _ blobs.Hash) {
+			drip(s, []byte{session.Version})
+		}, guestBytes},
+		{session.PushProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) {
+			drip(s, []byte{session.PushVersion})
+		}, guestBytes},
+		{testRoom, func(_ *besieged, s link.Stream, _ blobs.Hash) {
+			drip(s, []byte{0, 1, 0, 0})
+		}, guestBytes + 64<<10},
+		{clock.Protocol, func(_ *besieged, s link.Stream, _ blobs.Hash) {
+			time.Sleep(10 * time.Second)
+			_ = s.Reset()
+		}, guestBytes},
+		{testService, func(_ *besieged, s link.Stream, _ blobs.Hash) {
+			drip(s, nil)
+		}, guestBytes + serviceBytes},
 	} {
 		t.Run(strings.ReplaceAll(x.protocol[1:], "/", " "), func(t *testing.T) {
 			besiege(t, func(t *testing.T, b *besieged) {
@@ -317,7 +331,8 @@ func TestUnreadAnswersStarveNobody(t *testing.T) {
 		}
 		time.Sleep(500 * time.Millisecond)
 		for name, e := range map[string]*simEnd{
-			"friend": b.known, "elsewhere": b.stranger("elsewhere", "there"), "neighbour": b.stranger("neighbour", "here"),
+			"friend": b.known, "elsewhere": b.stranger("elsewhere", "there"),
+			"neighbour": b.stranger("neighbour", "here"),
 		} {
 			require.NoError(t, b.get(e, small.Hash, content, 5*time.Second), name)
 		}
@@ -350,7 +365,9 @@ func TestDrippingRequestsCloseNothing(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Second)
-				for name, e := range map[string]*simEnd{"friend": b.known, "elsewhere": b.stranger("elsewhere", "there")} {
+				for name, e := range map[string]*simEnd{
+					"friend": b.known, "elsewhere": b.stranger("elsewhere", "there"),
+				} {
 					s := b.open(e, x.protocol)
 					_ = s.SetReadDeadline(time.Now().Add(5 * time.Second))
 					if len(x.request) > 0 {
@@ -374,7 +391,9 @@ func TestLeastRate(t *testing.T) {
 	besiege(t, func(t *testing.T, b *besieged) {
 		imported, err := b.n.blobs.ImportBytes(t.Context(), make([]byte, 2<<20))
 		require.NoError(t, err)
-		read := func(name string, bytesEachSecond int, most time.Duration) (took time.Duration, err error) {
+		read := func(
+			name string, bytesEachSecond int, most time.Duration,
+		) (took time.Duration, err error) {
 			s := b.open(b.stranger(name, "here"), wire.Protocol)
 			_, err = s.Write(want(t, imported.Hash))
 			require.NoError(t, err)
@@ -414,7 +433,12 @@ func TestWorkWithoutYieldIsPaced(t *testing.T) {
 		require.NoError(t, err)
 		var reqs []wire.Request
 		for range items {
-			reqs = append(reqs, wire.Request{Hash: seq.Hash, Children: &wire.Children{Count: children, Ranges: blobs.Everything}})
+			reqs = append(
+				reqs,
+				wire.Request{
+					Hash: seq.Hash, Children: &wire.Children{Count: children, Ranges: blobs.Everything},
+				},
+			)
 		}
 		msg, err := wire.AppendRequests(nil, false, reqs)
 		require.NoError(t, err)

@@ -141,7 +141,9 @@ func TestExportHoldsWhatItWrites(t *testing.T) {
 			if i%10 == 3 {
 				size = chunked.Threshold + 1
 			}
-			changes = append(changes, Change{Key: fmt.Append(nil, i), Value: testkit.Random(uint64(i), size)})
+			changes = append(
+				changes, Change{Key: fmt.Append(nil, i), Value: testkit.Random(uint64(i), size)},
+			)
 		}
 		_, err := r.Apply(ctx, WriteOptions{}, changes...)
 		require.NoError(t, err)

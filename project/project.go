@@ -56,7 +56,8 @@ func checkID(what, name, id string) error {
 	alphanumeric := func(c rune) bool {
 		return c == '-' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 	}
-	if id == "" || len(id) > MaxID || strings.ContainsFunc(id, func(c rune) bool { return !alphanumeric(c) }) {
+	if id == "" || len(id) > MaxID ||
+		strings.ContainsFunc(id, func(c rune) bool { return !alphanumeric(c) }) {
 		return invalid(what, "%s %.70q: expected 1 to %d letters, digits and hyphens", name, id, MaxID)
 	}
 	return nil
@@ -109,7 +110,9 @@ func IDOf(id replica.ID) string { return fmt.Sprintf("%x", id[:16]) }
 
 // New describes a new project.
 func New(id replica.ID, name string, owner identity.ID, now time.Time) Project {
-	return Project{ID: IDOf(id), Name: name, Owner: owner.String(), Created: seconds(now), Updated: seconds(now)}
+	return Project{
+		ID: IDOf(id), Name: name, Owner: owner.String(), Created: seconds(now), Updated: seconds(now),
+	}
 }
 
 // Key returns the key of the project's entry.
@@ -121,8 +124,11 @@ func (p *Project) Check(id replica.ID) error {
 	if p.ID != IDOf(id) {
 		return invalid(what, "id %.70q, in a replica whose project has the id %s", p.ID, IDOf(id))
 	}
-	return errors.Join(checkText(what, "name", p.Name, MaxName, true), checkText(what, "description", p.Description, MaxText, false),
-		checkIdentity(what, "owner", p.Owner), checkTimes(what, p.Created, p.Updated))
+	return errors.Join(
+		checkText(what, "name", p.Name, MaxName, true),
+		checkText(what, "description", p.Description, MaxText, false),
+		checkIdentity(what, "owner", p.Owner), checkTimes(what, p.Created, p.Updated),
+	)
 }
 
 // Marshal returns the message.
@@ -186,8 +192,11 @@ func (a *Asset) Check() error {
 	if (a.Size == 0) != (a.Content == emptyHash) || a.Content == ([32]byte{}) {
 		return invalid(what, "size %d does not fit the content's hash", a.Size)
 	}
-	return errors.Join(checkID(what, "id", a.ID), checkText(what, "name", a.Name, MaxName, true), checkIdentity(what, "author", a.Author),
-		checkText(what, "format", a.Format, MaxName, false), checkTimes(what, a.Created, a.Updated))
+	return errors.Join(
+		checkID(what, "id", a.ID), checkText(what, "name", a.Name, MaxName, true),
+		checkIdentity(what, "author", a.Author), checkText(what, "format", a.Format, MaxName, false),
+		checkTimes(what, a.Created, a.Updated),
+	)
 }
 
 // Marshal returns the message.

@@ -22,11 +22,17 @@ var (
 )
 
 func asset() Asset {
-	return Asset{ID: "motor-1", Name: "Motor", Author: owner.String(), Content: blake3.Sum256([]byte("x")), Size: 1, Format: "model/step", Created: now, Updated: now}
+	return Asset{
+		ID: "motor-1", Name: "Motor", Author: owner.String(), Content: blake3.Sum256([]byte("x")),
+		Size: 1, Format: "model/step", Created: now, Updated: now,
+	}
 }
 
 func reference() Reference {
-	return Reference{ID: "r-1", Source: "motor-2", Target: "motor-1", Content: blake3.Sum256([]byte("x")), Type: DerivedFrom, Created: now}
+	return Reference{
+		ID: "r-1", Source: "motor-2", Target: "motor-1", Content: blake3.Sum256([]byte("x")),
+		Type: DerivedFrom, Created: now,
+	}
 }
 
 func later(b []byte) []byte {
@@ -37,17 +43,40 @@ func later(b []byte) []byte {
 func TestGolden(t *testing.T) {
 	p := New(rid, "P", owner, now)
 	p.Description = "D"
-	text := func(n byte, s string) string { return hex.EncodeToString(append([]byte{n<<3 | 2, byte(len(s))}, s...)) }
+	text := func(n byte, s string) string {
+		return hex.EncodeToString(append([]byte{n<<3 | 2, byte(len(s))}, s...))
+	}
 	at := func(n byte) string { return hex.EncodeToString([]byte{n << 3}) + "c081e5ac06" }
 	content := hex.EncodeToString(func() []byte { h := blake3.Sum256([]byte("x")); return h[:] }())
-	require.Equal(t, text(1, "01020300000000000000000000000000")+text(2, "P")+text(3, "D")+text(4, owner.String())+at(5)+at(6), hex.EncodeToString(p.Marshal()))
+	require.Equal(
+		t,
+		text(
+			1, "01020300000000000000000000000000",
+		)+text(2, "P")+text(3, "D")+text(4, owner.String())+at(5)+at(6),
+		hex.EncodeToString(p.Marshal()),
+	)
 	a := asset()
-	require.Equal(t, text(1, "motor-1")+text(2, "Motor")+text(3, owner.String())+"2220"+content+"2801"+text(6, "model/step")+at(7)+at(8), hex.EncodeToString(a.Marshal()))
+	require.Equal(
+		t,
+		text(1, "motor-1")+text(2, "Motor")+text(
+			3, owner.String(),
+		)+"2220"+content+"2801"+text(6, "model/step")+at(7)+at(8),
+		hex.EncodeToString(a.Marshal()),
+	)
 	r := reference()
-	require.Equal(t, text(1, "r-1")+text(2, "motor-2")+text(3, "motor-1")+"2220"+content+"2803"+at(6), hex.EncodeToString(r.Marshal()))
+	require.Equal(
+		t, text(1, "r-1")+text(2, "motor-2")+text(3, "motor-1")+"2220"+content+"2803"+at(6),
+		hex.EncodeToString(r.Marshal()),
+	)
 	r.Project = "abc"
-	require.Equal(t, text(1, "r-1")+text(2, "motor-2")+text(3, "abc")+text(4, "motor-1")+"2a20"+content+"3003"+at(7), hex.EncodeToString(r.Marshal()))
-	require.Equal(t, "/project /assets/motor-1 /refs/r-1", string(p.Key())+" "+string(a.Key())+" "+string(r.Key()))
+	require.Equal(
+		t,
+		text(1, "r-1")+text(2, "motor-2")+text(3, "abc")+text(4, "motor-1")+"2a20"+content+"3003"+at(7),
+		hex.EncodeToString(r.Marshal()),
+	)
+	require.Equal(
+		t, "/project /assets/motor-1 /refs/r-1", string(p.Key())+" "+string(a.Key())+" "+string(r.Key()),
+	)
 }
 
 // What is read is written again, with fields of later versions.
@@ -135,12 +164,18 @@ func TestChecks(t *testing.T) {
 
 func TestMalformed(t *testing.T) {
 	for name, b := range map[string][]byte{
-		"cut short":         asset0()[:10],
-		"another type":      protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1),
-		"no UTF-8":          protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "\xff"),
-		"a short hash":      protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), make([]byte, 31)),
-		"far in the future": protowire.AppendVarint(protowire.AppendTag(nil, 7, protowire.VarintType), 1<<50),
-		"huge":              later(bytes.Repeat([]byte{0x98, 0x06, 1}, MaxEncoded/3)),
+		"cut short":    asset0()[:10],
+		"another type": protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1),
+		"no UTF-8": protowire.AppendString(
+			protowire.AppendTag(nil, 1, protowire.BytesType), "\xff",
+		),
+		"a short hash": protowire.AppendBytes(
+			protowire.AppendTag(nil, 4, protowire.BytesType), make([]byte, 31),
+		),
+		"far in the future": protowire.AppendVarint(
+			protowire.AppendTag(nil, 7, protowire.VarintType), 1<<50,
+		),
+		"huge": later(bytes.Repeat([]byte{0x98, 0x06, 1}, MaxEncoded/3)),
 	} {
 		_, err := ParseAsset(b)
 		require.ErrorIs(t, err, ErrMalformed, name)

@@ -19,7 +19,10 @@ const (
 	References  ReferenceType = 4
 )
 
-var typeNames = map[ReferenceType]string{Contains: "contains", DependsOn: "depends-on", DerivedFrom: "derived-from", References: "references"}
+var typeNames = map[ReferenceType]string{
+	Contains: "contains", DependsOn: "depends-on", DerivedFrom: "derived-from",
+	References: "references",
+}
 
 func (t ReferenceType) String() string {
 	if s, ok := typeNames[t]; ok {
@@ -35,7 +38,9 @@ func ParseReferenceType(s string) (ReferenceType, error) {
 			return t, nil
 		}
 	}
-	return 0, fmt.Errorf("unknown type of reference %.70q: use contains, depends-on, derived-from or references", s)
+	return 0, fmt.Errorf(
+		"unknown type of reference %.70q: use contains, depends-on, derived-from or references", s,
+	)
 }
 
 // Reference leads from one asset to another, of this project or, with Project, of another. Its
@@ -57,7 +62,10 @@ func (r *Reference) Key() []byte { return []byte(ReferencePrefix + r.ID) }
 // Check returns ErrInvalid unless the reference may be stored.
 func (r *Reference) Check() error {
 	const what = "reference"
-	err := errors.Join(checkID(what, "id", r.ID), checkID(what, "source", r.Source), checkID(what, "target", r.Target), checkTimes(what, r.Created, r.Created))
+	err := errors.Join(
+		checkID(what, "id", r.ID), checkID(what, "source", r.Source), checkID(what, "target", r.Target),
+		checkTimes(what, r.Created, r.Created),
+	)
 	if _, ok := typeNames[r.Type]; !ok {
 		err = errors.Join(err, invalid(what, "%s", r.Type))
 	}

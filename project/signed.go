@@ -21,7 +21,9 @@ type SignedAsset struct {
 func Sign(a Asset, key identity.Key, nonce identity.Nonce) (s SignedAsset, err error) {
 	id := identity.IDOf(key.Public(), nonce)
 	if a.Author != id.String() {
-		return s, invalid("signature", "the asset's author is %.70q, and the key's identity %s", a.Author, id)
+		return s, invalid(
+			"signature", "the asset's author is %.70q, and the key's identity %s", a.Author, id,
+		)
 	}
 	if err := a.Check(); err != nil {
 		return s, err
@@ -44,7 +46,9 @@ func (s *SignedAsset) Verify(chains ...uint64) error {
 	if err != nil {
 		return invalid("signature", "author: %v", err)
 	}
-	return s.Signature.Verify(identity.SignAsset(id, s.Asset.Content, s.Asset.Created), id, s.Nonce, chains...)
+	return s.Signature.Verify(
+		identity.SignAsset(id, s.Asset.Content, s.Asset.Created), id, s.Nonce, chains...,
+	)
 }
 
 // Marshal returns the message.

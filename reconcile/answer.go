@@ -145,7 +145,8 @@ func (s *session) exchangeShown(ctx context.Context, c *compared, round int) err
 		}
 		// mine is now what both have, if the sketch is right.
 		p, lacking := &c.q.parts[i], n-c.found[i]
-		wrong := c.mine[i].Count+uint64(lacking) != p.count || lacking == 0 && s.key.digest(&c.mine[i]) != p.digest
+		wrong := c.mine[i].Count+uint64(lacking) != p.count || lacking == 0 &&
+			s.key.digest(&c.mine[i]) != p.digest
 		c.mine[i].Count += uint64(c.found[i])
 		if wrong {
 			c.open = append(c.open, i)
@@ -228,7 +229,8 @@ func (s *session) divide(ctx context.Context, c *compared, i int, round int) err
 	k, sums := wide, 0
 	switch {
 	case c.q.strict:
-	case c.q.sums == capacity && len(c.mine) == 1: // nothing is known but that there are more differences than that
+	case c.q.sums == capacity &&
+		len(c.mine) == 1: // nothing is known but that there are more differences than that
 		sums = fewSums
 	case c.q.sums > 0 && (len(c.mine) < enoughParts || 2*len(c.open) < len(c.mine)):
 		k, sums = narrow, moreSums
@@ -309,7 +311,9 @@ func (s *session) answerFetch(ctx context.Context, q *question) error {
 
 // sendItems sends the items of r whose short id is in ids, or is not, depending on in; what it
 // meets it takes out of seen.
-func (s *session) sendItems(ctx context.Context, r Range, ids map[shortID]bool, in bool, seen map[shortID]bool) error {
+func (s *session) sendItems(
+	ctx context.Context, r Range, ids map[shortID]bool, in bool, seen map[shortID]bool,
+) error {
 	for item, err := range s.cfg.Set.Items(ctx, r) {
 		if err != nil {
 			return err

@@ -10,7 +10,9 @@ import (
 // nothing takes care to run in constant time.
 type gf struct{ lo, hi uint64 }
 
-func gfFrom(e Element) gf { return gf{binary.BigEndian.Uint64(e[8:]), binary.BigEndian.Uint64(e[:])} }
+func gfFrom(e Element) gf {
+	return gf{binary.BigEndian.Uint64(e[8:]), binary.BigEndian.Uint64(e[:])}
+}
 
 func (a gf) element() (e Element) {
 	binary.BigEndian.PutUint64(e[:], a.hi)

@@ -10,7 +10,8 @@ import (
 
 // Mark is what a summary takes in of an item.
 type Mark struct {
-	ID      [32]byte // a collision-resistant hash of everything that makes this item differ from others
+	// a collision-resistant hash of everything that makes this item differ from others
+	ID      [32]byte
 	Element Element
 }
 
@@ -52,7 +53,10 @@ func keyWords(k [32]byte) (w [8]uint32) {
 
 // keyedNode is the BLAKE3 root node of the keyed hash of a 32-byte message.
 func keyedNode(key *[8]uint32, msg *[32]byte) guts.Node {
-	n := guts.Node{CV: *key, BlockLen: 32, Flags: guts.FlagChunkStart | guts.FlagChunkEnd | guts.FlagRoot | guts.FlagKeyedHash}
+	n := guts.Node{
+		CV: *key, BlockLen: 32,
+		Flags: guts.FlagChunkStart | guts.FlagChunkEnd | guts.FlagRoot | guts.FlagKeyedHash,
+	}
 	for i := range 8 {
 		n.Block[i] = binary.LittleEndian.Uint32(msg[4*i:])
 	}

@@ -190,7 +190,9 @@ func encoded(m map[string]uint64) (items [][]byte) {
 // A session of a range leaves everything outside of it alone.
 func TestRangeSession(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		key := rapid.SampledFrom([]string{"a", "photos", "photos/", "photos/1", "photos/2/x", "photos0", "z"})
+		key := rapid.SampledFrom(
+			[]string{"a", "photos", "photos/", "photos/1", "photos/2/x", "photos0", "z"},
+		)
 		a := newMemorySet(rapid.MapOf(key, rapid.Uint64Range(1, 3)).Draw(t, "a"))
 		b := newMemorySet(rapid.MapOf(key, rapid.Uint64Range(1, 3)).Draw(t, "b"))
 		r := Range{[]byte("photos/"), []byte("photos0")}
@@ -223,11 +225,16 @@ func TestRangeSession(t *testing.T) {
 // A peer that asks beyond the range of the session, or claims items that it never sends, breaks the
 // protocol.
 func TestQuestionsOutOfRange(t *testing.T) {
-	for _, r := range []Range{{}, {From: []byte("photos/")}, {[]byte("a"), []byte("photos/1")}, {[]byte("photos/1"), []byte("z")}} {
+	for _, r := range []Range{
+		{}, {From: []byte("photos/")}, {[]byte("a"), []byte("photos/1")},
+		{[]byte("photos/1"), []byte("z")},
+	} {
 		set := newMemorySet(numbered(10))
 		ours, theirs := net.Pipe()
 		go func() {
-			_, _ = theirs.Write(appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindList, r: r})))
+			_, _ = theirs.Write(
+				appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindList, r: r})),
+			)
 			_, _ = io.Copy(io.Discard, theirs)
 		}()
 		cfg := set.config(false)
@@ -244,7 +251,8 @@ func TestClaimsThatAreNotKept(t *testing.T) {
 		ids[i] = shortID(i)
 	}
 	says := appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindOffer, ids: ids}))
-	says = appendFrame(says, frameRanges, rangesPayload(3, 1)) // "answers" the question for them, without any
+	// "answers" the question for them, without any
+	says = appendFrame(says, frameRanges, rangesPayload(3, 1))
 	says = appendFrame(says, frameDone, nil)
 	ours, theirs := net.Pipe()
 	go func() {
@@ -254,7 +262,9 @@ func TestClaimsThatAreNotKept(t *testing.T) {
 		_, _ = theirs.Write(says[len(says)-len(appendFrame(nil, frameRanges, rangesPayload(3, 1)))-2:])
 		_, _ = io.Copy(io.Discard, theirs)
 	}()
-	_, err := Run(context.Background(), bufio.NewReader(ours), ours, func() { ours.Close() }, newMemorySet(nil).config(false))
+	_, err := Run(context.Background(), bufio.NewReader(ours), ours, func() {
+		ours.Close()
+	}, newMemorySet(nil).config(false))
 	var protocol *ProtocolError
 	require.ErrorAs(t, err, &protocol)
 	require.Contains(t, protocol.Reason, "100 items")
@@ -292,7 +302,9 @@ func TestLongestKeys(t *testing.T) {
 	ma, mb := map[string]uint64{}, map[string]uint64{}
 	for i := range 60 {
 		for _, fill := range []string{"\x00", "\x01\x00"} {
-			key := strings.Repeat(fill, 131_000/len(fill)) + string(binary.BigEndian.AppendUint16(nil, uint16(i)))
+			key := strings.Repeat(fill, 131_000/len(fill)) + string(
+				binary.BigEndian.AppendUint16(nil, uint16(i)),
+			)
 			if i%3 == 0 {
 				ma[key] = 1
 			} else {

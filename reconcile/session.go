@@ -105,7 +105,9 @@ type Stats struct {
 // returns the first cause: a *ProtocolError if the peer is at fault, what Guard makes of a panic,
 // the error of Set, Insert, r or w otherwise. What was inserted until then stays, and the next
 // session goes on from there.
-func Run(ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Config) (Stats, error) {
+func Run(
+	ctx context.Context, r *bufio.Reader, w io.Writer, abort func(), cfg Config,
+) (Stats, error) {
 	if cfg.Set == nil || cfg.Insert == nil || abort == nil {
 		return Stats{}, errors.New("reconcile: Config needs Set and Insert, and Run needs abort")
 	}
@@ -366,7 +368,10 @@ func (s *session) compareAll(ctx context.Context, strict bool, round int) error 
 	if err != nil {
 		return err
 	}
-	return s.ask(&question{kind: kindCompare, r: r, sums: sums, strict: strict, parts: []claim{s.claim(r, &sum)}}, round)
+	return s.ask(
+		&question{kind: kindCompare, r: r, sums: sums, strict: strict, parts: []claim{s.claim(r, &sum)}},
+		round,
+	)
 }
 
 // end is called when the peer has said that it is done.

@@ -38,7 +38,8 @@ func (r Range) Contains(key []byte) bool {
 
 // within reports whether all of r lies in o.
 func (r Range) within(o Range) bool {
-	return bytes.Compare(r.From, o.From) >= 0 && (len(o.To) == 0 || len(r.To) > 0 && bytes.Compare(r.To, o.To) <= 0)
+	return bytes.Compare(r.From, o.From) >= 0 && (len(o.To) == 0 || len(r.To) > 0 &&
+		bytes.Compare(r.To, o.To) <= 0)
 }
 
 // Part is a range with its summary.

@@ -102,7 +102,11 @@ func TestSketchGolden(t *testing.T) {
 	var s Sketch
 	s.toggle(Element{0: 1, 15: 2})
 	s.toggle(Element{7: 9})
-	require.Equal(t, "0200000000000000090000000000000108000000000000007f2b010000154e052000000000000000bd900935d7955310", fmt.Sprintf("%x", s.appendSums(nil, 3)))
+	require.Equal(
+		t,
+		"0200000000000000090000000000000108000000000000007f2b010000154e052000000000000000bd900935d7955310",
+		fmt.Sprintf("%x", s.appendSums(nil, 3)),
+	)
 }
 
 // Sums of anything at all decode to nothing, or to elements that have these sums.

@@ -66,22 +66,38 @@ func TestHostilePeers(t *testing.T) {
 		flood = append(flood, bad(frameRanges, rangesPayload(1, 0, qs...))...)
 	}
 	for name, says := range map[string][]byte{
-		"unknown frame":          bad(99, nil),
-		"huge frame":             append([]byte{frameItems}, 0xff, 0xff, 0xff, 0x7f),
-		"unknown question":       bad(frameRanges, []byte{1, 0, 77, 0, 0, 0, 0}),
-		"cut question":           bad(frameRanges, []byte{1, 0, kindCompare, 0, 0}),
-		"cut digest":             bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, 0, 0, 0, 5, 1, 2}),
-		"cut sums":               bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, 2, 0, 0, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9}),
-		"no parts":               bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 0, 0}),
-		"too many parts":         bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 0x81, 2, 0}),
-		"too many sums":          bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, capacity + 1, 0, 0}),
-		"strict with sums":       bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, strictBit | 1, 0, 0}),
-		"a part behind the end":  bad(frameRanges, rangesPayload(1, 0, question{kind: kindCompare, parts: []claim{{}, {to: []byte("a")}}})),
-		"parts backwards":        bad(frameRanges, rangesPayload(1, 0, question{kind: kindCompare, parts: []claim{{to: []byte("b")}, {to: []byte("a")}}})),
-		"too many elements":      bad(frameRanges, []byte{1, 0, kindFetch, 0, 0, 0xff, 0xff, 0x7f}),
-		"a fetch with a bound":   bad(frameRanges, []byte{1, 0, kindFetch, 0, 1, 'x', 0}),
-		"too many ids":           bad(frameRanges, []byte{1, 0, kindOffer, 0, 0, 0, 0, 0xff, 0xff, 0x7f}),
-		"range backwards":        bad(frameRanges, rangesPayload(1, 0, question{kind: kindList, r: Range{[]byte("b"), []byte("a")}})),
+		"unknown frame":    bad(99, nil),
+		"huge frame":       append([]byte{frameItems}, 0xff, 0xff, 0xff, 0x7f),
+		"unknown question": bad(frameRanges, []byte{1, 0, 77, 0, 0, 0, 0}),
+		"cut question":     bad(frameRanges, []byte{1, 0, kindCompare, 0, 0}),
+		"cut digest":       bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, 0, 0, 0, 5, 1, 2}),
+		"cut sums": bad(
+			frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, 2, 0, 0, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9},
+		),
+		"no parts":       bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 0, 0}),
+		"too many parts": bad(frameRanges, []byte{1, 0, kindCompare, 0, 0, 0x81, 2, 0}),
+		"too many sums": bad(
+			frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, capacity + 1, 0, 0},
+		),
+		"strict with sums": bad(
+			frameRanges, []byte{1, 0, kindCompare, 0, 0, 1, strictBit | 1, 0, 0},
+		),
+		"a part behind the end": bad(
+			frameRanges,
+			rangesPayload(1, 0, question{kind: kindCompare, parts: []claim{{}, {to: []byte("a")}}}),
+		),
+		"parts backwards": bad(
+			frameRanges,
+			rangesPayload(
+				1, 0, question{kind: kindCompare, parts: []claim{{to: []byte("b")}, {to: []byte("a")}}},
+			),
+		),
+		"too many elements":    bad(frameRanges, []byte{1, 0, kindFetch, 0, 0, 0xff, 0xff, 0x7f}),
+		"a fetch with a bound": bad(frameRanges, []byte{1, 0, kindFetch, 0, 1, 'x', 0}),
+		"too many ids":         bad(frameRanges, []byte{1, 0, kindOffer, 0, 0, 0, 0, 0xff, 0xff, 0x7f}),
+		"range backwards": bad(
+			frameRanges, rangesPayload(1, 0, question{kind: kindList, r: Range{[]byte("b"), []byte("a")}}),
+		),
 		"shares what is not":     bad(frameRanges, []byte{1, 0, kindList, 9, 0, 0, 0}),
 		"answers nothing asked":  bad(frameRanges, rangesPayload(1, 9)),
 		"endless rounds":         bad(frameRanges, rangesPayload(maxRounds, 0, question{kind: kindList})),
@@ -109,7 +125,9 @@ func TestHostilePeers(t *testing.T) {
 	var protocol *ProtocolError
 	require.ErrorAs(t, err, &protocol, "a responder may not end the session")
 	require.ErrorIs(t, talk(t, newMemorySet(nil), false, hangsUp, nil), io.ErrUnexpectedEOF)
-	require.ErrorIs(t, talk(t, newMemorySet(nil), false, hangsUp, []byte{frameItems, 5, 1}), io.ErrUnexpectedEOF)
+	require.ErrorIs(
+		t, talk(t, newMemorySet(nil), false, hangsUp, []byte{frameItems, 5, 1}), io.ErrUnexpectedEOF,
+	)
 }
 
 // An item that is not accepted ends the session with the inserter's own error, and what came before
@@ -135,7 +153,9 @@ func TestCancelEndsSession(t *testing.T) {
 	defer theirs.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	_, err := Run(ctx, bufio.NewReader(ours), ours, func() { ours.Close() }, newMemorySet(numbered(3)).config(true))
+	_, err := Run(ctx, bufio.NewReader(ours), ours, func() {
+		ours.Close()
+	}, newMemorySet(numbered(3)).config(true))
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -168,7 +188,9 @@ func TestFramesGolden(t *testing.T) {
 	s := session{key: newSessionKey([32]byte{3})}
 	c := s.claim(Range{To: []byte("photos/a")}, &sum)
 	qs := []question{
-		{kind: kindCompare, r: Range{From: []byte("photos/")}, sums: 1, parts: []claim{c, {to: []byte("photos/b"), count: 300}}},
+		{kind: kindCompare, r: Range{From: []byte("photos/")}, sums: 1, parts: []claim{
+			c, {to: []byte("photos/b"), count: 300},
+		}},
 		{kind: kindCompare, strict: true, parts: []claim{{}}},
 		{kind: kindOffer, r: Range{[]byte("a"), []byte("b")}, ids: []shortID{1}},
 		{kind: kindSend, r: Range{[]byte("a"), nil}, ids: []shortID{s.key.short([32]byte{7})}},
@@ -176,7 +198,11 @@ func TestFramesGolden(t *testing.T) {
 		{kind: kindFetch, elements: []Element{{1, 2}}},
 	}
 	frame := appendFrame(nil, frameRanges, rangesPayload(3, 2, qs...))
-	require.Equal(t, "019101030201000770686f746f732f020107016101ed1c9f1482fe9733a2eec37a71655d9253a469d9dd2f7617070162ac0200000000000000000000000000000000000000000000000001000001800000000000000000000000020001610001620101000000000000000300016100000169b4dea6914b251f040001610101620500000101020000000000000000000000000000", fmt.Sprintf("%x", frame))
+	require.Equal(
+		t,
+		"019101030201000770686f746f732f020107016101ed1c9f1482fe9733a2eec37a71655d9253a469d9dd2f7617070162ac0200000000000000000000000000000000000000000000000001000001800000000000000000000000020001610001620101000000000000000300016100000169b4dea6914b251f040001610101620500000101020000000000000000000000000000",
+		fmt.Sprintf("%x", frame),
+	)
 	parsed, err := parseRanges(frame[3:], freeQuestion)
 	require.NoError(t, err)
 	require.Len(t, parsed.questions, len(qs))
@@ -185,14 +211,28 @@ func TestFramesGolden(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
-	f.Add(appendFrame(nil, frameRanges, rangesPayload(1, 0, question{kind: kindCompare, sums: 2, parts: []claim{{to: []byte("m"), count: 3}, {count: 4}}}, question{kind: kindFetch, elements: []Element{{1}}}, question{kind: kindCompare, strict: true, parts: []claim{{}}}, question{kind: kindOffer, ids: []shortID{1, 2}})), true)
+	f.Add(
+		appendFrame(
+			nil, frameRanges,
+			rangesPayload(
+				1, 0,
+				question{kind: kindCompare, sums: 2, parts: []claim{{to: []byte("m"), count: 3}, {count: 4}}},
+				question{kind: kindFetch, elements: []Element{{1}}},
+				question{kind: kindCompare, strict: true, parts: []claim{{}}},
+				question{kind: kindOffer, ids: []shortID{1, 2}},
+			),
+		),
+		true,
+	)
 	f.Add(appendFrame(nil, frameItems, []byte{9, 0, 0, 0, 0, 0, 0, 0, 1, 'k'}), false)
 	f.Add(appendFrame(nil, frameDone, nil), false)
 	f.Fuzz(func(t *testing.T, b []byte, initiator bool) {
 		set := newMemorySet(numbered(20))
 		_ = talk(t, set, initiator, hangsUp, b) // must end, without a panic
 		if frame, err := parseRanges(b, freeQuestion); err == nil {
-			again, err := parseRanges(rangesPayload(uint64(frame.round), frame.answered, frame.questions...), freeQuestion)
+			again, err := parseRanges(
+				rangesPayload(uint64(frame.round), frame.answered, frame.questions...), freeQuestion,
+			)
 			require.NoError(t, err)
 			require.Equal(t, frame, again)
 		}

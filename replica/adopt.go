@@ -14,7 +14,9 @@ var ErrOwnEntries = errors.New("an author cannot take over its own entries")
 // many there were. A revocation of everything that the first author ever signed then takes nothing
 // away that was here, and closes the replica to whatever that author signs with an earlier time. It
 // needs the replica key, returns a *NotAllowedError without it, ErrNotFound, and ErrOwnEntries.
-func (s *Store) Adopt(ctx context.Context, id ID, from AuthorID, as SecretKey) (adopted int, err error) {
+func (s *Store) Adopt(
+	ctx context.Context, id ID, from AuthorID, as SecretKey,
+) (adopted int, err error) {
 	if as.Author() == from {
 		return 0, ErrOwnEntries
 	}
@@ -23,7 +25,9 @@ func (s *Store) Adopt(ctx context.Context, id ID, from AuthorID, as SecretKey) (
 		return 0, err
 	}
 	if r.Capability < Write {
-		return 0, &NotAllowedError{Op: "take over entries in", Name: r.Name, Have: r.Capability, Need: Write}
+		return 0, &NotAllowedError{
+			Op: "take over entries in", Name: r.Name, Have: r.Capability, Need: Write,
+		}
 	}
 	lock := s.writes.of(id)
 	lock.Lock()

@@ -29,10 +29,15 @@ func TestBackdatingAndItsEnd(t *testing.T) {
 		return e
 	}
 	write(t, a, id, testKey(3), "p/old", "owner", "p/deleted", "owner", "p/newer", "owner")
-	deletion := Entry{Replica: id, Key: []byte("p/deleted"), Timestamp: now + 5, Hash: change("", "").Hash}
+	deletion := Entry{
+		Replica: id, Key: []byte("p/deleted"), Timestamp: now + 5, Hash: change("", "").Hash,
+	}
 	deletion.Sign(writer)
 	older := entry("p/newer", "writer", now-1)
-	_, err = a.Insert(bg, id, []Entry{entry("p/old", "writer", now+5), entry("p/own", "writer", now+5), deletion, older}, Local)
+	_, err = a.Insert(
+		bg, id,
+		[]Entry{entry("p/old", "writer", now+5), entry("p/own", "writer", now+5), deletion, older}, Local,
+	)
 	require.NoError(t, err)
 	exchange(t, a, b, id)
 
@@ -70,7 +75,9 @@ func TestBackdatingAndItsEnd(t *testing.T) {
 		_, err = s.Insert(bg, id, backdated, Local)
 		require.ErrorIs(t, err, ErrNotGranted)
 		require.Equal(t, before, show(s))
-		require.False(t, slices.ContainsFunc(collect(t, s.Entries(bg, id, Query{})), func(e Entry) bool { return e.Author == writer.Author() }))
+		require.False(t, slices.ContainsFunc(collect(t, s.Entries(bg, id, Query{})), func(e Entry) bool {
+			return e.Author == writer.Author()
+		}))
 		rep, err := s.Check(bg, id, false, nil)
 		require.NoError(t, err)
 		require.Empty(t, rep.Faults)

@@ -22,10 +22,12 @@ type ClockError struct {
 
 func (e *ClockError) Error() string {
 	ahead := e.Last.Sub(e.Now).Round(time.Minute)
-	return fmt.Sprintf("replica %s: the author's last version of the key has the time %s, %s ahead of "+
-		"this clock: other nodes refuse it and what follows on it. If this clock is right now, "+
-		"skerry replica verify --repair %s signs the key anew; else set the clock",
-		e.Name, e.Last.UTC().Format(time.RFC3339), ahead, e.Name)
+	return fmt.Sprintf(
+		"replica %s: the author's last version of the key has the time %s, %s ahead of "+
+			"this clock: other nodes refuse it and what follows on it. If this clock is right now, "+
+			"skerry replica verify --repair %s signs the key anew; else set the clock", e.Name,
+		e.Last.UTC().Format(time.RFC3339), ahead, e.Name,
+	)
 }
 
 // Unwrap makes it an ErrFuture.
@@ -86,7 +88,9 @@ func (s *Store) MendAhead(ctx context.Context, id ID) (mended, left int, err err
 	return mended, left, s.kv.Sync(ctx)
 }
 
-func (s *Store) mendSome(ctx context.Context, id ID, old []Entry, keys map[AuthorID]SecretKey) (mended int, err error) {
+func (s *Store) mendSome(
+	ctx context.Context, id ID, old []Entry, keys map[AuthorID]SecretKey,
+) (mended int, err error) {
 	now := uint64(s.cfg.Now().UnixMicro())
 	var fresh []Entry
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {

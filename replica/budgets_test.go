@@ -39,9 +39,15 @@ func TestBudgetsOfDelegates(t *testing.T) {
 	insert(Stated{Added: 1}, &shallow)
 	require.True(t, holds(t, s, id, deep[0]))
 	require.False(t, holds(t, s, id, deep[1]), "the last of the longer chain goes, though it is older")
-	insert(Stated{Added: 2}, ref(revocation(b, &aToB, testKey(5), 11, 1000)), ref(revocation(b, &aToB, testKey(6), 12, 1000)))
+	insert(
+		Stated{Added: 2}, ref(revocation(b, &aToB, testKey(5), 11, 1000)),
+		ref(revocation(b, &aToB, testKey(6), 12, 1000)),
+	)
 	insert(Stated{Refused: 1}, ref(revocation(b, &aToB, testKey(7), 13, 1000)))
-	insert(Stated{Added: 2}, ref(grantFrom(&toOther, other, testKey(5), 600, nil)), ref(grantFrom(&toOther, other, testKey(6), 600, nil)))
+	insert(
+		Stated{Added: 2}, ref(grantFrom(&toOther, other, testKey(5), 600, nil)),
+		ref(grantFrom(&toOther, other, testKey(6), 600, nil)),
+	)
 	require.True(t, holds(t, s, id, &shallow), "the budget of another")
 }
 
@@ -50,7 +56,9 @@ func TestBudgetOfOne(t *testing.T) {
 	owner, a, b := testKey(1), testKey(2), testKey(3)
 	s := newStore(t, newClock())
 	id := hold(t, s, owner, Read)
-	for name, most := range map[string]keepLimits{"about one author": {all: 9, about: 1}, "in all": {all: 1, about: 9}} {
+	for name, most := range map[string]keepLimits{
+		"about one author": {all: 9, about: 1}, "in all": {all: 1, about: 9},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s = newStore(t, newClock())
 			s.keep = most
@@ -124,8 +132,13 @@ func TestRepairOfStatements(t *testing.T) {
 	owner, a := testKey(1), testKey(2)
 	c := newClock()
 	toA := grantFrom(nil, owner, a, 1, delegable)
-	about := func(author byte, issued uint64) *Grant { return ref(grantFrom(&toA, a, testKey(author), issued, nil)) }
-	all := []*Grant{about(3, 10), about(3, 11), about(3, 12), about(4, 13), about(5, 14), about(5, 15), about(6, 16), about(7, 17)}
+	about := func(author byte, issued uint64) *Grant {
+		return ref(grantFrom(&toA, a, testKey(author), issued, nil))
+	}
+	all := []*Grant{
+		about(3, 10), about(3, 11), about(3, 12), about(4, 13), about(5, 14), about(5, 15), about(6, 16),
+		about(7, 17),
+	}
 	for name, tc := range map[string]struct {
 		most keepLimits
 		kept []int
@@ -256,7 +269,8 @@ func TestWhatIsGranted(t *testing.T) {
 	long := []byte(fmt.Sprintf("%0*d", MaxDelegablePrefix+1, 0))
 	now := uint64(c.t.UnixMicro())
 	for _, may := range []Permission{
-		{}, {NotBefore: 10}, {NotAfter: 10}, {NotBefore: 10, NotAfter: 10}, {Prefix: long[1:]}, {Delegable: true},
+		{}, {NotBefore: 10}, {NotAfter: 10}, {NotBefore: 10, NotAfter: 10}, {Prefix: long[1:]},
+		{Delegable: true},
 	} {
 		require.NoError(t, owner.CanGrant(bg, id, may))
 		g, err := owner.Grant(bg, id, to, may)
@@ -276,7 +290,9 @@ func TestWhatIsGranted(t *testing.T) {
 
 	author := authorOn(t, helper)
 	require.ErrorIs(t, helper.CanGrant(bg, id, Permission{}), ErrCannotGrant)
-	_, err := owner.Grant(bg, id, author.Author(), Permission{NotBefore: now - 10, NotAfter: now + 10, Delegable: true})
+	_, err := owner.Grant(
+		bg, id, author.Author(), Permission{NotBefore: now - 10, NotAfter: now + 10, Delegable: true},
+	)
 	require.NoError(t, err)
 	exchange(t, owner, helper, id)
 	for may, want := range map[[2]uint64][2]uint64{

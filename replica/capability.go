@@ -30,11 +30,16 @@ type NotAllowedError struct {
 
 func (e *NotAllowedError) Error() string {
 	if e.Author != (AuthorID{}) {
-		return fmt.Sprintf("%s %s: this node may only %s, and no grant lets author %s write this key now; ask for one (skerry replica grant), or for a write ticket",
-			e.Op, e.Name, e.Have, e.Author)
+		return fmt.Sprintf(
+			"%s %s: this node may only %s, and no grant lets author %s write this key now; ask for one "+
+				"(skerry replica grant), or for a write ticket",
+			e.Op, e.Name, e.Have, e.Author,
+		)
 	}
-	return fmt.Sprintf("%s %s: this node may only %s; ask for a %s ticket (skerry replica share NAME --mode %s)",
-		e.Op, e.Name, e.Have, e.Need, e.Need)
+	return fmt.Sprintf(
+		"%s %s: this node may only %s; ask for a %s ticket (skerry replica share NAME --mode %s)", e.Op,
+		e.Name, e.Have, e.Need, e.Need,
+	)
 }
 
 // Kind implements kind.Of.

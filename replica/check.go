@@ -30,7 +30,9 @@ const maxFaults = 16
 // written anew if one is wrong, and statements that should not be there are deleted; entries are
 // never changed. Writers wait meanwhile. progress, if set, is told how many entries have been read.
 // It returns ErrNotFound.
-func (s *Store) Check(ctx context.Context, id ID, repair bool, progress func(entries uint64)) (rep CheckReport, err error) {
+func (s *Store) Check(
+	ctx context.Context, id ID, repair bool, progress func(entries uint64),
+) (rep CheckReport, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
@@ -38,7 +40,9 @@ func (s *Store) Check(ctx context.Context, id ID, repair bool, progress func(ent
 	var stated checkedStatements
 	err = s.view(ctx, id, func(rd kv.Reader, held *Replica) error {
 		r = *held
-		c := checking{s: s, rd: rd, r: held, rep: &rep, progress: progress, writers: map[AuthorID]*writer{}}
+		c := checking{
+			s: s, rd: rd, r: held, rep: &rep, progress: progress, writers: map[AuthorID]*writer{},
+		}
 		err := errors.Join(c.run(ctx), c.statements(ctx))
 		stated = c.stated
 		return err
@@ -114,7 +118,9 @@ func (c *checking) entry(e *Entry) error {
 		return err
 	})
 	if errors.Is(err, kv.ErrNotFound) || errors.Is(err, errBadRecord) {
-		c.fault("entry %q by %s: its record by time is missing or wrong", e.Key[:min(64, len(e.Key))], e.Author)
+		c.fault(
+			"entry %q by %s: its record by time is missing or wrong", e.Key[:min(64, len(e.Key))], e.Author,
+		)
 	} else if err != nil {
 		return err
 	}
@@ -158,7 +164,10 @@ func (c *checking) sums() error {
 		return err
 	}
 	if have.Entries != c.counts.Entries || have.Tombstones != c.counts.Tombstones {
-		c.fault("the counts are %d entries and %d tombstones, there are %d and %d", have.Entries, have.Tombstones, c.counts.Entries, c.counts.Tombstones)
+		c.fault(
+			"the counts are %d entries and %d tombstones, there are %d and %d", have.Entries,
+			have.Tombstones, c.counts.Entries, c.counts.Tombstones,
+		)
 	}
 	for author, want := range c.writers {
 		w, err := getWriter(c.rd, c.r.number, author)
@@ -180,7 +189,9 @@ func (c *checking) sums() error {
 		}
 	}
 	var byTime uint64
-	for _, err := range c.rd.Scan(kv.Prefix(numberKey(keyByTime, c.r.number)), kv.ScanOptions{KeysOnly: true}) {
+	for _, err := range c.rd.Scan(
+		kv.Prefix(numberKey(keyByTime, c.r.number)), kv.ScanOptions{KeysOnly: true},
+	) {
 		if err != nil {
 			return err
 		}

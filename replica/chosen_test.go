@@ -51,16 +51,28 @@ func TestStatementsThatAreSent(t *testing.T) {
 		entries []Entry
 		want    [][]byte
 	}{
-		"nothing":                       {nil, nil},
-		"of whom the replica key names": {[]Entry{entry(a, "x", 5), entry(a, "y", 6)}, encoded(&toA, &ofA)},
-		"with what is revoked":          {[]Entry{entry(e, "e/x", 5)}, encoded(&toE, &ofE)},
-		"a delegate's grant":            {[]Entry{entry(b, "p/x", 5)}, encoded(&aToB, &ofA, &toA, &ofB)},
-		"the one that is needed":        {[]Entry{entry(b, "q/x", 5)}, encoded(&aToBelow, &ofA, &toA, &ofB)},
-		"both, if both are":             {[]Entry{entry(b, "q/x", 5), entry(b, "p/x", 5)}, encoded(&aToB, &aToBelow, &ofA, &toA, &ofB)},
-		"nothing that allows nothing":   {[]Entry{entry(b, "z", 5), entry(b, "p/x", 301)}, nil},
-		"of a longer chain":             {[]Entry{entry(d, "p/d/x/y", 5)}, encoded(&dAgain, &toA, &ofA, &ofB)},
-		"none that allows it no more":   {[]Entry{entry(d, "p/d/y", 5), entry(d, "p/e/y", 5)}, encoded(&toDLater, &toA, &ofA, &ofB)},
-		"of several authors":            {[]Entry{entry(a, "x", 5), entry(e, "e/x", 5)}, encoded(&toA, &ofA, &toE, &ofE)},
+		"nothing": {nil, nil},
+		"of whom the replica key names": {[]Entry{
+			entry(a, "x", 5), entry(a, "y", 6),
+		}, encoded(&toA, &ofA)},
+		"with what is revoked": {[]Entry{entry(e, "e/x", 5)}, encoded(&toE, &ofE)},
+		"a delegate's grant":   {[]Entry{entry(b, "p/x", 5)}, encoded(&aToB, &ofA, &toA, &ofB)},
+		"the one that is needed": {[]Entry{entry(b, "q/x", 5)}, encoded(
+			&aToBelow, &ofA, &toA, &ofB,
+		)},
+		"both, if both are": {[]Entry{
+			entry(b, "q/x", 5), entry(b, "p/x", 5),
+		}, encoded(&aToB, &aToBelow, &ofA, &toA, &ofB)},
+		"nothing that allows nothing": {[]Entry{entry(b, "z", 5), entry(b, "p/x", 301)}, nil},
+		"of a longer chain": {[]Entry{entry(d, "p/d/x/y", 5)}, encoded(
+			&dAgain, &toA, &ofA, &ofB,
+		)},
+		"none that allows it no more": {[]Entry{
+			entry(d, "p/d/y", 5), entry(d, "p/e/y", 5),
+		}, encoded(&toDLater, &toA, &ofA, &ofB)},
+		"of several authors": {[]Entry{
+			entry(a, "x", 5), entry(e, "e/x", 5),
+		}, encoded(&toA, &ofA, &toE, &ofE)},
 	} {
 		got, err := s.StatementsFor(bg, id, tc.entries)
 		require.NoError(t, err)
@@ -192,11 +204,15 @@ func TestStatementsAddUp(t *testing.T) {
 	toB := func(issued uint64) *Grant { return ref(grantFrom(&toA, a, b, issued, nil)) }
 	require.Equal(t, Stated{Added: 1, Refused: 1}, insert(toB(50), toB(60)), "the later is not kept")
 	require.Equal(t, Stated{Refused: 1}, insert(toB(61)))
-	require.Equal(t, Stated{Added: 1, Refused: 1}, insert(toB(41), toB(40)), "the earlier takes its place")
+	require.Equal(
+		t, Stated{Added: 1, Refused: 1}, insert(toB(41), toB(40)), "the earlier takes its place",
+	)
 	require.Equal(t, Stated{Added: 1, Refused: 2}, insert(toB(32), toB(30), toB(31)))
 	require.Equal(t, Stated{Added: 1}, insert(ref(grantFrom(&toA, a, testKey(4), 90, nil))))
-	require.Equal(t, Stated{Added: 1, Refused: 1}, insert(toB(29), ref(revocation(owner, nil, a, 20, 25))),
-		"what the replica key states is looked at first")
+	require.Equal(
+		t, Stated{Added: 1, Refused: 1}, insert(toB(29), ref(revocation(owner, nil, a, 20, 25))),
+		"what the replica key states is looked at first",
+	)
 	require.Len(t, statementIDs(t, s, id), 2, "all that was granted since is void")
 }
 
@@ -247,10 +263,15 @@ func TestEntriesAddUp(t *testing.T) {
 		out.Added = nil
 		return out
 	}
-	require.Equal(t, Inserted{}, insert(entry("k", "12345", now), entry("k", "1", now+1), entry("j", "123", now)))
+	require.Equal(
+		t, Inserted{}, insert(entry("k", "12345", now), entry("k", "1", now+1), entry("j", "123", now)),
+	)
 	require.Equal(t, Inserted{Known: 1}, insert(entry("k", "1234567", now+3), entry("k", "12", now+2)))
 	room = 12
-	require.Equal(t, Inserted{NoRoom: 2}, insert(entry("l", "123", now), entry("j", "123456", now+1), entry("m", "12", now)))
+	require.Equal(
+		t, Inserted{NoRoom: 2},
+		insert(entry("l", "123", now), entry("j", "123456", now+1), entry("m", "12", now)),
+	)
 	require.Equal(t, Inserted{NoRoom: 1}, insert(entry("j", "1", now+2), entry("j", "1234", now+3)))
 	_, err = s.Write(bg, id, a, []Change{change("n", "123")})
 	require.ErrorIs(t, err, ErrNoRoom)

@@ -21,19 +21,21 @@ func exchange(t require.TestingT, a, b *Store, id ID) (stats reconcile.Stats) {
 	side := func(s *Store, c net.Conn, initiator bool) (st reconcile.Stats, err error) {
 		r := bufio.NewReader(c)
 		abort := func() { c.Close() }
-		_, err = reconcile.Run(bg, r, c, abort, reconcile.Config{Set: s.StatementSet(id), Initiator: initiator,
-			Insert: func(ctx context.Context, items [][]byte) error {
-				for _, b := range items {
-					st, err := ParseStatement(b)
-					if err != nil {
-						return err
+		_, err = reconcile.Run(
+			bg, r, c, abort, reconcile.Config{Set: s.StatementSet(id), Initiator: initiator,
+				Insert: func(ctx context.Context, items [][]byte) error {
+					for _, b := range items {
+						st, err := ParseStatement(b)
+						if err != nil {
+							return err
+						}
+						if _, err := s.InsertStatements(ctx, id, []Statement{st}); err != nil {
+							return err
+						}
 					}
-					if _, err := s.InsertStatements(ctx, id, []Statement{st}); err != nil {
-						return err
-					}
-				}
-				return nil
-			}})
+					return nil
+				}},
+		)
 		if err != nil {
 			return st, err
 		}

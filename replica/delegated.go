@@ -330,7 +330,8 @@ func (s *Store) dropDelegated(
 		changes.note(at, false)
 		st, err := ParseStatement(raw)
 		if err != nil {
-			return fmt.Errorf("%w: %v", errBadRecord, err) // no peer sent it: the cause does not count as theirs
+			// no peer sent it: the cause does not count as theirs
+			return fmt.Errorf("%w: %v", errBadRecord, err)
 		}
 		if _, err := s.asked(tx, id, -len(raw)); err != nil {
 			return err
@@ -433,7 +434,8 @@ func (x *stated) isVoidAt(key []byte) (bool, error) {
 	}
 	st, err := ParseStatement(raw)
 	if err != nil {
-		return false, fmt.Errorf("%w: %v", errBadRecord, err) // no peer sent it: the cause does not count as theirs
+		// no peer sent it: the cause does not count as theirs
+		return false, fmt.Errorf("%w: %v", errBadRecord, err)
 	}
 	return isVoid(chainOf(st), issuedOf(st), x.direct)
 }

@@ -139,7 +139,9 @@ func (e *Entry) check() error {
 }
 
 // ID is the BLAKE3 hash of the signed bytes.
-func (e *Entry) ID() [32]byte { return hashOf(e.signedBytes(make([]byte, 0, entryFixed+len(e.Key)))) }
+func (e *Entry) ID() [32]byte {
+	return hashOf(e.signedBytes(make([]byte, 0, entryFixed+len(e.Key))))
+}
 
 func hashOf(signed []byte) [32]byte { return blake3.Sum256(signed) }
 

@@ -119,7 +119,9 @@ func ParseEpoch(b []byte) (e Epoch, err error) {
 	p = p[copy(e.Commitment[:], p):]
 	n := int(p[0])
 	if p = p[1:]; n > MaxOlder || e.Number == 0 || len(p) != n*seal.OlderSize+64 {
-		return e, fmt.Errorf("%w: number %d, %d older keys, %d bytes", ErrMalformedEpoch, e.Number, n, len(b))
+		return e, fmt.Errorf(
+			"%w: number %d, %d older keys, %d bytes", ErrMalformedEpoch, e.Number, n, len(b),
+		)
 	}
 	for range n {
 		e.Older = append(e.Older, seal.Older(p))

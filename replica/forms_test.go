@@ -52,7 +52,9 @@ func TestLimitsOfForms(t *testing.T) {
 	}
 	_, err := ParseGrant(prefix(MaxDelegablePrefix+1, true).Bytes())
 	require.ErrorIs(t, err, ErrMalformedGrant)
-	_, err = ParseEpoch((&Epoch{Replica: ID{1}, Number: 1, Older: make([]seal.Older, MaxOlder+1)}).Bytes())
+	_, err = ParseEpoch(
+		(&Epoch{Replica: ID{1}, Number: 1, Older: make([]seal.Older, MaxOlder+1)}).Bytes(),
+	)
 	require.ErrorIs(t, err, ErrMalformedEpoch)
 	_, err = ParseEpoch((&Epoch{Replica: ID{1}}).Bytes())
 	require.ErrorIs(t, err, ErrMalformedEpoch)
@@ -107,7 +109,8 @@ func TestLimitsOfEntries(t *testing.T) {
 // Epochs are ordered by their numbers and, of one number, the smaller commitment comes last.
 func TestOrderOfEpochs(t *testing.T) {
 	sorted := []EpochID{
-		{Number: 1, Commitment: [32]byte{9}}, {Number: 1, Commitment: [32]byte{8}}, {Number: 2, Commitment: [32]byte{8}},
+		{Number: 1, Commitment: [32]byte{9}}, {Number: 1, Commitment: [32]byte{8}},
+		{Number: 2, Commitment: [32]byte{8}},
 	}
 	for i := range sorted {
 		for j := range sorted {
@@ -143,7 +146,10 @@ func TestForgedParentsAreNotRemembered(t *testing.T) {
 	id := hold(t, s, owner, Read)
 	var all []Statement
 	for i := range byte(3) {
-		all = append(all, ref(grantFrom(&forged, a, testKey(3+i), 2, nil)), ref(revocation(a, &forged, testKey(3+i), 2, 0)))
+		all = append(
+			all, ref(grantFrom(&forged, a, testKey(3+i), 2, nil)),
+			ref(revocation(a, &forged, testKey(3+i), 2, 0)),
+		)
 	}
 	out, err := s.InsertStatements(bg, id, all)
 	require.ErrorIs(t, err, ErrBadSignature)

@@ -66,7 +66,9 @@ func TestAFullHostTakesRevocations(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	full := false
-	s, err := Open(bg, db, Config{Now: c.now, OnState: func(kv.Txn, ID, int) (bool, error) { return !full, nil }})
+	s, err := Open(bg, db, Config{Now: c.now, OnState: func(kv.Txn, ID, int) (bool, error) {
+		return !full, nil
+	}})
 	require.NoError(t, err)
 	owner, spammer, other := testKey(1), testKey(2), testKey(3)
 	id := hold(t, s, owner, Sync)
@@ -81,7 +83,9 @@ func TestAFullHostTakesRevocations(t *testing.T) {
 	full = true
 	require.Equal(t, 1, grant(other).Refused)
 	revoke := func(by, author SecretKey, from uint64) Stated {
-		r := Revocation{Replica: id, Author: author.Author(), Issued: uint64(c.now().UnixMicro()), From: from}
+		r := Revocation{
+			Replica: id, Author: author.Author(), Issued: uint64(c.now().UnixMicro()), From: from,
+		}
 		r.Sign(by)
 		out, err := s.InsertStatements(bg, id, []Statement{&r})
 		require.NoError(t, err)

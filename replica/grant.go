@@ -132,7 +132,9 @@ func parseGrant(b []byte, chain int) (g Grant, err error) {
 	}
 	magic := string(b[:len(grantMagic)])
 	if chain == 0 {
-		return g, fmt.Errorf("%w: more than %d grants stand one above the other", ErrMalformedGrant, MaxChain)
+		return g, fmt.Errorf(
+			"%w: more than %d grants stand one above the other", ErrMalformedGrant, MaxChain,
+		)
 	}
 	p := b[len(grantMagic):]
 	p = p[copy(g.Replica[:], p):]
@@ -206,7 +208,8 @@ func (v verifiedGrants) grant(g *Grant) error {
 	case p == nil:
 	case p.Replica != g.Replica:
 		return fmt.Errorf("grant for %s: %w", g.Author, ErrWrongReplica)
-	case !p.Delegable || !bytes.HasPrefix(g.Prefix, p.Prefix) || g.NotBefore < p.NotBefore || g.NotAfter > p.NotAfter:
+	case !p.Delegable || !bytes.HasPrefix(g.Prefix, p.Prefix) || g.NotBefore < p.NotBefore ||
+		g.NotAfter > p.NotAfter:
 		return fmt.Errorf("grant for %s: %w", g.Author, ErrTooWide)
 	case !p.covers(g.Issued):
 		return fmt.Errorf("grant for %s: %w", g.Author, ErrOutOfTime)

@@ -89,7 +89,9 @@ func firstOf(first, next error) error {
 
 // store puts verified entries, in as many transactions as they need; the caller holds the replica's
 // lock.
-func (s *Store) store(ctx context.Context, id ID, entries []Entry, from Origin, out *Inserted, refused *error) error {
+func (s *Store) store(
+	ctx context.Context, id ID, entries []Entry, from Origin, out *Inserted, refused *error,
+) error {
 	for len(entries) > 0 {
 		n := fitting(entries, s.atOnce.get(), func(e *Entry) int { return len(e.Key) })
 		err := s.storeSome(ctx, id, entries[:n], from, out, refused)
@@ -154,7 +156,9 @@ func fitting[T any](all []T, most int, keyLen func(*T) int) int {
 	return n
 }
 
-func (s *Store) storeSome(ctx context.Context, id ID, entries []Entry, from Origin, out *Inserted, refused *error) error {
+func (s *Store) storeSome(
+	ctx context.Context, id ID, entries []Entry, from Origin, out *Inserted, refused *error,
+) error {
 	var added []Entry
 	var known, noRoom int
 	var notGranted error

@@ -44,7 +44,10 @@ type insertJob struct {
 // NewInserter returns an inserter for the replica id. Entries are said to come from the origin
 // given. What has been added is stored even if ctx ends: it is not much.
 func (s *Store) NewInserter(ctx context.Context, id ID, from Origin) *Inserter {
-	x := &Inserter{s: s, ctx: context.WithoutCancel(ctx), id: id, from: from, jobs: make(chan *insertJob, maxInserting)}
+	x := &Inserter{
+		s: s, ctx: context.WithoutCancel(ctx), id: id, from: from,
+		jobs: make(chan *insertJob, maxInserting),
+	}
 	x.running.Go(x.store)
 	return x
 }

@@ -136,12 +136,18 @@ func firstPiece(order []byte) ([]byte, bool) {
 // walk visits the entries of a replica whose order bytes lie in r, in order or in reverse. visit
 // gets the whole key, which it may keep, and the record, valid only during the call; it returns
 // false to stop.
-func walk(rd kv.Reader, n number, r kv.Range, reverse bool, visit func(key []byte, author AuthorID, value []byte) bool) error {
+func walk(
+	rd kv.Reader, n number, r kv.Range, reverse bool,
+	visit func(key []byte, author AuthorID, value []byte) bool,
+) error {
 	_, err := walkSpace(rd, n, rootSpace(n), r, reverse, visit)
 	return err
 }
 
-func walkSpace(rd kv.Reader, n number, at space, r kv.Range, reverse bool, visit func([]byte, AuthorID, []byte) bool) (bool, error) {
+func walkSpace(
+	rd kv.Reader, n number, at space, r kv.Range, reverse bool,
+	visit func([]byte, AuthorID, []byte) bool,
+) (bool, error) {
 	if r.To != nil && bytes.Compare(r.From, r.To) >= 0 {
 		return true, nil
 	}

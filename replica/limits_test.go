@@ -49,8 +49,12 @@ func (c *counted) Update(ctx context.Context, fn func(kv.Txn) error) error {
 // clock an entry may be.
 func TestTimesAtTheirLimits(t *testing.T) {
 	owner, a, b := testKey(1), testKey(2), testKey(3)
-	limited := grantFrom(nil, owner, a, 10, func(g *Grant) { g.Delegable, g.NotBefore, g.NotAfter = true, 100, 200 })
-	for issued, want := range map[uint64]error{99: ErrOutOfTime, 100: nil, 200: nil, 201: ErrOutOfTime} {
+	limited := grantFrom(nil, owner, a, 10, func(g *Grant) {
+		g.Delegable, g.NotBefore, g.NotAfter = true, 100, 200
+	})
+	for issued, want := range map[uint64]error{
+		99: ErrOutOfTime, 100: nil, 200: nil, 201: ErrOutOfTime,
+	} {
 		g := grantFrom(&limited, a, b, issued, func(g *Grant) { g.NotBefore, g.NotAfter = 100, 200 })
 		require.ErrorIs(t, g.Verify(), want, issued)
 		r := revocation(a, &limited, b, issued, 5)
@@ -86,7 +90,9 @@ func TestInsertsTheLongestKey(t *testing.T) {
 	entry := func(n int) Entry {
 		ch := change("", "v")
 		now := uint64(s.cfg.Now().UnixMicro())
-		e := Entry{Replica: id, Timestamp: now, Size: ch.Size, Hash: ch.Hash, Key: bytes.Repeat([]byte("k"), n)}
+		e := Entry{
+			Replica: id, Timestamp: now, Size: ch.Size, Hash: ch.Hash, Key: bytes.Repeat([]byte("k"), n),
+		}
 		e.Sign(testKey(2))
 		return e
 	}
@@ -128,7 +134,9 @@ func TestAtOnce(t *testing.T) {
 	}
 	fits(1000)
 	require.Equal(t, insertEntries, a.get())
-	for tried, then := range map[int]int{1: 1, 2: 1, 3: 2, 100: 50, 101: 51, insertEntries: insertEntries / 2} {
+	for tried, then := range map[int]int{
+		1: 1, 2: 1, 3: 2, 100: 50, 101: 51, insertEntries: insertEntries / 2,
+	} {
 		a.tooBig(tried)
 		require.Equal(t, then, a.get(), tried)
 	}
@@ -188,7 +196,10 @@ func TestSmallTransactions(t *testing.T) {
 func TestTransactionsThatNeverFit(t *testing.T) {
 	c := newClock()
 	var db *counted
-	s := storeOn(t, Config{Now: c.now}, func(s kv.Store) kv.Store { db = &counted{Store: s}; return db })
+	s := storeOn(t, Config{Now: c.now}, func(s kv.Store) kv.Store {
+		db = &counted{Store: s}
+		return db
+	})
 	owner, a := testKey(1), testKey(2)
 	id := hold(t, s, owner, Write)
 	entries := write(t, s, id, a, "a", "1", "b", "1", "c", "1")
@@ -207,7 +218,10 @@ func TestTransactionsThatNeverFit(t *testing.T) {
 		_, err := s.Insert(bg, id, entries, Local)
 		return err
 	}))
-	grants := []Statement{ref(NewGrant(owner, AuthorID{1}, 1)), ref(NewGrant(owner, AuthorID{2}, 1)), ref(NewGrant(owner, AuthorID{3}, 1))}
+	grants := []Statement{
+		ref(NewGrant(owner, AuthorID{1}, 1)), ref(NewGrant(owner, AuthorID{2}, 1)),
+		ref(NewGrant(owner, AuthorID{3}, 1)),
+	}
 	require.Equal(t, 3, tries(func() error {
 		_, err := s.InsertStatements(bg, id, grants)
 		return err
@@ -254,7 +268,9 @@ func TestMayWrite(t *testing.T) {
 	var no *NotAllowedError
 	require.ErrorAs(t, other.MayWrite(bg, id, a, []byte("p/x")), &no)
 	now := uint64(c.t.UnixMicro())
-	g := grantFrom(nil, testKey(1), testKey(2), 1, func(g *Grant) { g.Prefix, g.NotAfter = []byte("p/"), now })
+	g := grantFrom(nil, testKey(1), testKey(2), 1, func(g *Grant) {
+		g.Prefix, g.NotAfter = []byte("p/"), now
+	})
 	_, err := other.InsertStatements(bg, id, []Statement{&g})
 	require.NoError(t, err)
 	require.NoError(t, other.MayWrite(bg, id, a, []byte("p/x"), []byte("p/y")))
@@ -266,7 +282,9 @@ func TestMayWrite(t *testing.T) {
 
 // The bound of a node of the tree stands for the whole key, if that is not too long.
 func TestBoundOf(t *testing.T) {
-	for n, has := range map[int]bool{0: false, 1: true, tree.MaxBound: true, tree.MaxBound + 1: false} {
+	for n, has := range map[int]bool{
+		0: false, 1: true, tree.MaxBound: true, tree.MaxBound + 1: false,
+	} {
 		key := bytes.Repeat([]byte("k"), n)
 		got := boundOf(orderBytes(key, AuthorID{1}))
 		if has {

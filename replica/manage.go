@@ -12,7 +12,10 @@ import (
 )
 
 // ErrCannotGrant reports a grant or revocation that nobody whose key this node holds may make.
-var ErrCannotGrant = kind.New(kind.NotAllowed, "this node holds neither the replica's key nor that of an author with a grant to delegate")
+var ErrCannotGrant = kind.New(
+	kind.NotAllowed,
+	"this node holds neither the replica's key nor that of an author with a grant to delegate",
+)
 
 // Permission is what a grant is to allow.
 type Permission struct {
@@ -30,7 +33,9 @@ func (p *putter) grantAll(author AuthorID, now uint64) error {
 		return err
 	}
 	g.Sign(p.r.Secret)
-	if err := errors.Join(p.tx.Set(statementKey(&g), g.Bytes()), touchStatements(p.tx, p.r.ID)); err != nil {
+	if err := errors.Join(
+		p.tx.Set(statementKey(&g), g.Bytes()), touchStatements(p.tx, p.r.ID),
+	); err != nil {
 		return err
 	}
 	p.changed = true
@@ -70,7 +75,9 @@ func issueTime(rd kv.Reader, id ID, author AuthorID, issuer [32]byte, now uint64
 // the replica key. It is made by the replica key, or by an author whose key this node holds and who
 // may delegate that much. It returns ErrCannotGrant if there is none, ErrNotFound, and ErrNoReadKey
 // and seal.ErrName for a prefix that cannot be sealed. The grant is durable when it returns.
-func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permission) (g Grant, err error) {
+func (s *Store) Grant(
+	ctx context.Context, id ID, author AuthorID, may Permission,
+) (g Grant, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()
@@ -91,7 +98,9 @@ func (s *Store) Grant(ctx context.Context, id ID, author AuthorID, may Permissio
 	return g, s.kv.Sync(ctx)
 }
 
-func (s *Store) makeGrant(rd kv.Reader, r *Replica, author AuthorID, may Permission) (g Grant, err error) {
+func (s *Store) makeGrant(
+	rd kv.Reader, r *Replica, author AuthorID, may Permission,
+) (g Grant, err error) {
 	if may.NotAfter > 0 && may.NotBefore > may.NotAfter {
 		return g, errors.New("the grant would end before it begins")
 	}
@@ -107,7 +116,10 @@ func (s *Store) makeGrant(rd kv.Reader, r *Replica, author AuthorID, may Permiss
 	if len(may.Prefix) > MaxDelegablePrefix {
 		return g, fmt.Errorf("a prefix of %d bytes: at most %d", len(may.Prefix), MaxDelegablePrefix)
 	}
-	g = Grant{Replica: r.ID, Author: author, NotBefore: may.NotBefore, NotAfter: may.NotAfter, Prefix: bytes.Clone(may.Prefix), Delegable: may.Delegable}
+	g = Grant{
+		Replica: r.ID, Author: author, NotBefore: may.NotBefore, NotAfter: may.NotAfter,
+		Prefix: bytes.Clone(may.Prefix), Delegable: may.Delegable,
+	}
 	now := uint64(s.cfg.Now().UnixMicro())
 	if r.Capability == Write {
 		if g.NotAfter == 0 {
@@ -151,7 +163,9 @@ func (s *Store) CanGrant(ctx context.Context, id ID, may Permission) error {
 
 // delegate tries the delegable grants of authors whose keys this node holds until use takes one, or
 // returns ErrCannotGrant. It reads the statements about these authors, and no others.
-func (s *Store) delegate(rd kv.Reader, id ID, use func(parent *Grant, key SecretKey) (bool, error)) error {
+func (s *Store) delegate(
+	rd kv.Reader, id ID, use func(parent *Grant, key SecretKey) (bool, error),
+) error {
 	now := uint64(s.cfg.Now().UnixMicro())
 	keys, err := authorKeys(rd)
 	if err != nil {
@@ -193,7 +207,9 @@ func (s *Store) delegate(rd kv.Reader, id ID, use func(parent *Grant, key Secret
 // author about whom nothing was granted that this node could revoke. Of an encrypted replica, the
 // revocation also takes the read key from the author, by a new epoch, if this node has the replica
 // key; see Rotate. The revocation is durable when it returns.
-func (s *Store) Revoke(ctx context.Context, id ID, author AuthorID, from uint64) (r Revocation, err error) {
+func (s *Store) Revoke(
+	ctx context.Context, id ID, author AuthorID, from uint64,
+) (r Revocation, err error) {
 	lock := s.writes.of(id)
 	lock.Lock()
 	defer lock.Unlock()

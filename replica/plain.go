@@ -149,7 +149,8 @@ func (p *Plain) Entries(ctx context.Context, q Query) iter.Seq2[Item, error] {
 	return p.ordered(ctx, q, func(all []Item) []Item { // the newest of each author
 		kept := all[:0]
 		for i, it := range all {
-			if i+1 == len(all) || all[i+1].Entry.Author != it.Entry.Author || !bytes.Equal(all[i+1].Key, it.Key) {
+			if i+1 == len(all) || all[i+1].Entry.Author != it.Entry.Author ||
+				!bytes.Equal(all[i+1].Key, it.Key) {
 				kept = append(kept, it)
 			}
 		}
@@ -228,7 +229,9 @@ func (p *Plain) byTime(ctx context.Context, q Query) iter.Seq2[Item, error] {
 
 // ordered yields items in the order of keys: those that pick leaves of all with the wanted keys,
 // which it gets in the order of keys, authors, and time.
-func (p *Plain) ordered(ctx context.Context, q Query, pick func([]Item) []Item) iter.Seq2[Item, error] {
+func (p *Plain) ordered(
+	ctx context.Context, q Query, pick func([]Item) []Item,
+) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		all, err := p.withKeys(ctx, &q)
 		if err != nil {
@@ -350,7 +353,9 @@ func (s *Store) WritePlain(
 	return out, err
 }
 
-func (p *Plain) sealChanges(ctx context.Context, author AuthorID, changes []Change) (sealed []Change, err error) {
+func (p *Plain) sealChanges(
+	ctx context.Context, author AuthorID, changes []Change,
+) (sealed []Change, err error) {
 	now, err := p.Sealing()
 	if err != nil {
 		return nil, err
@@ -394,7 +399,9 @@ func (p *Plain) sealChanges(ctx context.Context, author AuthorID, changes []Chan
 // HasAny reports whether one of some authors has an entry, or a tombstone, under one of some keys.
 // It costs much less than looking for the entries of all authors. The replica must not be
 // encrypted.
-func (p *Plain) HasAny(ctx context.Context, authors []AuthorID, keys ...[]byte) (has bool, err error) {
+func (p *Plain) HasAny(
+	ctx context.Context, authors []AuthorID, keys ...[]byte,
+) (has bool, err error) {
 	for _, key := range keys {
 		for _, author := range authors {
 			at, _ := entryKey(p.r.number, key, author)

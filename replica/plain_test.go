@@ -35,7 +35,12 @@ func plainWrite(t require.TestingT, s *Store, id ID, author SecretKey, pairs ...
 func listed(t require.TestingT, seq func(func(Item, error) bool)) (out []string) {
 	for it, err := range seq {
 		require.NoError(t, err)
-		out = append(out, fmt.Sprintf("%s %s %x %v", it.Key, it.Entry.Author.String()[:4], it.Entry.Hash[:4], it.Entry.IsTombstone()))
+		out = append(
+			out,
+			fmt.Sprintf(
+				"%s %s %x %v", it.Key, it.Entry.Author.String()[:4], it.Entry.Hash[:4], it.Entry.IsTombstone(),
+			),
+		)
 	}
 	return out
 }
@@ -83,8 +88,11 @@ func TestEncryptedShowsTheSame(t *testing.T) {
 			}
 		}
 		q := Query{
-			Prefix: []byte(rapid.SampledFrom([]string{"", "a", "a/", "a/b", "a/b/", "c"}).Draw(t, "prefix")), Reverse: rapid.Bool().Draw(t, "reverse"),
-			Limit: rapid.IntRange(0, 3).Draw(t, "limit"), Tombstones: rapid.Bool().Draw(t, "tombstones"),
+			Prefix: []byte(
+				rapid.SampledFrom([]string{"", "a", "a/", "a/b", "a/b/", "c"}).Draw(t, "prefix"),
+			),
+			Reverse: rapid.Bool().Draw(t, "reverse"),
+			Limit:   rapid.IntRange(0, 3).Draw(t, "limit"), Tombstones: rapid.Bool().Draw(t, "tombstones"),
 		}
 		p, o := plain(t, s, sealed.ID), plain(t, s, open.ID)
 		require.Equal(t, listed(t, o.Latest(bg, q)), listed(t, p.Latest(bg, q)))
@@ -122,7 +130,10 @@ func TestSyncHolderSeesNoNames(t *testing.T) {
 	for _, e := range entries {
 		require.NotContains(t, string(e.Key), "diary")
 	}
-	require.True(t, bytes.Equal(entries[0].Key[:4+24], entries[1].Key[:4+24]), "the first parts are the same, and look the same")
+	require.True(
+		t, bytes.Equal(entries[0].Key[:4+24], entries[1].Key[:4+24]),
+		"the first parts are the same, and look the same",
+	)
 }
 
 // A ticket's key is enough to read; one for another replica is not.
@@ -172,12 +183,16 @@ func TestJoinWithReadKey(t *testing.T) {
 // After a revocation the next key goes to everybody but who was revoked, by sessions alone.
 func TestRotationOnRevocation(t *testing.T) {
 	c := newClock()
-	owner, writer, reader, bearer, gone, second := newStore(t, c), newStore(t, c), newStore(t, c), newStore(t, c), newStore(t, c), newStore(t, c)
+	owner, writer, reader, bearer, gone, second := newStore(
+		t, c,
+	), newStore(t, c), newStore(t, c), newStore(t, c), newStore(t, c), newStore(t, c)
 	r, err := owner.CreateEncrypted(bg, "letters")
 	require.NoError(t, err)
 	key, err := owner.ReadKey(bg, r.ID)
 	require.NoError(t, err)
-	own, writerKey, readerKey, goneKey := authorOn(t, owner), authorOn(t, writer), authorOn(t, reader), authorOn(t, gone)
+	own, writerKey, readerKey, goneKey := authorOn(t, owner), authorOn(
+		t, writer,
+	), authorOn(t, reader), authorOn(t, gone)
 	_, err = owner.Grant(bg, r.ID, writerKey.Author(), Permission{Prefix: []byte("shared/")})
 	require.NoError(t, err)
 	_, err = owner.Grant(bg, r.ID, goneKey.Author(), Permission{})
@@ -370,12 +385,34 @@ func TestEpochGolden(t *testing.T) {
 	one, two := testKey(1).Replica(), testKey(2).Author()
 	e := Epoch{Replica: one, Number: 2, Issued: 7, Commitment: [32]byte{3}, Older: []seal.Older{{4}}}
 	e.Sign(testKey(1))
-	require.Equal(t, hex.EncodeToString([]byte("skerry epoch 1\n"))+hex.EncodeToString(one[:])+"00000002"+"0000000000000007"+"03"+fmt.Sprintf("%062x", 0)+"01"+"04"+fmt.Sprintf("%0142x", 0),
-		hex.EncodeToString(e.signedBytes()))
-	w := WrappedKey{Replica: one, Author: two, Epoch: 2, Issued: 7, Commitment: [32]byte{3}, Wrapped: seal.Wrapped{5}}
+	require.Equal(
+		t,
+		hex.EncodeToString(
+			[]byte("skerry epoch 1\n"),
+		)+hex.EncodeToString(one[:])+"00000002"+"0000000000000007"+"03"+fmt.Sprintf(
+			"%062x", 0,
+		)+"01"+"04"+fmt.Sprintf(
+			"%0142x", 0,
+		),
+		hex.EncodeToString(e.signedBytes()),
+	)
+	w := WrappedKey{
+		Replica: one, Author: two, Epoch: 2, Issued: 7, Commitment: [32]byte{3}, Wrapped: seal.Wrapped{5},
+	}
 	w.Sign(testKey(1))
-	require.Equal(t, hex.EncodeToString([]byte("skerry key 1\n"))+hex.EncodeToString(one[:])+hex.EncodeToString(two[:])+"00000002"+"0000000000000007"+"03"+fmt.Sprintf("%062x", 0)+"05"+fmt.Sprintf("%0158x", 0),
-		hex.EncodeToString(w.signedBytes()))
+	require.Equal(
+		t,
+		hex.EncodeToString(
+			[]byte("skerry key 1\n"),
+		)+hex.EncodeToString(
+			one[:],
+		)+hex.EncodeToString(two[:])+"00000002"+"0000000000000007"+"03"+fmt.Sprintf(
+			"%062x", 0,
+		)+"05"+fmt.Sprintf(
+			"%0158x", 0,
+		),
+		hex.EncodeToString(w.signedBytes()),
+	)
 	leave := w
 	leave.ByLeave = true
 	leave.Sign(testKey(1))
@@ -401,7 +438,9 @@ func TestNonsenseEpochs(t *testing.T) {
 	require.NoError(t, err)
 	author := authorOn(t, s)
 	plainWrite(t, s, r.ID, author, "k", "v")
-	nonsense := Epoch{Replica: r.ID, Number: 1, Issued: 1, Commitment: [32]byte{255}, Older: []seal.Older{{1}}}
+	nonsense := Epoch{
+		Replica: r.ID, Number: 1, Issued: 1, Commitment: [32]byte{255}, Older: []seal.Older{{1}},
+	}
 	nonsense.Sign(r.Secret)
 	forged := Epoch{Replica: r.ID, Number: 9, Issued: 1}
 	forged.Sign(author)

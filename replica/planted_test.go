@@ -123,7 +123,8 @@ func TestReadKeyOfATicketIsProvedBySync(t *testing.T) {
 	for _, a := range []AuthorID{key.Author(), dupedKey.Author()} {
 		g, err := owner.Grant(bg, r.ID, a, Permission{})
 		require.NoError(t, err)
-		for _, s := range []*Store{friend, duped} { // grants alone, as a host that withholds the rest shows them
+		// grants alone, as a host that withholds the rest shows them
+		for _, s := range []*Store{friend, duped} {
 			if _, err := s.Get(bg, r.ID); err != nil {
 				k := present
 				if s == duped {
@@ -166,13 +167,17 @@ func TestWriteTicketSealsBeforeTheFirstSync(t *testing.T) {
 	present, err := owner.ReadKey(bg, r.ID)
 	require.NoError(t, err)
 	// A stranger's ticket came first; it is the newer only by its own word.
-	_, err = device.Join(bg, Replica{ID: r.ID, Capability: Read}, EpochKey{math.MaxUint32, seal.NewReadKey()})
+	_, err = device.Join(
+		bg, Replica{ID: r.ID, Capability: Read}, EpochKey{math.MaxUint32, seal.NewReadKey()},
+	)
 	require.NoError(t, err)
 	_, err = device.Join(bg, Replica{ID: r.ID, Capability: Write, Secret: r.Secret}, present)
 	require.NoError(t, err)
 	require.Equal(t, present, sealingKey(t, device, r.ID))
 	_, err = device.Rotate(bg, r.ID)
-	require.ErrorIs(t, err, ErrNoReadKey, "the epochs before it are not here, so the next would not count")
+	require.ErrorIs(
+		t, err, ErrNoReadKey, "the epochs before it are not here, so the next would not count",
+	)
 	plainWrite(t, device, r.ID, authorOn(t, device), "offline", "1")
 	exchange(t, owner, device, r.ID)
 	require.Len(t, listed(t, plain(t, owner, r.ID).Latest(bg, Query{})), 1)
@@ -199,7 +204,9 @@ func TestRotateBeginsTheChain(t *testing.T) {
 	c := newClock()
 	owner, reader := newStore(t, c), newStore(t, c)
 	key, first := testKey(7), EpochKey{1, seal.NewReadKey()}
-	r, err := owner.Join(bg, Replica{ID: key.Replica(), Name: "r", Capability: Write, Secret: key}, first)
+	r, err := owner.Join(
+		bg, Replica{ID: key.Replica(), Name: "r", Capability: Write, Secret: key}, first,
+	)
 	require.NoError(t, err)
 	author := authorOn(t, owner)
 	plainWrite(t, owner, r.ID, author, "a", "1")
@@ -225,7 +232,9 @@ func TestEpochsCountInAChain(t *testing.T) {
 		keys := map[[32]byte]EpochKey{}
 		for _, n := range rapid.SliceOfN(rapid.Uint32Range(1, 6), 1, 8).Draw(t, "numbers") {
 			k := EpochKey{n, seal.NewReadKey()}
-			e := Epoch{Replica: key.Replica(), Number: n, Issued: uint64(len(all)), Commitment: k.Key.Commitment()}
+			e := Epoch{
+				Replica: key.Replica(), Number: n, Issued: uint64(len(all)), Commitment: k.Key.Commitment(),
+			}
 			e.Sign(key)
 			w, err := wrapKey(key, AuthorID(key.Replica()), k, 1, false)
 			require.NoError(t, err)
@@ -243,7 +252,9 @@ func TestEpochsCountInAChain(t *testing.T) {
 			if len(of) == 0 {
 				break
 			}
-			last := slices.MinFunc(of, func(a, b Epoch) int { return slices.Compare(a.Commitment[:], b.Commitment[:]) })
+			last := slices.MinFunc(of, func(a, b Epoch) int {
+				return slices.Compare(a.Commitment[:], b.Commitment[:])
+			})
 			want = keys[last.Commitment]
 		}
 		for range 2 {

@@ -20,7 +20,9 @@ func treeOf(r *Replica) *tree.Tree {
 
 // ErrNoTree reports a replica with entries whose summary tree is missing: nothing is read from it
 // or written to it until Check has repaired it.
-var ErrNoTree = errors.New("the summary tree is missing: mend it with skerry replica verify --repair")
+var ErrNoTree = errors.New(
+	"the summary tree is missing: mend it with skerry replica verify --repair",
+)
 
 // needsNoTree returns ErrNoTree unless the replica is without entries, which has none.
 func needsNoTree(rd kv.Reader, r *Replica) error {
@@ -222,7 +224,9 @@ func (c *Counts) add(e *Entry, by int) {
 }
 
 // writer returns the record of an author, which it begins if there is none.
-func (p *putter) writer(known map[AuthorID]*writer, author AuthorID, counts *tally) (*writer, error) {
+func (p *putter) writer(
+	known map[AuthorID]*writer, author AuthorID, counts *tally,
+) (*writer, error) {
 	if w := known[author]; w != nil {
 		return w, nil
 	}

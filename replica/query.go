@@ -68,20 +68,24 @@ func (q *Query) times() (from, to uint64) {
 // selects checks everything but order and limit.
 func (q *Query) selects(e *Entry) bool {
 	from, to := q.times()
-	return (q.Key == nil || bytes.Equal(e.Key, q.Key)) && bytes.HasPrefix(e.Key, q.Prefix) && (q.After == nil || bytes.Compare(e.Key, q.After) > 0) &&
+	return (q.Key == nil || bytes.Equal(e.Key, q.Key)) && bytes.HasPrefix(e.Key, q.Prefix) &&
+		(q.After == nil || bytes.Compare(e.Key, q.After) > 0) &&
 		(q.Before == nil || bytes.Compare(e.Key, q.Before) < 0) &&
-		(q.Author == nil || e.Author == *q.Author) && e.Timestamp >= from && e.Timestamp < to && (q.Tombstones || !e.IsTombstone())
+		(q.Author == nil || e.Author == *q.Author) && e.Timestamp >= from && e.Timestamp < to &&
+		(q.Tombstones || !e.IsTombstone())
 }
 
 // Entries yields the entries of every author that q selects, from one state of the replica.
 func (s *Store) Entries(ctx context.Context, id ID, q Query) iter.Seq2[Entry, error] {
-	return s.yieldEntries(ctx, id, q.Limit, func(rd kv.Reader, r *Replica, visit func(Entry) bool) error {
-		keep := func(e Entry) bool { return !q.selects(&e) || visit(e) }
-		if q.ByTime {
-			return walkTime(rd, r, &q, keep)
-		}
-		return walkEntries(rd, r, q.order(), q.Reverse, keep)
-	})
+	return s.yieldEntries(
+		ctx, id, q.Limit, func(rd kv.Reader, r *Replica, visit func(Entry) bool) error {
+			keep := func(e Entry) bool { return !q.selects(&e) || visit(e) }
+			if q.ByTime {
+				return walkTime(rd, r, &q, keep)
+			}
+			return walkEntries(rd, r, q.order(), q.Reverse, keep)
+		},
+	)
 }
 
 // Latest yields for each key the entry that stands for it: the one with the greatest (timestamp,
@@ -89,33 +93,35 @@ func (s *Store) Entries(ctx context.Context, id ID, q Query) iter.Seq2[Entry, er
 // latest entry is a tombstone is left out unless q.Tombstones. Author and times select among the
 // latest entries.
 func (s *Store) Latest(ctx context.Context, id ID, q Query) iter.Seq2[Entry, error] {
-	return s.yieldEntries(ctx, id, q.Limit, func(rd kv.Reader, r *Replica, visit func(Entry) bool) error {
-		var best Entry
-		var any, stopped bool
-		done := func() bool { // the entries of a key have all been seen
-			if any && q.selects(&best) {
-				stopped = !visit(best)
-			}
-			return !stopped
-		}
-		err := walkEntries(rd, r, q.order(), q.Reverse, func(e Entry) bool {
-			if any && bytes.Equal(best.Key, e.Key) {
-				if CompareVersions(&e, &best) > 0 {
-					best = e
+	return s.yieldEntries(
+		ctx, id, q.Limit, func(rd kv.Reader, r *Replica, visit func(Entry) bool) error {
+			var best Entry
+			var any, stopped bool
+			done := func() bool { // the entries of a key have all been seen
+				if any && q.selects(&best) {
+					stopped = !visit(best)
 				}
+				return !stopped
+			}
+			err := walkEntries(rd, r, q.order(), q.Reverse, func(e Entry) bool {
+				if any && bytes.Equal(best.Key, e.Key) {
+					if CompareVersions(&e, &best) > 0 {
+						best = e
+					}
+					return true
+				}
+				if !done() {
+					return false
+				}
+				best, any = e, true
 				return true
+			})
+			if err == nil && !stopped {
+				done()
 			}
-			if !done() {
-				return false
-			}
-			best, any = e, true
-			return true
-		})
-		if err == nil && !stopped {
-			done()
-		}
-		return err
-	})
+			return err
+		},
+	)
 }
 
 // LatestOf returns the entry that stands for key, or ErrNotFound if there is none or it is a
@@ -132,7 +138,9 @@ func (s *Store) LatestOf(ctx context.Context, id ID, key []byte) (Entry, error) 
 
 // yieldEntries turns a walk inside a view into an iterator, with a limit. A replica that is not
 // held has no entries.
-func (s *Store) yieldEntries(ctx context.Context, id ID, limit int, run func(kv.Reader, *Replica, func(Entry) bool) error) iter.Seq2[Entry, error] {
+func (s *Store) yieldEntries(
+	ctx context.Context, id ID, limit int, run func(kv.Reader, *Replica, func(Entry) bool) error,
+) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		stopped, n := false, 0
 		err := s.view(ctx, id, func(rd kv.Reader, r *Replica) error {
@@ -148,7 +156,9 @@ func (s *Store) yieldEntries(ctx context.Context, id ID, limit int, run func(kv.
 	}
 }
 
-func walkEntries(rd kv.Reader, r *Replica, order kv.Range, reverse bool, visit func(Entry) bool) error {
+func walkEntries(
+	rd kv.Reader, r *Replica, order kv.Range, reverse bool, visit func(Entry) bool,
+) error {
 	var bad error
 	err := walk(rd, r.number, order, reverse, func(key []byte, author AuthorID, value []byte) bool {
 		e, err := parseValue(r.ID, key, author, value)
@@ -180,7 +190,10 @@ func walkTime(rd kv.Reader, r *Replica, q *Query, visit func(Entry) bool) error 
 		}
 	}
 	prefix := numberKey(keyByTime, r.number)
-	span := kv.Range{From: binary.BigEndian.AppendUint64(bytes.Clone(prefix), from), To: binary.BigEndian.AppendUint64(bytes.Clone(prefix), to)}
+	span := kv.Range{
+		From: binary.BigEndian.AppendUint64(bytes.Clone(prefix), from),
+		To:   binary.BigEndian.AppendUint64(bytes.Clone(prefix), to),
+	}
 	if to == math.MaxUint64 {
 		span.To = kv.After(prefix)
 	}

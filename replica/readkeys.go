@@ -37,7 +37,11 @@ func (k EpochKey) ID() (e EpochID) {
 func (e *Epoch) id() EpochID { return EpochID{e.Number, e.Commitment} }
 
 // ErrNoReadKey reports an encrypted replica whose present read key this node does not have.
-var ErrNoReadKey = kind.New(kind.NotAllowed, "this node does not have the read key of the replica's present epoch: ask for a new ticket or invite")
+var ErrNoReadKey = kind.New(
+	kind.NotAllowed,
+	"this node does not have the read key of the replica's present epoch: ask for a new "+
+		"ticket or invite",
+)
 
 // ErrUnprovedKey reports an encrypted replica of which this node has a read key, but no statement
 // by which the replica key commits to it. It is also ErrNoReadKey.
@@ -412,11 +416,16 @@ func (s *Store) EpochStatements(ctx context.Context, id ID) (items [][]byte, err
 // write.
 func (s *Store) CreateEncrypted(ctx context.Context, name string) (Replica, error) {
 	key, first := NewSecretKey(), EpochKey{1, seal.NewReadKey()}
-	r, err := s.Join(ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key}, first)
+	r, err := s.Join(
+		ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key}, first,
+	)
 	if err != nil {
 		return r, err
 	}
-	e := Epoch{Replica: r.ID, Number: 1, Issued: uint64(s.cfg.Now().UnixMicro()), Commitment: first.Key.Commitment()}
+	e := Epoch{
+		Replica: r.ID, Number: 1, Issued: uint64(s.cfg.Now().UnixMicro()),
+		Commitment: first.Key.Commitment(),
+	}
 	e.Sign(key)
 	// Whoever comes to have the replica key can read, whatever becomes of the epochs.
 	w, err := wrapKey(key, AuthorID(r.ID), first, e.Issued, false)
@@ -435,7 +444,9 @@ func (s *Store) CreateEncrypted(ctx context.Context, name string) (Replica, erro
 // Found begins, or joins, the encrypted replica whose replica key and first read key are given, as
 // somebody does who derives both from something else. Wherever that is done the same statement
 // comes of it, so that the replica is one. Name and result are as for Join.
-func (s *Store) Found(ctx context.Context, name string, key SecretKey, first seal.ReadKey) (Replica, error) {
+func (s *Store) Found(
+	ctx context.Context, name string, key SecretKey, first seal.ReadKey,
+) (Replica, error) {
 	k := EpochKey{1, first}
 	r, err := s.Join(ctx, Replica{ID: key.Replica(), Name: name, Capability: Write, Secret: key}, k)
 	if err != nil {

@@ -171,7 +171,10 @@ func getTally(r kv.Reader, n number) (c tally, err error) {
 		if len(b) != 20 {
 			return errBadRecord
 		}
-		c = tally{Counts{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}, binary.BigEndian.Uint32(b[16:])}
+		c = tally{
+			Counts{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])},
+			binary.BigEndian.Uint32(b[16:]),
+		}
 		return nil
 	})
 	if errors.Is(err, kv.ErrNotFound) {
@@ -205,7 +208,10 @@ func parseWriter(b []byte) (w writer, err error) {
 	if len(b) != 28 {
 		return w, errBadRecord
 	}
-	return writer{binary.BigEndian.Uint32(b), binary.BigEndian.Uint64(b[4:]), binary.BigEndian.Uint64(b[12:]), binary.BigEndian.Uint64(b[20:])}, nil
+	return writer{
+		binary.BigEndian.Uint32(b), binary.BigEndian.Uint64(b[4:]), binary.BigEndian.Uint64(b[12:]),
+		binary.BigEndian.Uint64(b[20:]),
+	}, nil
 }
 
 // getWriter returns ErrNotFound for an author without entries.
@@ -266,7 +272,10 @@ func parseValue(id ID, key []byte, author AuthorID, b []byte) (Entry, error) {
 	if len(b) != 112 {
 		return Entry{}, errBadRecord
 	}
-	e := Entry{Replica: id, Author: author, Key: key, Timestamp: binary.BigEndian.Uint64(b), Size: binary.BigEndian.Uint64(b[8:])}
+	e := Entry{
+		Replica: id, Author: author, Key: key, Timestamp: binary.BigEndian.Uint64(b),
+		Size: binary.BigEndian.Uint64(b[8:]),
+	}
 	copy(e.Hash[:], b[16:])
 	copy(e.Signature[:], b[48:])
 	return e, nil

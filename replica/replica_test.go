@@ -85,7 +85,10 @@ func keysOf(entries []Entry) (keys []string) {
 
 // Golden: the bytes that are signed, sent and hashed for an entry.
 func TestEntryGolden(t *testing.T) {
-	e := Entry{Replica: testKey(1).Replica(), Timestamp: 1_700_000_000_000_000, Size: 5, Hash: blobs.HashOf([]byte("hello")), Key: []byte("greeting")}
+	e := Entry{
+		Replica: testKey(1).Replica(), Timestamp: 1_700_000_000_000_000, Size: 5,
+		Hash: blobs.HashOf([]byte("hello")), Key: []byte("greeting"),
+	}
 	e.Sign(testKey(2))
 	b, err := e.AppendBinary(nil)
 	require.NoError(t, err)
@@ -112,13 +115,18 @@ func TestSetGetAndLatest(t *testing.T) {
 	c.t = c.t.Add(time.Second)
 	write(t, s, id, bob, "a", "3")
 
-	require.Equal(t, []string{"a", "a", "b"}, keysOf(collect(t, s.Entries(bg, id, Query{}))), "both versions are kept")
+	require.Equal(
+		t, []string{"a", "a", "b"}, keysOf(collect(t, s.Entries(bg, id, Query{}))),
+		"both versions are kept",
+	)
 	e, err := s.LatestOf(bg, id, []byte("a"))
 	require.NoError(t, err)
 	require.Equal(t, bob.Author(), e.Author)
 	require.Equal(t, []string{"a", "b"}, keysOf(collect(t, s.Latest(bg, id, Query{}))))
 	require.Equal(t, []string{"b", "a"}, keysOf(collect(t, s.Latest(bg, id, Query{Reverse: true}))))
-	require.Equal(t, []string{"b"}, keysOf(collect(t, s.Latest(bg, id, Query{Reverse: true, Limit: 1}))))
+	require.Equal(
+		t, []string{"b"}, keysOf(collect(t, s.Latest(bg, id, Query{Reverse: true, Limit: 1}))),
+	)
 
 	// The clock goes back; alice's own next version is still later than her last (and her last only).
 	c.t = c.t.Add(-MaxAhead / 2)
@@ -178,18 +186,41 @@ func TestRefusedEntries(t *testing.T) {
 		bad  Entry
 		want error
 	}{
-		"bad signature":     {func() Entry { e := valid("x"); e.Signature[3] ^= 1; return e }(), ErrBadSignature},
-		"changed size":      {func() Entry { e := valid("x"); e.Size++; return e }(), ErrBadSignature},
-		"wrong replica":     {func() Entry { e := valid("x"); e.Replica = ID{9}; return resign(e, author) }(), ErrWrongReplica},
-		"no grant":          {resign(valid("x"), testKey(9)), ErrNotGranted},
-		"size without hash": {func() Entry { e := valid("x"); e.Hash = blobs.EmptyHash; return resign(e, author) }(), ErrMalformed},
-		"hash without size": {func() Entry { e := valid("x"); e.Size = 0; return resign(e, author) }(), ErrMalformed},
-		"impossible size":   {func() Entry { e := valid("x"); e.Size = 1 << 60; return resign(e, author) }(), ErrMalformed},
+		"bad signature": {func() Entry {
+			e := valid("x")
+			e.Signature[3] ^= 1
+			return e
+		}(), ErrBadSignature},
+		"changed size": {func() Entry { e := valid("x"); e.Size++; return e }(), ErrBadSignature},
+		"wrong replica": {func() Entry {
+			e := valid("x")
+			e.Replica = ID{9}
+			return resign(e, author)
+		}(), ErrWrongReplica},
+		"no grant": {resign(valid("x"), testKey(9)), ErrNotGranted},
+		"size without hash": {func() Entry {
+			e := valid("x")
+			e.Hash = blobs.EmptyHash
+			return resign(e, author)
+		}(), ErrMalformed},
+		"hash without size": {func() Entry {
+			e := valid("x")
+			e.Size = 0
+			return resign(e, author)
+		}(), ErrMalformed},
+		"impossible size": {func() Entry {
+			e := valid("x")
+			e.Size = 1 << 60
+			return resign(e, author)
+		}(), ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			good := valid("good " + name)
 			more := valid("more " + name)
-			got, err := s.Insert(bg, id, []Entry{good, tc.bad, more, valid("even more " + name), valid("and more " + name)}, Origin{Peer: "peer"})
+			got, err := s.Insert(
+				bg, id, []Entry{good, tc.bad, more, valid("even more " + name), valid("and more " + name)},
+				Origin{Peer: "peer"},
+			)
 			require.ErrorIs(t, err, tc.want)
 			var which *EntryError
 			require.ErrorAs(t, err, &which)
@@ -267,7 +298,9 @@ func TestJoinNamesAndResolve(t *testing.T) {
 	require.Equal(t, Write, r.Capability)
 	_, err = s.Create(bg, "photos")
 	require.ErrorIs(t, err, ErrExists)
-	for _, bad := range []string{"", " x", "a/b", "-x", "a\nb", strings.Repeat("x", 129), r.ID.String()} {
+	for _, bad := range []string{
+		"", " x", "a/b", "-x", "a\nb", strings.Repeat("x", 129), r.ID.String(),
+	} {
 		if bad == "" {
 			require.ErrorIs(t, CheckName(bad), ErrBadName)
 			continue
@@ -275,7 +308,9 @@ func TestJoinNamesAndResolve(t *testing.T) {
 		_, err := s.Create(bg, bad)
 		require.ErrorIs(t, err, ErrBadName, "%q", bad)
 	}
-	for _, text := range []string{"photos", r.ID.String(), strings.ToUpper(r.ID.String()), r.ID.String()[:4]} {
+	for _, text := range []string{
+		"photos", r.ID.String(), strings.ToUpper(r.ID.String()), r.ID.String()[:4],
+	} {
 		got, err := s.Resolve(bg, text)
 		require.NoError(t, err)
 		require.Equal(t, r.ID, got.ID)
@@ -327,7 +362,9 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	key := testKey(1)
 	seed := key.Seed()
 	r := Replica{ID: key.Replica(), Secret: key}
-	for _, text := range []string{fmt.Sprint(key), fmt.Sprintf("%v %+v %#v %s", key, key, key, key), fmt.Sprintf("%v %+v", r, r)} {
+	for _, text := range []string{
+		fmt.Sprint(key), fmt.Sprintf("%v %+v %#v %s", key, key, key, key), fmt.Sprintf("%v %+v", r, r),
+	} {
 		require.NotContains(t, text, hex.EncodeToString(seed[:4]))
 		require.NotContains(t, text, fmt.Sprint(seed[:4])[1:8])
 	}
@@ -361,7 +398,9 @@ func TestOnPut(t *testing.T) {
 }
 
 func FuzzParseEntry(f *testing.F) {
-	e := Entry{Replica: ID{1}, Timestamp: 5, Size: 5, Hash: blobs.HashOf([]byte("hello")), Key: []byte("k")}
+	e := Entry{
+		Replica: ID{1}, Timestamp: 5, Size: 5, Hash: blobs.HashOf([]byte("hello")), Key: []byte("k"),
+	}
 	e.Sign(testKey(2))
 	b, err := e.AppendBinary(nil)
 	require.NoError(f, err)

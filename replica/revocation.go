@@ -78,7 +78,9 @@ func ParseRevocation(b []byte) (r Revocation, err error) {
 	r.Issued, r.From = binary.BigEndian.Uint64(p), binary.BigEndian.Uint64(p[8:])
 	n := int(binary.BigEndian.Uint16(p[16:]))
 	if p = p[18:]; len(p) != n+64 {
-		return r, fmt.Errorf("%w: %d bytes of authority and signature, expected %d", ErrMalformedRevocation, len(p), n+64)
+		return r, fmt.Errorf(
+			"%w: %d bytes of authority and signature, expected %d", ErrMalformedRevocation, len(p), n+64,
+		)
 	}
 	if n > 0 {
 		g, err := ParseGrant(p[:n])

@@ -65,7 +65,9 @@ func (x *stated) decides(g *Grant) (Authority, error) {
 func (x *stated) about(class byte, a AuthorID) (st statements, err error) {
 	st, ok := x.known[class][a]
 	if !ok && !x.whole {
-		if st, err = scanStatements(x.rd, append(append(idKey(keyStatement, x.id), a[:]...), class)); err == nil {
+		if st, err = scanStatements(
+			x.rd, append(append(idKey(keyStatement, x.id), a[:]...), class),
+		); err == nil {
 			x.known[class][a] = st
 		}
 	}
@@ -125,7 +127,9 @@ func authority(rd kv.Reader, id ID, author AuthorID) (Authority, error) {
 
 // revocationsIn returns a function that finds the revocations of an author, and adds them to the
 // known ones.
-func revocationsIn(rd kv.Reader, id ID, known map[AuthorID][]Revocation) func(AuthorID) ([]Revocation, error) {
+func revocationsIn(
+	rd kv.Reader, id ID, known map[AuthorID][]Revocation,
+) func(AuthorID) ([]Revocation, error) {
 	x := newStated(rd, id)
 	return func(a AuthorID) ([]Revocation, error) {
 		if rs, ok := known[a]; ok {
@@ -297,7 +301,9 @@ type GrantState struct {
 
 // GrantStates returns all grants of a replica, in the order of authors, with what is left of each,
 // and all revocations. It reads each statement once.
-func (s *Store) GrantStates(ctx context.Context, id ID) (grants []GrantState, revocations []Revocation, err error) {
+func (s *Store) GrantStates(
+	ctx context.Context, id ID,
+) (grants []GrantState, revocations []Revocation, err error) {
 	err = s.kv.View(ctx, func(rd kv.Reader) error {
 		all, err := statementsOf(rd, id, nil)
 		if err != nil {

@@ -53,8 +53,12 @@ func TestRememberedRights(t *testing.T) {
 func TestStatementsAreReadOnce(t *testing.T) {
 	c := newClock()
 	counting := &countingStore{}
-	s := storeOn(t, Config{Now: c.now}, func(db kv.Store) kv.Store { counting.Store = db; return counting })
-	owner, a, b := testKey(1), testKey(3), testKey(2) // b, about whom much is stated, comes first by its id
+	s := storeOn(t, Config{Now: c.now}, func(db kv.Store) kv.Store {
+		counting.Store = db
+		return counting
+	})
+	// b, about whom much is stated, comes first by its id
+	owner, a, b := testKey(1), testKey(3), testKey(2)
 	id := hold(t, s, owner, Read)
 	reads := func(do func()) int64 {
 		counting.records.Store(0)
@@ -70,7 +74,9 @@ func TestStatementsAreReadOnce(t *testing.T) {
 	_, err := s.InsertStatements(bg, id, all)
 	require.NoError(t, err)
 	write(t, s, id, b, "k", "0")
-	require.Less(t, reads(func() { write(t, s, id, b, "k", "1") }), int64(many), "known from the write before")
+	require.Less(t, reads(func() {
+		write(t, s, id, b, "k", "1")
+	}), int64(many), "known from the write before")
 	s.known.forget(id)
 	one := reads(func() { write(t, s, id, b, "k", "2") })
 	require.Greater(t, one, int64(many))
@@ -110,7 +116,8 @@ func TestGrantStates(t *testing.T) {
 	later := grantFrom(&toA, a, b, 30, func(g *Grant) { g.NotAfter = 5000 })
 	ofOwner := grantFrom(nil, owner, b, 5, nil)
 	_, err := s.InsertStatements(bg, id, []Statement{
-		&toA, &aToB, &later, &ofOwner, ref(revocation(a, &toA, b, 20, 1000)), ref(revocation(owner, nil, a, 2, 9000)),
+		&toA, &aToB, &later, &ofOwner, ref(revocation(a, &toA, b, 20, 1000)),
+		ref(revocation(owner, nil, a, 2, 9000)),
 	})
 	require.NoError(t, err)
 	grants, revocations, err := s.GrantStates(bg, id)

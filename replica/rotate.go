@@ -37,7 +37,9 @@ func (s *Store) rotate(ctx context.Context, id ID) (next EpochKey, err error) {
 			return fmt.Errorf("replica %s is not encrypted: it has no read key", r.Name)
 		}
 		if r.Capability < Write {
-			return &NotAllowedError{Op: "change the read key of", Name: r.Name, Have: r.Capability, Need: Write}
+			return &NotAllowedError{
+				Op: "change the read key of", Name: r.Name, Have: r.Capability, Need: Write,
+			}
 		}
 		rot := rotation{s: s, rd: rd, r: r, now: uint64(s.cfg.Now().UnixMicro())}
 		if err := rot.run(); err != nil {
@@ -238,12 +240,16 @@ func (rot *rotation) run() error {
 		return err
 	}
 	if rot.none { // epochs count from the first on
-		first := &Epoch{Replica: rot.r.ID, Number: 1, Issued: rot.now, Commitment: rot.old.Key.Commitment()}
+		first := &Epoch{
+			Replica: rot.r.ID, Number: 1, Issued: rot.now, Commitment: rot.old.Key.Commitment(),
+		}
 		first.Sign(rot.r.Secret)
 		rot.made = append(rot.made, first)
 	}
 	rot.next = EpochKey{rot.old.Epoch + 1, seal.NewReadKey()}
-	e := &Epoch{Replica: rot.r.ID, Number: rot.next.Epoch, Issued: rot.now, Commitment: rot.next.Key.Commitment()}
+	e := &Epoch{
+		Replica: rot.r.ID, Number: rot.next.Epoch, Issued: rot.now, Commitment: rot.next.Key.Commitment(),
+	}
 	for _, k := range rot.keys {
 		if k.Epoch == rot.old.Epoch && len(e.Older) < MaxOlder {
 			older, err := rot.next.Key.SealOlder(k.Key)
@@ -347,7 +353,8 @@ func (rot *rotation) hand(a AuthorID, byLeave bool) error {
 		return err
 	}
 	w, err := wrapKey(rot.r.Secret, a, rot.next, issued, byLeave)
-	if errors.Is(err, seal.ErrNoRecipient) { // whoever made up such an author cannot read, and keeps nobody else from it
+	// whoever made up such an author cannot read, and keeps nobody else from it
+	if errors.Is(err, seal.ErrNoRecipient) {
 		return nil
 	}
 	if err != nil {
@@ -375,7 +382,10 @@ func (rot *rotation) hand(a AuthorID, byLeave bool) error {
 		if err != nil {
 			return err
 		}
-		anew := Grant{Replica: rot.r.ID, Author: a, Issued: issued, NotBefore: g.NotBefore, NotAfter: valid[0].to, Prefix: sealed, Delegable: g.Delegable}
+		anew := Grant{
+			Replica: rot.r.ID, Author: a, Issued: issued, NotBefore: g.NotBefore, NotAfter: valid[0].to,
+			Prefix: sealed, Delegable: g.Delegable,
+		}
 		anew.Sign(rot.r.Secret)
 		rot.made = append(rot.made, &anew)
 	}

@@ -20,14 +20,16 @@ func TestPresentKeyBeforeTheFirstEpoch(t *testing.T) {
 		want EpochKey
 		err  error
 	}{
-		"none":                   {nil, EpochKey{}, ErrNoReadKey},
-		"one by its own word":    {[]heldKey{{key(1, 1), false}}, EpochKey{}, ErrUnprovedKey},
-		"one with the key":       {[]heldKey{{key(1, 1), true}}, key(1, 1), nil},
-		"the later":              {[]heldKey{{key(1, 1), true}, {key(2, 2), true}}, key(2, 2), nil},
-		"the last of an epoch":   {[]heldKey{{key(1, 1), true}, {key(1, 2), true}}, key(1, 2), nil},
-		"not one by its word":    {[]heldKey{{key(1, 1), true}, {key(2, 2), false}}, key(1, 1), nil},
-		"in whatever order":      {[]heldKey{{key(2, 2), true}, {key(1, 1), true}}, key(2, 2), nil},
-		"one by its own word, 2": {[]heldKey{{key(1, 1), false}, {key(2, 2), false}}, EpochKey{}, ErrUnprovedKey},
+		"none":                 {nil, EpochKey{}, ErrNoReadKey},
+		"one by its own word":  {[]heldKey{{key(1, 1), false}}, EpochKey{}, ErrUnprovedKey},
+		"one with the key":     {[]heldKey{{key(1, 1), true}}, key(1, 1), nil},
+		"the later":            {[]heldKey{{key(1, 1), true}, {key(2, 2), true}}, key(2, 2), nil},
+		"the last of an epoch": {[]heldKey{{key(1, 1), true}, {key(1, 2), true}}, key(1, 2), nil},
+		"not one by its word":  {[]heldKey{{key(1, 1), true}, {key(2, 2), false}}, key(1, 1), nil},
+		"in whatever order":    {[]heldKey{{key(2, 2), true}, {key(1, 1), true}}, key(2, 2), nil},
+		"one by its own word, 2": {[]heldKey{
+			{key(1, 1), false}, {key(2, 2), false},
+		}, EpochKey{}, ErrUnprovedKey},
 	} {
 		got, err := present(nil, tc.held, EpochID{})
 		require.Equal(t, tc.want, got, name)
@@ -151,7 +153,9 @@ func TestAddReaderOnce(t *testing.T) {
 	c.t = c.t.Add(time.Second)
 	now := uint64(c.t.UnixMicro())
 	state := func(by SecretKey, authority *Grant, issued uint64) {
-		v := Revocation{Replica: r.ID, Author: reader.Author(), Issued: issued, From: 0, Authority: authority}
+		v := Revocation{
+			Replica: r.ID, Author: reader.Author(), Issued: issued, From: 0, Authority: authority,
+		}
 		v.Sign(by)
 		_, err := s.InsertStatements(bg, r.ID, []Statement{&v})
 		require.NoError(t, err)
@@ -187,16 +191,32 @@ func TestRevokedReaders(t *testing.T) {
 		revocations []Revocation
 		want        bool
 	}{
-		"never":                       {[]WrappedKey{gave(now, a, 10)}, nil, false},
-		"before":                      {[]WrappedKey{gave(now, a, 10)}, []Revocation{revoked(a, 9)}, false},
-		"in that moment":              {[]WrappedKey{gave(now, a, 10)}, []Revocation{revoked(a, 10)}, true},
-		"after":                       {[]WrappedKey{gave(now, a, 10)}, []Revocation{revoked(a, 11)}, true},
-		"before it was given again":   {[]WrappedKey{gave(now, a, 10), gave(now, a, 20)}, []Revocation{revoked(a, 15)}, false},
-		"and an older key":            {[]WrappedKey{gave(now, a, 10), gave(old, a, 20)}, []Revocation{revoked(a, 15)}, true},
-		"and another was given later": {[]WrappedKey{gave(now, a, 10), gave(now, b, 20)}, []Revocation{revoked(a, 15)}, true},
-		"another is":                  {[]WrappedKey{gave(now, a, 10)}, []Revocation{revoked(b, 15)}, false},
-		"without a key":               {nil, []Revocation{revoked(a, 15)}, true},
-		"another, without a key":      {[]WrappedKey{gave(now, b, 20)}, []Revocation{revoked(a, 15)}, true},
+		"never": {[]WrappedKey{gave(now, a, 10)}, nil, false},
+		"before": {[]WrappedKey{
+			gave(now, a, 10),
+		}, []Revocation{revoked(a, 9)}, false},
+		"in that moment": {[]WrappedKey{
+			gave(now, a, 10),
+		}, []Revocation{revoked(a, 10)}, true},
+		"after": {[]WrappedKey{
+			gave(now, a, 10),
+		}, []Revocation{revoked(a, 11)}, true},
+		"before it was given again": {[]WrappedKey{
+			gave(now, a, 10), gave(now, a, 20),
+		}, []Revocation{revoked(a, 15)}, false},
+		"and an older key": {[]WrappedKey{
+			gave(now, a, 10), gave(old, a, 20),
+		}, []Revocation{revoked(a, 15)}, true},
+		"and another was given later": {[]WrappedKey{
+			gave(now, a, 10), gave(now, b, 20),
+		}, []Revocation{revoked(a, 15)}, true},
+		"another is": {[]WrappedKey{
+			gave(now, a, 10),
+		}, []Revocation{revoked(b, 15)}, false},
+		"without a key": {nil, []Revocation{revoked(a, 15)}, true},
+		"another, without a key": {[]WrappedKey{
+			gave(now, b, 20),
+		}, []Revocation{revoked(a, 15)}, true},
 	} {
 		rot := rotation{all: statements{wrapped: tc.wrapped, revocations: tc.revocations}, old: now}
 		rot.index(ID{})
@@ -209,7 +229,9 @@ func TestRevokedReaders(t *testing.T) {
 // A grant that lasts until now still counts now: its author is given the next key, and the prefix
 // is sealed anew. One that has ended is not made anew.
 func TestRotationInTheLastMoment(t *testing.T) {
-	for ends, keeps := range map[time.Duration]bool{0: true, time.Microsecond: true, -time.Microsecond: false} {
+	for ends, keeps := range map[time.Duration]bool{
+		0: true, time.Microsecond: true, -time.Microsecond: false,
+	} {
 		c := newClock()
 		s := newStore(t, c)
 		r, err := s.CreateEncrypted(bg, "letters")

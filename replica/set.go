@@ -32,7 +32,9 @@ func PrefixRange(prefix []byte) reconcile.Range {
 	return reconcile.Range{From: r.From, To: r.To}
 }
 
-func (s entrySet) Summaries(ctx context.Context, bounds [][]byte) (sums []reconcile.Summary, err error) {
+func (s entrySet) Summaries(
+	ctx context.Context, bounds [][]byte,
+) (sums []reconcile.Summary, err error) {
 	err = s.s.view(ctx, s.id, func(rd kv.Reader, r *Replica) error {
 		sums, err = treeOf(r).Summaries(rd, bounds)
 		if errors.Is(err, tree.ErrNoTree) {
@@ -43,7 +45,9 @@ func (s entrySet) Summaries(ctx context.Context, bounds [][]byte) (sums []reconc
 	return sums, err
 }
 
-func (s entrySet) Split(ctx context.Context, span reconcile.Range, k int) (parts []reconcile.Part, err error) {
+func (s entrySet) Split(
+	ctx context.Context, span reconcile.Range, k int,
+) (parts []reconcile.Part, err error) {
 	err = s.s.view(ctx, s.id, func(rd kv.Reader, r *Replica) error {
 		parts, err = treeOf(r).Split(rd, span, k)
 		if errors.Is(err, tree.ErrNoTree) {
@@ -71,18 +75,24 @@ func (b *itemBuffers) item(e *Entry) reconcile.Item {
 	return reconcile.Item{Key: b.key, Mark: markOf(e.Timestamp, hashOf(signed)), Data: b.data}
 }
 
-func (s entrySet) Items(ctx context.Context, span reconcile.Range) iter.Seq2[reconcile.Item, error] {
+func (s entrySet) Items(
+	ctx context.Context, span reconcile.Range,
+) iter.Seq2[reconcile.Item, error] {
 	return s.yield(ctx, func(rd kv.Reader, r *Replica, visit func(*Entry) bool) error {
 		return walkEntries(rd, r, orderRange(span), false, func(e Entry) bool { return visit(&e) })
 	})
 }
 
-func (s entrySet) Find(ctx context.Context, span reconcile.Range, elements []reconcile.Element) iter.Seq2[reconcile.Item, error] {
+func (s entrySet) Find(
+	ctx context.Context, span reconcile.Range, elements []reconcile.Element,
+) iter.Seq2[reconcile.Item, error] {
 	within := func(e *Entry) bool { return span.Contains(orderBytes(e.Key, e.Author)) }
 	return s.yield(ctx, func(rd kv.Reader, r *Replica, visit func(*Entry) bool) error {
 		authors := writerIDs{rd: rd, of: r.number}
 		for _, element := range elements {
-			for p, err := range rd.Scan(kv.Prefix(append(numberKey(keyByTime, r.number), element[:]...)), kv.ScanOptions{}) {
+			for p, err := range rd.Scan(
+				kv.Prefix(append(numberKey(keyByTime, r.number), element[:]...)), kv.ScanOptions{},
+			) {
 				if err != nil {
 					return err
 				}
@@ -106,7 +116,9 @@ func (s entrySet) Find(ctx context.Context, span reconcile.Range, elements []rec
 	})
 }
 
-func (s entrySet) yield(ctx context.Context, run func(kv.Reader, *Replica, func(*Entry) bool) error) iter.Seq2[reconcile.Item, error] {
+func (s entrySet) yield(
+	ctx context.Context, run func(kv.Reader, *Replica, func(*Entry) bool) error,
+) iter.Seq2[reconcile.Item, error] {
 	return func(yield func(reconcile.Item, error) bool) {
 		var buf itemBuffers
 		stopped := false

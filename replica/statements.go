@@ -102,7 +102,8 @@ func scanStatements(r kv.Reader, prefix []byte) (all statements, err error) {
 		}
 		st, err := ParseStatement(p.Value)
 		if err != nil {
-			return all, fmt.Errorf("%w: %v", errBadRecord, err) // no peer sent it: the cause does not count as theirs
+			// no peer sent it: the cause does not count as theirs
+			return all, fmt.Errorf("%w: %v", errBadRecord, err)
 		}
 		switch st := st.(type) {
 		case *Grant:

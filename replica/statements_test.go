@@ -29,10 +29,17 @@ func TestDelegatedGrantGolden(t *testing.T) {
 	parent := grantFrom(nil, testKey(1), testKey(2), 7, delegable)
 	g := grantFrom(&parent, testKey(2), testKey(3), 8, under("p/"))
 	one, two, three := testKey(1).Replica(), testKey(2).Author(), testKey(3).Author()
-	want := hex.EncodeToString([]byte("skerry grant 2\n")) + hex.EncodeToString(one[:]) + hex.EncodeToString(three[:]) +
+	want := hex.EncodeToString(
+		[]byte("skerry grant 2\n"),
+	) + hex.EncodeToString(one[:]) + hex.EncodeToString(three[:]) +
 		"0000000000000008" + "0000000000000000" + "ffffffffffffffff" + "0002702f" + "00" + "00ac" +
-		hex.EncodeToString([]byte("skerry grant 2\n")) + hex.EncodeToString(one[:]) + hex.EncodeToString(two[:]) +
-		"0000000000000007" + "0000000000000000" + "ffffffffffffffff" + "0000" + "01" + "0000" + hex.EncodeToString(parent.Signature[:])
+		hex.EncodeToString(
+			[]byte("skerry grant 2\n"),
+		) + hex.EncodeToString(one[:]) + hex.EncodeToString(two[:]) +
+		"0000000000000007" + "0000000000000000" + "ffffffffffffffff" + "0000" + "01" + "0000" +
+		hex.EncodeToString(
+			parent.Signature[:],
+		)
 	require.Equal(t, want, hex.EncodeToString(g.signedBytes()))
 	back, err := ParseGrant(g.Bytes())
 	require.NoError(t, err)
@@ -43,7 +50,11 @@ func TestDelegatedGrantGolden(t *testing.T) {
 func TestRevocationGolden(t *testing.T) {
 	r := revocation(testKey(1), nil, testKey(2), 7, 8)
 	one, two := testKey(1).Replica(), testKey(2).Author()
-	want := hex.EncodeToString([]byte("skerry revoke 1\n")) + hex.EncodeToString(one[:]) + hex.EncodeToString(two[:]) + "0000000000000007" + "0000000000000008" + "0000"
+	want := hex.EncodeToString(
+		[]byte("skerry revoke 1\n"),
+	) + hex.EncodeToString(
+		one[:],
+	) + hex.EncodeToString(two[:]) + "0000000000000007" + "0000000000000008" + "0000"
 	require.Equal(t, want, hex.EncodeToString(r.signedBytes()))
 	back, err := ParseRevocation(r.Bytes())
 	require.NoError(t, err)
@@ -75,8 +86,11 @@ func FuzzParseStatement(f *testing.F) {
 	parent := grantFrom(nil, testKey(1), testKey(2), 7, delegable)
 	delegated := grantFrom(&parent, testKey(2), testKey(3), 8, under("p/"))
 	for _, st := range []Statement{ref(NewGrant(testKey(1), AuthorID{1}, 5)), &parent, &delegated,
-		ref(revocation(testKey(1), nil, testKey(2), 7, 8)), ref(revocation(testKey(2), &parent, testKey(3), 9, 0)),
-		&Epoch{Replica: ID{1}, Number: 2, Older: []seal.Older{{1}}}, &WrappedKey{Replica: ID{1}, Author: AuthorID{2}, Epoch: 1}} {
+		ref(revocation(testKey(1), nil, testKey(2), 7, 8)),
+		ref(revocation(testKey(2), &parent, testKey(3), 9, 0)),
+		&Epoch{
+			Replica: ID{1}, Number: 2, Older: []seal.Older{{1}},
+		}, &WrappedKey{Replica: ID{1}, Author: AuthorID{2}, Epoch: 1}} {
 		f.Add(st.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

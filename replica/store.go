@@ -69,7 +69,8 @@ type Store struct {
 	treeFrom        int // treeFrom, but in tests
 	known           authorities
 	atOnce          atOnce
-	writes          stripes // one writer at a time for each replica, so that they do not run into conflicts
+	// one writer at a time for each replica, so that they do not run into conflicts
+	writes stripes
 }
 
 // Close ends all subscriptions. What is stored can still be read and written as long as the
@@ -115,8 +116,11 @@ type Replica struct {
 // text without slashes, and not an id.
 func CheckName(name string) error {
 	if name == "" || len(name) > 128 || !utf8.ValidString(name) || strings.ContainsAny(name, "/\\") ||
-		strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.HasPrefix(name, "-") || strings.TrimSpace(name) != name {
-		return fmt.Errorf("%w %q: 1 to 128 bytes of printable text, without slashes or a leading dash", ErrBadName, name)
+		strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) ||
+		strings.HasPrefix(name, "-") || strings.TrimSpace(name) != name {
+		return fmt.Errorf(
+			"%w %q: 1 to 128 bytes of printable text, without slashes or a leading dash", ErrBadName, name,
+		)
 	}
 	if _, err := ids.Decode(name, "a replica id"); err == nil {
 		return fmt.Errorf("%w %q: it is an id", ErrBadName, name)
@@ -363,7 +367,9 @@ func (s *Store) Resolve(ctx context.Context, text string) (Replica, error) {
 	case len(found) == 1:
 		return found[0], nil
 	}
-	return r, fmt.Errorf("replica %q %w: it fits %s and %s", text, ErrAmbiguous, found[0].ID, found[1].ID)
+	return r, fmt.Errorf(
+		"replica %q %w: it fits %s and %s", text, ErrAmbiguous, found[0].ID, found[1].ID,
+	)
 }
 
 // isFree returns ErrExists if a replica has a name, or another than id has an id that begins with
@@ -388,7 +394,9 @@ func isFree(tx kv.Txn, name string, id ID) error {
 			break
 		}
 		if other != id {
-			return fmt.Errorf("replica name %q: it is how the id of replica %s begins: %w", name, other.Short(), ErrExists)
+			return fmt.Errorf(
+				"replica name %q: it is how the id of replica %s begins: %w", name, other.Short(), ErrExists,
+			)
 		}
 	}
 	return nil
@@ -468,8 +476,10 @@ func (s *Store) Leave(ctx context.Context, id ID) error {
 				return err
 			}
 		}
-		return errors.Join(tx.Delete(idKey(keyReplica, id)), tx.Delete(append([]byte(keyName), r.Name...)),
-			tx.Set(leftKey(id, n), nil))
+		return errors.Join(
+			tx.Delete(idKey(keyReplica, id)), tx.Delete(append([]byte(keyName), r.Name...)),
+			tx.Set(leftKey(id, n), nil),
+		)
 	})
 	if err != nil {
 		return err

@@ -50,13 +50,18 @@ func TestRecordsAgree(t *testing.T) {
 			c.t = c.t.Add(time.Second)
 			var changes []Change
 			for range rapid.IntRange(1, 40).Draw(rt, "changes") {
-				changes = append(changes, change(keyGen.Draw(rt, "key"), rapid.SampledFrom([]string{"", "x", "y"}).Draw(rt, "value")))
+				changes = append(
+					changes,
+					change(keyGen.Draw(rt, "key"), rapid.SampledFrom([]string{"", "x", "y"}).Draw(rt, "value")),
+				)
 			}
 			_, err := a.Write(bg, id, testKey(rapid.ByteRange(2, 4).Draw(rt, "author")), changes)
 			require.NoError(rt, err)
 		}
 		rep := wholesome(rt, a, id)
-		entries := rapid.Permutation(collect(rt, a.Entries(bg, id, Query{Tombstones: true}))).Draw(rt, "order")
+		entries := rapid.Permutation(
+			collect(rt, a.Entries(bg, id, Query{Tombstones: true})),
+		).Draw(rt, "order")
 		grants, err := a.Grants(bg, id)
 		require.NoError(rt, err)
 		_, err = b.InsertStatements(bg, id, allStatements(grants))
@@ -93,7 +98,9 @@ func TestCheckRepairs(t *testing.T) {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
 					var last []byte
-					for p, err := range tx.Scan(kv.Prefix(numberKey(kind, r.number)), kv.ScanOptions{KeysOnly: true}) {
+					for p, err := range tx.Scan(
+						kv.Prefix(numberKey(kind, r.number)), kv.ScanOptions{KeysOnly: true},
+					) {
 						if err != nil {
 							return err
 						}
@@ -118,7 +125,9 @@ func TestCheckRepairs(t *testing.T) {
 	entries := collect(t, s.Entries(bg, id, Query{Limit: 1}))
 	at, _ := entryKey(r.number, entries[0].Key, entries[0].Author)
 	entries[0].Signature[0]++
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Set(at, entries[0].marshalValue()) }))
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		return tx.Set(at, entries[0].marshalValue())
+	}))
 	rep, err := s.Check(bg, id, false, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, rep.Bad)
@@ -132,7 +141,9 @@ func TestMissingTree(t *testing.T) {
 	want := wholesome(t, s, id)
 	r, err := s.Get(bg, id)
 	require.NoError(t, err)
-	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Delete(append(numberKey(keyTree, r.number), 0)) }))
+	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+		return tx.Delete(append(numberKey(keyTree, r.number), 0))
+	}))
 	_, err = s.Fingerprint(bg, id)
 	require.ErrorIs(t, err, ErrNoTree)
 	_, err = s.EntrySet(id).Split(bg, reconcile.All, 2)
@@ -366,7 +377,10 @@ func TestEquivocation(t *testing.T) {
 func TestPrefixRange(t *testing.T) {
 	s := newStore(t, newClock())
 	id := hold(t, s, testKey(1), Write)
-	write(t, s, id, testKey(2), "photos", "1", "photos/", "2", "photos/a", "3", "photos/\xff", "4", "photos0", "5")
+	write(
+		t, s, id, testKey(2), "photos", "1", "photos/", "2", "photos/a", "3", "photos/\xff", "4",
+		"photos0", "5",
+	)
 	var keys []string
 	for it, err := range s.EntrySet(id).Items(bg, PrefixRange([]byte("photos/"))) {
 		require.NoError(t, err)

@@ -27,9 +27,12 @@ func TestVersionsHaveOneOrder(t *testing.T) {
 		"nothing":   func(*Entry) {},
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		what := rapid.SampledFrom([]string{"timestamp", "size", "hash", "tombstone", "nothing"}).Draw(rt, "field")
+		what := rapid.SampledFrom(
+			[]string{"timestamp", "size", "hash", "tombstone", "nothing"},
+		).Draw(rt, "field")
 		one := Entry{Replica: owner.Replica(), Timestamp: now, Key: []byte("k"),
-			Size: rapid.Uint64Range(1, 1<<40).Draw(rt, "size"), Hash: blobs.Hash{rapid.Byte().Draw(rt, "hash")}}
+			Size: rapid.Uint64Range(1, 1<<40).Draw(rt, "size"),
+			Hash: blobs.Hash{rapid.Byte().Draw(rt, "hash")}}
 		other := one
 		fields[what](&other)
 		one.Sign(author)
@@ -103,7 +106,9 @@ func sameEntries(t require.TestingT, a, b *Store, id ID) {
 	g, err := b.SharedFingerprint(bg, id)
 	require.NoError(t, err)
 	require.Equal(t, f, g)
-	mine, theirs := collect(t, a.Entries(bg, id, Query{Tombstones: true})), collect(t, b.Entries(bg, id, Query{Tombstones: true}))
+	mine, theirs := collect(
+		t, a.Entries(bg, id, Query{Tombstones: true}),
+	), collect(t, b.Entries(bg, id, Query{Tombstones: true}))
 	require.Len(t, theirs, len(mine))
 	for i := range mine {
 		require.Equal(t, mine[i].ID(), theirs[i].ID())
@@ -115,8 +120,11 @@ func TestCompareVersions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		few := rapid.Uint64Range(0, 1)
 		draw := func(name string) *Entry {
-			return &Entry{Author: AuthorID{byte(few.Draw(t, name))}, Timestamp: few.Draw(t, name), Size: few.Draw(t, name),
-				Hash: blobs.Hash{byte(few.Draw(t, name))}, Key: []byte{byte(few.Draw(t, name))}}
+			return &Entry{
+				Author: AuthorID{byte(few.Draw(t, name))}, Timestamp: few.Draw(t, name),
+				Size: few.Draw(t, name), Hash: blobs.Hash{byte(few.Draw(t, name))},
+				Key: []byte{byte(few.Draw(t, name))},
+			}
 		}
 		a, b, c := draw("a"), draw("b"), draw("c")
 		require.Equal(t, CompareVersions(a, b), -CompareVersions(b, a))

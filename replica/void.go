@@ -92,7 +92,9 @@ func (s *Store) dropVoidEntries(ctx context.Context, id ID) error {
 
 // dropSomeVoid goes on from where the record says, with some entries at most. allowed holds what is
 // known of authors, and is added to.
-func (s *Store) dropSomeVoid(ctx context.Context, id ID, most int, allowed map[AuthorID]Authority) (dropped []Entry, done bool, err error) {
+func (s *Store) dropSomeVoid(
+	ctx context.Context, id ID, most int, allowed map[AuthorID]Authority,
+) (dropped []Entry, done bool, err error) {
 	err = s.kv.Update(ctx, func(tx kv.Txn) error {
 		dropped, done = nil, false
 		r, err := getReplica(tx, id)
@@ -132,7 +134,9 @@ func (s *Store) dropSomeVoid(ctx context.Context, id ID, most int, allowed map[A
 
 // dropVoid drops what is void among some records by time, from a place on. It returns the last
 // place that it has looked at, or nil if there are no more.
-func (p *putter) dropVoid(from []byte, most int, allowed map[AuthorID]Authority) (last []byte, err error) {
+func (p *putter) dropVoid(
+	from []byte, most int, allowed map[AuthorID]Authority,
+) (last []byte, err error) {
 	prefix := numberKey(keyByTime, p.r.number)
 	span := kv.Prefix(prefix)
 	span.From = append(bytes.Clone(prefix), from...)
@@ -151,7 +155,12 @@ func (p *putter) dropVoid(from []byte, most int, allowed map[AuthorID]Authority)
 		if len(at) != 24 || len(rec.Value) < 4 {
 			return nil, errBadRecord
 		}
-		places = append(places, place{binary.BigEndian.Uint32(rec.Value), binary.BigEndian.Uint64(at), bytes.Clone(rec.Value[4:])})
+		places = append(
+			places,
+			place{
+				binary.BigEndian.Uint32(rec.Value), binary.BigEndian.Uint64(at), bytes.Clone(rec.Value[4:]),
+			},
+		)
 		if size += len(rec.Value); len(places) == most || size > voidBytes {
 			last = bytes.Clone(at)
 			break

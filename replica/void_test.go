@@ -30,7 +30,9 @@ func TestNoteVoid(t *testing.T) {
 		return got
 	}
 	set := func(b []byte) {
-		require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error { return tx.Set(idKey(keyVoid, id), b) }))
+		require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
+			return tx.Set(idKey(keyVoid, id), b)
+		}))
 	}
 	at := func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 	require.Equal(t, at(50), note(50))
@@ -48,7 +50,9 @@ func revokedOnly(t require.TestingT, s *Store, owner, author SecretKey) {
 	id := owner.Replica()
 	require.NoError(t, s.kv.Update(bg, func(tx kv.Txn) error {
 		r := revocation(owner, nil, author, uint64(s.cfg.Now().UnixMicro())+1000, 0)
-		return errors.Join(tx.Set(statementKey(&r), r.Bytes()), touchStatements(tx, id), noteVoid(tx, id, 0))
+		return errors.Join(
+			tx.Set(statementKey(&r), r.Bytes()), touchStatements(tx, id), noteVoid(tx, id, 0),
+		)
 	}))
 }
 
@@ -145,7 +149,10 @@ func TestDroppingOfALeftReplica(t *testing.T) {
 func TestAdoptMany(t *testing.T) {
 	c := newClock()
 	var db *counted
-	s := storeOn(t, Config{Now: c.now}, func(s kv.Store) kv.Store { db = &counted{Store: s}; return db })
+	s := storeOn(t, Config{Now: c.now}, func(s kv.Store) kv.Store {
+		db = &counted{Store: s}
+		return db
+	})
 	owner, a, b := testKey(1), testKey(2), testKey(3)
 	id := hold(t, s, owner, Write)
 	var changes []Change

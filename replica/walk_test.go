@@ -33,7 +33,9 @@ func TestLimitsOfKeys(t *testing.T) {
 var keyGen = rapid.Custom(func(t *rapid.T) string {
 	head := strings.Repeat(rapid.SampledFrom([]string{"a", "\x00", "\xff"}).Draw(t, "fill"),
 		rapid.SampledFrom([]int{0, 1, 510, 511, 512, 513, 1023, 1024, 1025, 1600}).Draw(t, "length"))
-	return head + string(rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 2, 'a', 0xff}), 0, 3).Draw(t, "tail"))
+	return head + string(
+		rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 2, 'a', 0xff}), 0, 3).Draw(t, "tail"),
+	)
 })
 
 // Every walk over any range, both ways, gives the entries in the order of (key, author).
@@ -145,18 +147,22 @@ func TestQueries(t *testing.T) {
 		q    Query
 		want []string
 	}{
-		"by key":          {Query{}, []string{"p/1", "p/2", "p/3", "q/2"}},
-		"prefix":          {Query{Prefix: []byte("p/")}, []string{"p/1", "p/2", "p/3"}},
-		"key":             {Query{Key: []byte("p/2")}, []string{"p/2"}},
-		"author":          {Query{Author: &a}, []string{"p/3", "q/2"}},
-		"by time":         {Query{ByTime: true}, []string{"p/1", "q/2", "p/2", "p/3"}},
-		"latest first":    {Query{ByTime: true, Reverse: true, Limit: 2}, []string{"p/3", "p/2"}},
-		"author by time":  {Query{ByTime: true, Author: &a}, []string{"q/2", "p/3"}},
-		"since":           {Query{ByTime: true, Since: start.Add(2 * time.Second)}, []string{"q/2", "p/2", "p/3"}},
-		"until":           {Query{ByTime: true, Until: start.Add(2 * time.Second)}, []string{"p/1"}},
-		"between, by key": {Query{Since: start.Add(time.Second), Until: start.Add(4 * time.Second)}, []string{"p/1", "p/2", "q/2"}},
-		"prefix by time":  {Query{ByTime: true, Prefix: []byte("p/"), Limit: 2}, []string{"p/1", "p/2"}},
-		"nothing":         {Query{Prefix: []byte("z")}, nil},
+		"by key":         {Query{}, []string{"p/1", "p/2", "p/3", "q/2"}},
+		"prefix":         {Query{Prefix: []byte("p/")}, []string{"p/1", "p/2", "p/3"}},
+		"key":            {Query{Key: []byte("p/2")}, []string{"p/2"}},
+		"author":         {Query{Author: &a}, []string{"p/3", "q/2"}},
+		"by time":        {Query{ByTime: true}, []string{"p/1", "q/2", "p/2", "p/3"}},
+		"latest first":   {Query{ByTime: true, Reverse: true, Limit: 2}, []string{"p/3", "p/2"}},
+		"author by time": {Query{ByTime: true, Author: &a}, []string{"q/2", "p/3"}},
+		"since": {Query{
+			ByTime: true, Since: start.Add(2 * time.Second),
+		}, []string{"q/2", "p/2", "p/3"}},
+		"until": {Query{ByTime: true, Until: start.Add(2 * time.Second)}, []string{"p/1"}},
+		"between, by key": {Query{
+			Since: start.Add(time.Second), Until: start.Add(4 * time.Second),
+		}, []string{"p/1", "p/2", "q/2"}},
+		"prefix by time": {Query{ByTime: true, Prefix: []byte("p/"), Limit: 2}, []string{"p/1", "p/2"}},
+		"nothing":        {Query{Prefix: []byte("z")}, nil},
 	} {
 		require.Equal(t, tc.want, keysOf(collect(t, s.Entries(bg, id, tc.q))), name)
 	}

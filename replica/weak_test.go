@@ -163,10 +163,15 @@ func TestStoredByWeakKeys(t *testing.T) {
 func TestKeysDoNotPrint(t *testing.T) {
 	secret, read := testKey(7), seal.ReadKey{7, 7, 7, 7, 7}
 	seed := secret.Seed()
-	shown := []string{fmt.Sprint(seed[:4]), hex.EncodeToString(seed[:4]), strings.ToUpper(hex.EncodeToString(seed[:4])), string(seed[:4]),
-		fmt.Sprint(read[:4]), hex.EncodeToString(read[:4]), "7,7,7", "0x7", "0x07"}
-	for _, key := range []any{secret, &secret, read, &read, EpochKey{3, read}, &EpochKey{3, read}, struct{ K SecretKey }{secret},
-		[]EpochKey{{3, read}}, Replica{Secret: secret}, heldKey{EpochKey{1, read}, true}} {
+	shown := []string{
+		fmt.Sprint(seed[:4]), hex.EncodeToString(seed[:4]), strings.ToUpper(hex.EncodeToString(seed[:4])),
+		string(seed[:4]), fmt.Sprint(read[:4]), hex.EncodeToString(read[:4]), "7,7,7", "0x7", "0x07",
+	}
+	for _, key := range []any{
+		secret, &secret, read, &read, EpochKey{3, read}, &EpochKey{3, read},
+		struct{ K SecretKey }{secret}, []EpochKey{{3, read}}, Replica{Secret: secret},
+		heldKey{EpochKey{1, read}, true},
+	} {
 		for _, verb := range strings.Split("v +v #v s q x X d o b c U t e p T", " ") {
 			text := fmt.Sprintf("%"+verb, key)
 			for _, part := range shown {
@@ -194,8 +199,10 @@ func TestJoinedAgainBeforeItWasErased(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return errors.Join(tx.Delete(idKey(keyReplica, id)), tx.Delete(append([]byte(keyName), r.Name...)),
-			tx.Set(leftKey(id, r.number), nil))
+		return errors.Join(
+			tx.Delete(idKey(keyReplica, id)), tx.Delete(append([]byte(keyName), r.Name...)),
+			tx.Set(leftKey(id, r.number), nil),
+		)
 	}))
 	s.known.forget(id)
 	hold(t, s, testKey(1), Write)

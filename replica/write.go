@@ -95,7 +95,9 @@ func (s *Store) MayWrite(ctx context.Context, id ID, author AuthorID, keys ...[]
 				return err
 			}
 			if !ok {
-				return &NotAllowedError{Op: "write", Name: r.Name, Have: r.Capability, Need: Write, Author: author}
+				return &NotAllowedError{
+					Op: "write", Name: r.Name, Have: r.Capability, Need: Write, Author: author,
+				}
 			}
 		}
 		return nil
@@ -148,7 +150,10 @@ func (w *writing) prepare(ctx context.Context, changes []Change) error {
 		}
 		for i, c := range changes {
 			e := &entries[i]
-			*e = Entry{Replica: w.id, Author: author, Timestamp: max(cmp.Or(c.Time, now), c.after+1), Size: c.Size, Hash: c.Hash, Key: c.Key}
+			*e = Entry{
+				Replica: w.id, Author: author, Timestamp: max(cmp.Or(c.Time, now), c.after+1), Size: c.Size,
+				Hash: c.Hash, Key: c.Key,
+			}
 			// A writer's time never goes back, even if its clock does.
 			switch old, err := getEntry(rd, r, c.Key, author); {
 			case err == nil:
@@ -223,7 +228,9 @@ func (s *Store) storeWritten(ctx context.Context, id ID, author SecretKey, entri
 				return err
 			} else if !ok {
 				if r.Capability < Write {
-					return &NotAllowedError{Op: "write", Name: r.Name, Have: r.Capability, Need: Write, Author: e.Author}
+					return &NotAllowedError{
+						Op: "write", Name: r.Name, Have: r.Capability, Need: Write, Author: e.Author,
+					}
 				}
 				if err := p.grantAll(e.Author, e.Timestamp); err != nil {
 					return err

@@ -57,7 +57,9 @@ func TestContentIsChargedInFull(t *testing.T) {
 	require.False(t, collect(), "one byte does not keep three million")
 
 	// With its true size alone, it fits, and is kept.
-	require.Equal(t, 2, x.write(t, x.secret, replica.Change{Key: []byte("a")}, replica.Change{Key: []byte("b")}))
+	require.Equal(
+		t, 2, x.write(t, x.secret, replica.Change{Key: []byte("a")}, replica.Change{Key: []byte("b")}),
+	)
 	_, err = x.n.Blobs().ImportBytes(ctx, b)
 	require.NoError(t, err)
 	require.NoError(t, x.retryRefused(ctx))
@@ -89,7 +91,10 @@ func TestLongKeysAreCharged(t *testing.T) {
 	_, _ = rand.Read(b)
 	info, err := x.n.Blobs().ImportBytes(t.Context(), b)
 	require.NoError(t, err)
-	require.Equal(t, 1, x.write(t, x.secret, replica.Change{Key: []byte("value"), Hash: info.Hash, Size: info.Size}))
+	require.Equal(
+		t, 1,
+		x.write(t, x.secret, replica.Change{Key: []byte("value"), Hash: info.Hash, Size: info.Size}),
+	)
 	taken := 0
 	for i := range 200 { // 12 MB of keys
 		taken += x.write(t, x.secret, replica.Change{Key: longKey(i)})
@@ -124,7 +129,10 @@ func TestStatementsAreCharged(t *testing.T) {
 	id := x.secret.Replica()
 	added := 0
 	for i := range 4000 {
-		g := replica.Grant{Replica: id, Author: replica.AuthorID{1, byte(i), byte(i >> 8)}, NotAfter: replica.Forever, Issued: x.now, Prefix: longKey(i)[:500]}
+		g := replica.Grant{
+			Replica: id, Author: replica.AuthorID{1, byte(i), byte(i >> 8)}, NotAfter: replica.Forever,
+			Issued: x.now, Prefix: longKey(i)[:500],
+		}
 		g.Sign(x.secret)
 		n, err := x.n.TakeStatements(t.Context(), id, [][]byte{g.Bytes()})
 		require.NoError(t, err)
@@ -134,7 +142,9 @@ func TestStatementsAreCharged(t *testing.T) {
 	state, u := x.state(t, x.who, id)
 	require.Equal(t, Full, state)
 	require.LessOrEqual(t, u.Bytes, uint64(limit+limit/reserveShare))
-	require.Zero(t, x.write(t, x.secret, replica.Change{Key: []byte("k"), Hash: blobs.Hash{1}, Size: 1}))
+	require.Zero(
+		t, x.write(t, x.secret, replica.Change{Key: []byte("k"), Hash: blobs.Hash{1}, Size: 1}),
+	)
 	require.LessOrEqual(t, x.disk(t), u.Bytes)
 }
 
@@ -214,16 +224,28 @@ func TestOwnerSeesThatEntriesHaveNoRoom(t *testing.T) {
 		require.Len(t, all, 1)
 		return all[0]
 	}
-	eventually(t, "what fits", func() bool { x := state(); return x.State == "SYNCED" && x.EntryCount == 5 })
+	eventually(t, "what fits", func() bool {
+		x := state()
+		return x.State == "SYNCED" &&
+			x.EntryCount == 5
+	})
 	for i := range 20 {
 		set(t, a, r.ID, fmt.Sprint("small", i), fmt.Sprint(i))
 	}
-	eventually(t, "no room", func() bool { x := state(); return x.State == "QUOTA" && x.EntryCount < 25 })
+	eventually(t, "no room", func() bool {
+		x := state()
+		return x.State == "QUOTA" &&
+			x.EntryCount < 25
+	})
 	require.LessOrEqual(t, state().BytesStored, uint64(30_000))
 	for i := range 5 {
 		set(t, a, r.ID, fmt.Sprint("large", i), "")
 	}
-	eventually(t, "all of it is there", func() bool { x := state(); return x.State == "SYNCED" && x.EntryCount == 20 })
+	eventually(t, "all of it is there", func() bool {
+		x := state()
+		return x.State == "SYNCED" &&
+			x.EntryCount == 20
+	})
 }
 
 // Nothing is given back that was not charged, and a registration that ends leaves nothing to be
@@ -234,7 +256,10 @@ func TestNothingIsGivenBackThatWasNotCharged(t *testing.T) {
 	id, now := identity.ID{1}, time.Now()
 	first, second := replica.ID{1}, replica.ID{2}
 	used := func() (u Usage) {
-		require.NoError(t, s.View(bg, func(rd kv.Reader) (err error) { u, err = usageOf(rd, id); return err }))
+		require.NoError(t, s.View(bg, func(rd kv.Reader) (err error) {
+			u, err = usageOf(rd, id)
+			return err
+		}))
 		return u
 	}
 	_, err := reg.Register(bg, s, id, first, "", "", now)
@@ -248,7 +273,10 @@ func TestNothingIsGivenBackThatWasNotCharged(t *testing.T) {
 	// are void.
 	_, err = reg.Register(bg, s, id, second, "", "", now)
 	require.NoError(t, err)
-	require.NoError(t, s.Update(bg, func(tx kv.Txn) error { _, err := reg.State(tx, second, -100_000, false); return err }))
+	require.NoError(t, s.Update(bg, func(tx kv.Txn) error {
+		_, err := reg.State(tx, second, -100_000, false)
+		return err
+	}))
 	require.Equal(t, before, used().Bytes)
 
 	_, err = reg.Unregister(bg, s, id, second, now.Add(time.Minute))

@@ -122,7 +122,10 @@ func setUsage(tx kv.Txn, id identity.ID, u Usage) error {
 	if u == (Usage{}) {
 		return tx.Delete(key(keyUsage, id[:]))
 	}
-	return tx.Set(key(keyUsage, id[:]), binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, u.Bytes), u.Replicas))
+	return tx.Set(
+		key(keyUsage, id[:]),
+		binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, u.Bytes), u.Replicas),
+	)
 }
 
 func parseUsage(b []byte) (Usage, error) {
@@ -364,7 +367,9 @@ func (r *Registry) Take(tx kv.Txn, e, old *replica.Entry, full bool) (bool, erro
 
 // room reports whether one of the accounts has room for more of a replica, or the replica is the
 // seed's own. If not, it notes that it has refused something.
-func (r *Registry) room(tx kv.Txn, rep replica.ID, all []*account, cost uint64, reserve, full bool) (bool, error) {
+func (r *Registry) room(
+	tx kv.Txn, rep replica.ID, all []*account, cost uint64, reserve, full bool,
+) (bool, error) {
 	own, err := tx.Has(key(keyOwn, rep[:]))
 	if err != nil {
 		return false, err

@@ -72,8 +72,12 @@ func TestPeopleOfOneReplicaBehindProxiesAndRelays(t *testing.T) {
 		from   func(i int) source
 		let    int
 	}{
-		{"a proxy on this machine", func(int) source { return source{counted: "127.0.0.1/32"} }, maxIdentities},
-		{"a container's proxy", func(int) source { return source{counted: "172.17.0.1/32"} }, maxIdentities},
+		{"a proxy on this machine", func(int) source {
+			return source{counted: "127.0.0.1/32"}
+		}, maxIdentities},
+		{"a container's proxy", func(int) source {
+			return source{counted: "172.17.0.1/32"}
+		}, maxIdentities},
 		{"relays", func(i int) source {
 			return source{counted: fmt.Sprintf("1.1.1.%d/32", i), relayed: true}
 		}, maxFromRelays},

@@ -35,7 +35,10 @@ func newShop(t *testing.T, limits Limits, storage limits.Config) *shop {
 	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Host: reg, Limits: storage})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.Close() }) // some tests close it themselves
-	x := &shop{Seed: New(n, reg, slog.New(slog.DiscardHandler), nil), who: identity.ID{1}, author: replica.NewSecretKey()}
+	x := &shop{
+		Seed: New(n, reg, slog.New(slog.DiscardHandler), nil), who: identity.ID{1},
+		author: replica.NewSecretKey(),
+	}
 	x.now = uint64(time.Now().Add(-time.Hour).UnixMicro())
 	x.secret = x.register(t, x.who)
 	return x
@@ -46,7 +49,9 @@ func (x *shop) register(t *testing.T, who identity.ID) replica.SecretKey {
 	t.Helper()
 	secret := replica.NewSecretKey()
 	x.registerOld(t, who, secret.Replica())
-	g := replica.Grant{Replica: secret.Replica(), Author: x.author.Author(), NotAfter: replica.Forever, Issued: x.now}
+	g := replica.Grant{
+		Replica: secret.Replica(), Author: x.author.Author(), NotAfter: replica.Forever, Issued: x.now,
+	}
 	g.Sign(secret)
 	added, err := x.n.TakeStatements(t.Context(), secret.Replica(), [][]byte{g.Bytes()})
 	require.NoError(t, err)
@@ -57,9 +62,13 @@ func (x *shop) register(t *testing.T, who identity.ID) replica.SecretKey {
 // registerOld has an identity register a replica, as the seed does it.
 func (x *shop) registerOld(t *testing.T, who identity.ID, id replica.ID) {
 	t.Helper()
-	_, err := x.reg.Register(t.Context(), x.n.Store(), who, id, "", "", time.Unix(int64(x.now/1_000_000), 0))
+	_, err := x.reg.Register(
+		t.Context(), x.n.Store(), who, id, "", "", time.Unix(int64(x.now/1_000_000), 0),
+	)
 	require.NoError(t, err)
-	_, err = x.n.Keep(t.Context(), &ticket.Doc{Capability: replica.Sync, Replica: id}, "seed-"+id.String()[:20])
+	_, err = x.n.Keep(
+		t.Context(), &ticket.Doc{Capability: replica.Sync, Replica: id}, "seed-"+id.String()[:20],
+	)
 	require.NoError(t, err)
 	require.NoError(t, x.chargeAll(t.Context()))
 }
@@ -70,7 +79,10 @@ func (x *shop) write(t *testing.T, secret replica.SecretKey, changes ...replica.
 	var all []replica.Entry
 	for _, c := range changes {
 		x.now++
-		e := replica.Entry{Replica: secret.Replica(), Author: x.author.Author(), Timestamp: x.now, Key: c.Key, Hash: c.Hash, Size: c.Size}
+		e := replica.Entry{
+			Replica: secret.Replica(), Author: x.author.Author(), Timestamp: x.now, Key: c.Key, Hash: c.Hash,
+			Size: c.Size,
+		}
 		if c.Hash == (blobs.Hash{}) {
 			e.Hash = blobs.EmptyHash
 		}
@@ -102,7 +114,8 @@ func (x *shop) disk(t *testing.T) (total uint64) {
 	require.NoError(t, x.n.Store().Compact(t.Context()))
 	require.NoError(t, x.n.Close())
 	require.NoError(t, filepath.WalkDir(x.n.Dir(), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || filepath.Ext(path) == ".log" || e.Name() == "ballast" { // the log of what is in the tables, too
+		// the log of what is in the tables, too
+		if err != nil || e.IsDir() || filepath.Ext(path) == ".log" || e.Name() == "ballast" {
 			return err
 		}
 		info, err := os.Stat(path)
@@ -128,7 +141,9 @@ func TestChargesCoverTheDisk(t *testing.T) {
 		"deletions with short keys": func(_ *shop, i int) []replica.Change {
 			var all []replica.Change
 			for k := range 200 {
-				all = append(all, replica.Change{Key: binary.BigEndian.AppendUint32([]byte("key"), uint32(200*i+k))})
+				all = append(
+					all, replica.Change{Key: binary.BigEndian.AppendUint32([]byte("key"), uint32(200*i+k))},
+				)
 			}
 			return all
 		},
@@ -149,7 +164,12 @@ func TestChargesCoverTheDisk(t *testing.T) {
 			for k := range 20 {
 				info, err := x.n.Blobs().ImportBytes(t.Context(), longKey(20*i + k)[:500])
 				require.NoError(t, err)
-				all = append(all, replica.Change{Key: binary.BigEndian.AppendUint32(nil, uint32(20*i+k)), Hash: info.Hash, Size: info.Size})
+				all = append(
+					all,
+					replica.Change{
+						Key: binary.BigEndian.AppendUint32(nil, uint32(20*i+k)), Hash: info.Hash, Size: info.Size,
+					},
+				)
 			}
 			return all
 		},
@@ -158,7 +178,9 @@ func TestChargesCoverTheDisk(t *testing.T) {
 			_, _ = rand.Read(b)
 			info, err := x.n.Blobs().ImportBytes(t.Context(), b)
 			require.NoError(t, err)
-			return []replica.Change{{Key: binary.BigEndian.AppendUint32(nil, uint32(i)), Hash: info.Hash, Size: info.Size}}
+			return []replica.Change{
+				{Key: binary.BigEndian.AppendUint32(nil, uint32(i)), Hash: info.Hash, Size: info.Size},
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -169,7 +191,9 @@ func TestChargesCoverTheDisk(t *testing.T) {
 			}
 			_, u := x.state(t, x.who, x.secret.Replica())
 			onDisk, charges := x.disk(t), u.Bytes
-			t.Logf("%d bytes on the disk, %d charged: %.2f", onDisk, charges, float64(charges)/float64(onDisk))
+			t.Logf(
+				"%d bytes on the disk, %d charged: %.2f", onDisk, charges, float64(charges)/float64(onDisk),
+			)
 			require.LessOrEqual(t, onDisk, charges)
 			require.LessOrEqual(t, charges, 4*onDisk)
 		})

@@ -27,12 +27,16 @@ func (r *Registry) end(tx kv.Txn, g *Registration) error {
 	}
 	u.Replicas -= min(u.Replicas, 1)
 	g.Deletion = r.now().UTC().Truncate(time.Second).Add(r.limits.Grace)
-	return errors.Join(setUsage(tx, g.Identity, u), setRegistration(tx, g), tx.Set(deletionKey(g), nil))
+	return errors.Join(
+		setUsage(tx, g.Identity, u), setRegistration(tx, g), tx.Set(deletionKey(g), nil),
+	)
 }
 
 // Lapse ends registrations of replicas that no device has synced for the time of retention, and
 // takes back the end of those that one has synced since. lastSync tells when that was, or zero.
-func (r *Registry) Lapse(ctx context.Context, s kv.Store, lastSync func(context.Context, replica.ID) (time.Time, error)) (lapsed, back int, err error) {
+func (r *Registry) Lapse(
+	ctx context.Context, s kv.Store, lastSync func(context.Context, replica.ID) (time.Time, error),
+) (lapsed, back int, err error) {
 	if r.limits.Retention == 0 {
 		return 0, 0, nil
 	}
@@ -48,7 +52,8 @@ func (r *Registry) Lapse(ctx context.Context, s kv.Store, lastSync func(context.
 		if err != nil {
 			return lapsed, back, err
 		}
-		ends := g.Deletion.IsZero() && r.now().Sub(g.Registered) > r.limits.Retention && r.now().Sub(last) > r.limits.Retention
+		ends := g.Deletion.IsZero() && r.now().Sub(g.Registered) > r.limits.Retention &&
+			r.now().Sub(last) > r.limits.Retention
 		// One that lapsed while the clock was ahead has not lapsed: whoever syncs it now would be too
 		// early for it to return.
 		ahead := g.Lapsed.After(r.now())
@@ -100,7 +105,10 @@ func (r *Registry) Sweep(ctx context.Context, s kv.Store) (leave []replica.ID, e
 		if len(k) != 8+identity.IDSize+32 {
 			return nil, errBadRecord
 		}
-		g := Registration{Identity: identity.ID(k[8:]), Replica: replica.ID(k[8+identity.IDSize:]), Deletion: time.Unix(int64(binary.BigEndian.Uint64(k)), 0)}
+		g := Registration{
+			Identity: identity.ID(k[8:]), Replica: replica.ID(k[8+identity.IDSize:]),
+			Deletion: time.Unix(int64(binary.BigEndian.Uint64(k)), 0),
+		}
 		if err := r.delete(ctx, s, &g); err != nil {
 			return nil, err
 		}
@@ -191,15 +199,21 @@ func (r *Registry) delete(ctx context.Context, s kv.Store, g *Registration) erro
 		switch {
 		case len(all) > 0:
 		case own:
-			err = errors.Join(tx.Delete(key(keyOwn, g.Replica[:])), tx.Delete(key(keyCharging, g.Replica[:])))
+			err = errors.Join(
+				tx.Delete(key(keyOwn, g.Replica[:])), tx.Delete(key(keyCharging, g.Replica[:])),
+			)
 		default:
-			err = errors.Join(tx.Set(key(keyLeaving, g.Replica[:]), nil), tx.Delete(key(keyCharging, g.Replica[:])))
+			err = errors.Join(
+				tx.Set(key(keyLeaving, g.Replica[:]), nil), tx.Delete(key(keyCharging, g.Replica[:])),
+			)
 		}
 		if err != nil {
 			return err
 		}
-		return errors.Join(tx.Delete(deletionKey(g)), tx.Delete(registrationKey(g.Identity, g.Replica)), tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])),
-			setIdentities(tx, g.Replica, all))
+		return errors.Join(
+			tx.Delete(deletionKey(g)), tx.Delete(registrationKey(g.Identity, g.Replica)),
+			tx.Delete(key(keyRefused, g.Identity[:], g.Replica[:])), setIdentities(tx, g.Replica, all),
+		)
 	})
 	if err == nil && again {
 		return r.delete(ctx, s, g)

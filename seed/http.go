@@ -40,30 +40,36 @@ func (s *Seed) Handler() http.Handler {
 				return nil, err
 			}
 			if !strings.EqualFold(req.Replica, r.PathValue("replica")) {
-				return nil, failed(InvalidRequest, errors.New("the request is about another replica than its path"))
+				return nil, failed(
+					InvalidRequest, errors.New("the request is about another replica than its path"),
+				)
 			}
 			return s.Unregister(r.Context(), req)
 		})
 	})
-	mux.HandleFunc("GET /v1/identities/{identity}/backups", func(w http.ResponseWriter, r *http.Request) {
-		s.answer(w, r, "backups", http.StatusOK, func() (any, error) {
-			req, err := read(r)
-			if err != nil {
-				return nil, err
-			}
-			all, err := s.Backups(r.Context(), req)
-			return map[string]any{"backups": all}, err
-		})
-	})
-	mux.HandleFunc("GET /v1/identities/{identity}/quota", func(w http.ResponseWriter, r *http.Request) {
-		s.answer(w, r, "quota", http.StatusOK, func() (any, error) {
-			req, err := read(r)
-			if err != nil {
-				return nil, err
-			}
-			return s.Quota(r.Context(), req)
-		})
-	})
+	mux.HandleFunc(
+		"GET /v1/identities/{identity}/backups", func(w http.ResponseWriter, r *http.Request) {
+			s.answer(w, r, "backups", http.StatusOK, func() (any, error) {
+				req, err := read(r)
+				if err != nil {
+					return nil, err
+				}
+				all, err := s.Backups(r.Context(), req)
+				return map[string]any{"backups": all}, err
+			})
+		},
+	)
+	mux.HandleFunc(
+		"GET /v1/identities/{identity}/quota", func(w http.ResponseWriter, r *http.Request) {
+			s.answer(w, r, "quota", http.StatusOK, func() (any, error) {
+				req, err := read(r)
+				if err != nil {
+					return nil, err
+				}
+				return s.Quota(r.Context(), req)
+			})
+		},
+	)
 	mux.HandleFunc("GET /v1/health", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok", "node_id": s.n.ID().String()})
 	})
@@ -75,7 +81,10 @@ func (s *Seed) Handler() http.Handler {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusNotFound, map[string]*Error{"error": {NotFound, "there is no " + r.Method + " " + r.URL.Path}})
+		writeJSON(
+			w, http.StatusNotFound,
+			map[string]*Error{"error": {NotFound, "there is no " + r.Method + " " + r.URL.Path}},
+		)
 	})
 	return mux
 }
@@ -110,7 +119,9 @@ func read(r *http.Request) (*Read, error) {
 }
 
 // answer does what a request asks for, unless there are too many of them.
-func (s *Seed) answer(w http.ResponseWriter, r *http.Request, op string, status int, fn func() (any, error)) {
+func (s *Seed) answer(
+	w http.ResponseWriter, r *http.Request, op string, status int, fn func() (any, error),
+) {
 	var v any
 	err := s.askers.may(askerOf(r, s.ProxyHops), s.now())
 	if err == nil {

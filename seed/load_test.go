@@ -38,7 +38,10 @@ func TestOnlyForSome(t *testing.T) {
 	l, err = s.Load(ctx)
 	require.NoError(t, err)
 	require.Equal(t, 1, l.Ended)
-	require.Equal(t, map[Asked]uint64{{"register", NotAllowed}: 1, {"register", ""}: 1, {"unregister", ""}: 1}, s.Requests())
+	require.Equal(
+		t, map[Asked]uint64{{"register", NotAllowed}: 1, {"register", ""}: 1, {"unregister", ""}: 1},
+		s.Requests(),
+	)
 }
 
 // Whoever floods the seed with requests is told to wait, and nobody else is; and what is remembered
@@ -48,7 +51,9 @@ func TestFloodOfRequests(t *testing.T) {
 	s := host(t, t.TempDir(), DefaultLimits, c)
 	h := s.Handler()
 	ask := func(remote, forwarded string) int {
-		r := httptest.NewRequest(http.MethodGet, "/v1/identities/"+newPerson(t, c).id.String()+"/quota", nil)
+		r := httptest.NewRequest(
+			http.MethodGet, "/v1/identities/"+newPerson(t, c).id.String()+"/quota", nil,
+		)
 		r.RemoteAddr = remote
 		r.Header.Set("X-Forwarded-For", forwarded)
 		w := httptest.NewRecorder()
@@ -61,12 +66,17 @@ func TestFloodOfRequests(t *testing.T) {
 	}
 	drain("192.0.2.1/32")
 	require.Equal(t, 429, ask("192.0.2.1:1", ""))
-	require.Equal(t, 400, ask("192.0.2.2:1", "192.0.2.1"), "what is said of others by somebody who is no proxy here does not count")
+	require.Equal(
+		t, 400, ask("192.0.2.2:1", "192.0.2.1"),
+		"what is said of others by somebody who is no proxy here does not count",
+	)
 	require.Equal(t, 429, ask("192.0.2.1:1", "192.0.2.9"))
 	drain("127.0.0.1/32")
 	require.Equal(t, 429, ask("127.0.0.1:1", "198.51.100.7"), "any process of this machine can say so")
 	s.ProxyHops = 1
-	require.Equal(t, 429, ask("127.0.0.1:1", "198.51.100.7, 192.0.2.1"), "a proxy names who asks it last")
+	require.Equal(
+		t, 429, ask("127.0.0.1:1", "198.51.100.7, 192.0.2.1"), "a proxy names who asks it last",
+	)
 	require.Equal(t, 400, ask("127.0.0.1:1", "192.0.2.1, 198.51.100.7"))
 	s.ProxyHops = 2
 	require.Equal(t, 429, ask("203.0.113.1:1", "192.0.2.1, 198.51.100.7"))

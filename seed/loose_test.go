@@ -37,7 +37,9 @@ func TestReplacedContentIsCollected(t *testing.T) {
 		info, err := x.n.Blobs().ImportBytes(t.Context(), b)
 		require.NoError(t, err)
 		all = append(all, info.Hash)
-		require.Equal(t, 1, x.write(t, x.secret, replica.Change{Key: []byte("k"), Hash: info.Hash, Size: info.Size}))
+		require.Equal(
+			t, 1, x.write(t, x.secret, replica.Change{Key: []byte("k"), Hash: info.Hash, Size: info.Size}),
+		)
 	}
 	eventually(t, "most of it is gone", func() bool { return stored() <= 1+limit/size+1 })
 	has, err := x.n.Blobs().Has(t.Context(), all[len(all)-1])
@@ -55,7 +57,9 @@ func TestRefutedClaimsAreNotCharged(t *testing.T) {
 	require.Greater(t, u.Bytes, uint64(3<<20))
 	refute := func(size uint64) {
 		e := &replica.Entry{Replica: id, Author: x.author.Author(), Key: []byte("k"), Hash: h, Size: size}
-		require.NoError(t, x.n.Store().Update(t.Context(), func(tx kv.Txn) error { return x.reg.Refute(tx, e) }))
+		require.NoError(t, x.n.Store().Update(t.Context(), func(tx kv.Txn) error {
+			return x.reg.Refute(tx, e)
+		}))
 	}
 	refute(2 << 20)
 	_, same := x.state(t, x.who, id)

@@ -79,7 +79,9 @@ type Limits struct {
 }
 
 // DefaultLimits are those of OBJECTS.
-var DefaultLimits = Limits{Bytes: 1 << 30, Replicas: 10, Grace: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour}
+var DefaultLimits = Limits{
+	Bytes: 1 << 30, Replicas: 10, Grace: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour,
+}
 
 // Registration says that an identity has a replica kept.
 type Registration struct {
@@ -125,7 +127,10 @@ var (
 	ErrReplicaLimit = errors.New("the identity has registered as many replicas as it may")
 	// ErrOldRequest reports a request that is not later than the one before it: it has been made
 	// before, or the clock of whoever makes it has gone back.
-	ErrOldRequest = errors.New("a request with this time, or a later one, has been made already: try again in a second, or set the clock")
+	ErrOldRequest = errors.New(
+		"a request with this time, or a later one, has been made already: try again in a second, or " +
+			"set the clock",
+	)
 )
 
 // Registry keeps who has registered which replica, and what their content comes to. It decides
@@ -148,7 +153,9 @@ func NewRegistry(limits Limits, now func() time.Time) *Registry {
 	if now == nil {
 		now = time.Now
 	}
-	return &Registry{limits: limits, now: now, bell: make(chan struct{}, 1), looseBell: make(chan struct{}, 1)}
+	return &Registry{
+		limits: limits, now: now, bell: make(chan struct{}, 1), looseBell: make(chan struct{}, 1),
+	}
 }
 
 // Limits returns the limits of each identity.
@@ -280,7 +287,8 @@ func (r *Registry) RegisterFrom(
 		if g, err = getRegistration(tx, id, rep); err != nil && !errors.Is(err, ErrNotRegistered) {
 			return err
 		}
-		again := err == nil // it was ended, and is taken up before it is deleted: all of it is charged still
+		// it was ended, and is taken up before it is deleted: all of it is charged still
+		again := err == nil
 		registered = again && g.Deletion.IsZero()
 		if err := later(tx, id, rep, at); err != nil {
 			if registered && errors.Is(err, ErrOldRequest) {
@@ -322,8 +330,13 @@ func (r *Registry) RegisterFrom(
 		if err := dropDeletion(tx, &g); err != nil {
 			return err
 		}
-		g.Registered, g.Deletion, g.Lapsed, g.Ticket = r.now().UTC().Truncate(time.Second), time.Time{}, time.Time{}, ticket
-		return errors.Join(setUsage(tx, id, u), setIdentities(tx, rep, all), setRegistration(tx, &g), tx.Set(key(keyCharging, rep[:]), nil), tx.Delete(key(keyLeaving, rep[:])))
+		g.Registered, g.Deletion, g.Lapsed, g.Ticket = r.now().UTC().Truncate(
+			time.Second,
+		), time.Time{}, time.Time{}, ticket
+		return errors.Join(
+			setUsage(tx, id, u), setIdentities(tx, rep, all), setRegistration(tx, &g),
+			tx.Set(key(keyCharging, rep[:]), nil), tx.Delete(key(keyLeaving, rep[:])),
+		)
 	})
 	if err == nil {
 		err = s.Sync(ctx)
@@ -398,7 +411,9 @@ func (r *Registry) Charged(ctx context.Context, s kv.Store, rep replica.ID) erro
 
 // Unregister ends a registration: after the grace period the replica is left. It returns
 // ErrNotRegistered or ErrOldRequest.
-func (r *Registry) Unregister(ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, at time.Time) (g Registration, err error) {
+func (r *Registry) Unregister(
+	ctx context.Context, s kv.Store, id identity.ID, rep replica.ID, at time.Time,
+) (g Registration, err error) {
 	err = s.Update(kv.ToMakeRoom(ctx), func(tx kv.Txn) error {
 		if g, err = getRegistration(tx, id, rep); err != nil {
 			return err
@@ -418,7 +433,10 @@ func (r *Registry) Unregister(ctx context.Context, s kv.Store, id identity.ID, r
 }
 
 func deletionKey(g *Registration) []byte {
-	return key(keyDeletion, binary.BigEndian.AppendUint64(nil, uint64(g.Deletion.Unix())), g.Identity[:], g.Replica[:])
+	return key(
+		keyDeletion, binary.BigEndian.AppendUint64(nil, uint64(g.Deletion.Unix())), g.Identity[:],
+		g.Replica[:],
+	)
 }
 
 func dropDeletion(tx kv.Txn, g *Registration) error {
@@ -448,7 +466,9 @@ func paged(ctx context.Context, s kv.Store, prefix, end []byte) iter.Seq2[kv.Pai
 					if err != nil {
 						return err
 					}
-					if some = append(some, kv.Pair{Key: bytes.Clone(p.Key), Value: bytes.Clone(p.Value)}); len(some) == pageSize {
+					if some = append(
+						some, kv.Pair{Key: bytes.Clone(p.Key), Value: bytes.Clone(p.Value)},
+					); len(some) == pageSize {
 						break
 					}
 				}
@@ -473,7 +493,9 @@ func paged(ctx context.Context, s kv.Store, prefix, end []byte) iter.Seq2[kv.Pai
 
 // Of returns the registrations of an identity, also those that have ended and are not deleted yet,
 // and what it uses.
-func (r *Registry) Of(ctx context.Context, s kv.Store, id identity.ID) (all []Registration, u Usage, err error) {
+func (r *Registry) Of(
+	ctx context.Context, s kv.Store, id identity.ID,
+) (all []Registration, u Usage, err error) {
 	err = s.View(ctx, func(rd kv.Reader) error {
 		all = nil
 		prefix := key(keyRegistration, id[:])

@@ -41,7 +41,9 @@ func TestCharges(t *testing.T) {
 		s := newStore(t)
 		now := time.Unix(1_000_000, 0)
 		const limit = 12_000
-		reg := NewRegistry(Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, func() time.Time { return now })
+		reg := NewRegistry(Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, func() time.Time {
+			return now
+		})
 		ids := []identity.ID{{1}, {2}}
 		reps := []replica.ID{{1}, {2}, {3}}
 		type at struct {
@@ -158,7 +160,9 @@ func TestCharges(t *testing.T) {
 			rep := rapid.SampledFrom(reps).Draw(t, "replica")
 			id := rapid.SampledFrom(ids).Draw(t, "identity")
 			where := at{id, rep}
-			k := rapid.SampledFrom([]string{"a", "b", "c", "d", "\x00\x00", strings.Repeat("e", 700)}).Draw(t, "key")
+			k := rapid.SampledFrom(
+				[]string{"a", "b", "c", "d", "\x00\x00", strings.Repeat("e", 700)},
+			).Draw(t, "key")
 			switch rapid.IntRange(0, 7).Draw(t, "what") {
 			case 0:
 				_, err := reg.Register(bg, s, id, rep, "", "", now)
@@ -220,10 +224,17 @@ func TestCharges(t *testing.T) {
 				}
 				require.NoError(t, s.Update(bg, func(tx kv.Txn) error { return reg.Drop(tx, &e) }))
 			case 3:
-				put(replica.Entry{Replica: rep, Author: replica.AuthorID{9}, Key: []byte(k), Hash: blobs.EmptyHash})
+				put(
+					replica.Entry{
+						Replica: rep, Author: replica.AuthorID{9}, Key: []byte(k), Hash: blobs.EmptyHash,
+					},
+				)
 			default:
 				size := rapid.IntRange(1, 3000).Draw(t, "size")
-				e := replica.Entry{Replica: rep, Author: replica.AuthorID{9}, Key: []byte(k), Size: uint64(size), Hash: blobs.Hash{byte(size % 4)}}
+				e := replica.Entry{
+					Replica: rep, Author: replica.AuthorID{9}, Key: []byte(k), Size: uint64(size),
+					Hash: blobs.Hash{byte(size % 4)},
+				}
 				put(e)
 			}
 			for _, id := range ids {
@@ -305,7 +316,12 @@ func TestGraceAndOverflow(t *testing.T) {
 func TestRetention(t *testing.T) {
 	s := newStore(t)
 	now := time.Unix(1_000_000, 0)
-	reg := NewRegistry(Limits{Bytes: 60, Replicas: 2, Grace: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour}, func() time.Time { return now })
+	reg := NewRegistry(
+		Limits{Bytes: 60, Replicas: 2, Grace: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour},
+		func() time.Time {
+			return now
+		},
+	)
 	who, kept, gone := identity.ID{1}, replica.ID{1}, replica.ID{2}
 	for _, id := range []replica.ID{kept, gone} {
 		_, err := reg.Register(bg, s, who, id, "ticket", "", now)
@@ -314,7 +330,9 @@ func TestRetention(t *testing.T) {
 	heard := map[replica.ID]time.Time{kept: now, gone: now}
 	lapse := func(lapsed, back int) {
 		t.Helper()
-		l, b, err := reg.Lapse(bg, s, func(_ context.Context, id replica.ID) (time.Time, error) { return heard[id], nil })
+		l, b, err := reg.Lapse(bg, s, func(_ context.Context, id replica.ID) (time.Time, error) {
+			return heard[id], nil
+		})
 		require.NoError(t, err)
 		require.Equal(t, [2]int{lapsed, back}, [2]int{l, b})
 	}

@@ -22,11 +22,16 @@ func TestRepairedStoreKeepsTheQuota(t *testing.T) {
 	cfg := node.Config{Dir: t.TempDir(), Host: reg}
 	n, err := node.Open(t.Context(), cfg)
 	require.NoError(t, err)
-	x := &shop{Seed: New(n, reg, slog.New(slog.DiscardHandler), nil), who: identity.ID{1}, author: replica.NewSecretKey()}
+	x := &shop{
+		Seed: New(n, reg, slog.New(slog.DiscardHandler), nil), who: identity.ID{1},
+		author: replica.NewSecretKey(),
+	}
 	x.now = uint64(time.Now().Add(-time.Hour).UnixMicro())
 	x.secret = x.register(t, x.who)
-	require.Equal(t, 2, x.write(t, x.secret, replica.Change{Key: []byte("fits"), Hash: blobs.Hash{1}, Size: 1000},
-		replica.Change{Key: []byte("does not"), Hash: blobs.Hash{2}, Size: 10 * limit}))
+	require.Equal(
+		t, 2, x.write(t, x.secret, replica.Change{Key: []byte("fits"), Hash: blobs.Hash{1}, Size: 1000},
+			replica.Change{Key: []byte("does not"), Hash: blobs.Hash{2}, Size: 10 * limit}),
+	)
 	pending := func(n *node.Node) int {
 		count, err := n.PendingContent(t.Context(), x.secret.Replica())
 		require.NoError(t, err)
@@ -34,7 +39,9 @@ func TestRepairedStoreKeepsTheQuota(t *testing.T) {
 	}
 	require.Equal(t, 1, pending(n))
 	require.NoError(t, n.Close())
-	_, err = repair.Store(t.Context(), node.Config{Dir: cfg.Dir, Host: NewRegistry(Limits{}, nil)}, nil)
+	_, err = repair.Store(
+		t.Context(), node.Config{Dir: cfg.Dir, Host: NewRegistry(Limits{}, nil)}, nil,
+	)
 	require.NoError(t, err)
 	n, err = node.Open(t.Context(), cfg)
 	require.NoError(t, err)

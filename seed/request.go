@@ -29,7 +29,8 @@ const MaxRequest = 64 << 10
 type Request struct {
 	Identity identity.ID `json:"identity_id"`
 	Replica  string      `json:"replica_id"`
-	Ticket   string      `json:"ticket,omitempty"` // to register: one for the replica, with the person's devices as peers; one to sync is enough
+	// to register: one for the replica, with the person's devices as peers; one to sync is enough
+	Ticket string `json:"ticket,omitempty"`
 	// Device, to register, is the node id of the device that may ask later whether the registration
 	// stands. It may be empty.
 	Device    string    `json:"device,omitempty"`
@@ -50,15 +51,25 @@ type Signature struct {
 
 // Sign fills in the signature from that of an identity.
 func (s *Signature) Sign(by identity.Signature, nonce identity.Nonce) {
-	*s = Signature{int(by.Kind), by.Signature, by.PublicKey[:], nonce[:], by.Address, by.AuthenticatorData, by.ClientDataJSON}
+	*s = Signature{
+		int(by.Kind), by.Signature, by.PublicKey[:], nonce[:], by.Address, by.AuthenticatorData,
+		by.ClientDataJSON,
+	}
 }
 
 // verify returns identity.ErrBadSignature unless the identity has signed the message.
 func (s *Signature) verify(m identity.Message, id identity.ID) error {
-	x := identity.Signature{Kind: identity.Kind(s.SignerType), Signature: s.Signature, Address: s.Address, AuthenticatorData: s.AuthenticatorData, ClientDataJSON: s.ClientDataJSON}
+	x := identity.Signature{
+		Kind: identity.Kind(s.SignerType), Signature: s.Signature, Address: s.Address,
+		AuthenticatorData: s.AuthenticatorData, ClientDataJSON: s.ClientDataJSON,
+	}
 	var nonce identity.Nonce
-	if copy(x.PublicKey[:], s.PublicKey) != len(x.PublicKey) || len(s.PublicKey) != len(x.PublicKey) || copy(nonce[:], s.Nonce) != len(nonce) || len(s.Nonce) != len(nonce) {
-		return fmt.Errorf("%w: a public key of %d bytes, a nonce of %d", identity.ErrBadSignature, len(s.PublicKey), len(s.Nonce))
+	if copy(x.PublicKey[:], s.PublicKey) != len(x.PublicKey) || len(s.PublicKey) != len(x.PublicKey) ||
+		copy(nonce[:], s.Nonce) != len(nonce) || len(s.Nonce) != len(nonce) {
+		return fmt.Errorf(
+			"%w: a public key of %d bytes, a nonce of %d", identity.ErrBadSignature, len(s.PublicKey),
+			len(s.Nonce),
+		)
 	}
 	return x.Verify(m, id, nonce)
 }
@@ -81,7 +92,10 @@ const (
 )
 
 // statuses are those of HTTP.
-var statuses = map[Code]int{NotAllowed: 403, RateLimited: 429, InvalidSignature: 400, InvalidTicket: 400, InvalidRequest: 400, NotFound: 404, AlreadyRegistered: 409, QuotaExceeded: 409, ReplicaLimit: 409, Internal: 500}
+var statuses = map[Code]int{
+	NotAllowed: 403, RateLimited: 429, InvalidSignature: 400, InvalidTicket: 400, InvalidRequest: 400,
+	NotFound: 404, AlreadyRegistered: 409, QuotaExceeded: 409, ReplicaLimit: 409, Internal: 500,
+}
 
 // Error is what a seed answers when it does not do what was asked for.
 type Error struct {
@@ -112,7 +126,8 @@ func asError(err error) *Error {
 	switch {
 	case errors.As(err, &known):
 		return known
-	case errors.Is(err, identity.ErrBadSignature), errors.Is(err, identity.ErrOutOfTime), errors.Is(err, ErrOldRequest):
+	case errors.Is(err, identity.ErrBadSignature), errors.Is(err, identity.ErrOutOfTime),
+		errors.Is(err, ErrOldRequest):
 		return failed(InvalidSignature, err)
 	case errors.Is(err, ErrNotRegistered):
 		return failed(NotFound, err)
@@ -165,8 +180,10 @@ func (s *Seed) check(request string, req *Request) (id replica.ID, at time.Time,
 	err = req.Signature.verify(m, req.Identity)
 	old := identity.RegisterBackup(req.Identity, canonical.Replica, at)
 	if err != nil && req.Signature.verify(old, req.Identity) == nil {
-		err = fmt.Errorf("%w: Register Backup names neither the seed nor the request, so another seed could "+
-			"use the signature: sign the request as Skerry Seed", identity.ErrBadSignature)
+		err = fmt.Errorf(
+			"%w: Register Backup names neither the seed nor the request, so another seed could "+
+				"use the signature: sign the request as Skerry Seed", identity.ErrBadSignature,
+		)
 	}
 	return id, at, err
 }
@@ -235,11 +252,16 @@ func (s *Seed) register(ctx context.Context, req *Request, who source) (report.A
 		return report.Answer{}, failed(InvalidTicket, err)
 	}
 	if t.Replica != id {
-		return report.Answer{}, failed(InvalidTicket, fmt.Errorf("the ticket is for replica %s, the request for %s", t.Replica, id))
+		return report.Answer{}, failed(
+			InvalidTicket, fmt.Errorf("the ticket is for replica %s, the request for %s", t.Replica, id),
+		)
 	}
 	note := ""
 	if t.Capability > replica.Sync {
-		note = fmt.Sprintf("The ticket was one to %s. A seed needs no more than one to sync, and has kept no more.", t.Capability)
+		note = fmt.Sprintf(
+			"The ticket was one to %s. A seed needs no more than one to sync, and has kept no more.",
+			t.Capability,
+		)
 	}
 	// The newest epoch is left out: a seed seals nothing, and whoever registers first could name a
 	// false one, or make a plain replica one that seems encrypted.
@@ -248,7 +270,10 @@ func (s *Seed) register(ctx context.Context, req *Request, who source) (report.A
 		return report.Answer{}, failed(InvalidTicket, err)
 	}
 	if len(s.Only) > 0 && !slices.Contains(s.Only, req.Identity) {
-		return report.Answer{}, failed(NotAllowed, fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity))
+		return report.Answer{}, failed(
+			NotAllowed,
+			fmt.Errorf("this seed does not keep replicas for %s: ask whoever runs it", req.Identity),
+		)
 	}
 	g, err := s.begin(ctx, req, id, kept, who, at)
 	if err != nil {
@@ -275,7 +300,10 @@ func (s *Seed) Unregister(ctx context.Context, req *Request) (report.Answer, err
 	if err != nil {
 		return report.Answer{}, asError(err)
 	}
-	s.log.Info("a registration was ended", "replica", id.Short(), "identity", req.Identity, "deletion", g.Deletion)
+	s.log.Info(
+		"a registration was ended", "replica", id.Short(), "identity", req.Identity, "deletion",
+		g.Deletion,
+	)
 	st, err := s.status(ctx, &g)
 	if err != nil {
 		return report.Answer{}, asError(err)
@@ -299,13 +327,19 @@ func TicketFor(ctx context.Context, n *node.Node, r replica.Replica) (string, er
 
 // NewRegister signs a request to keep a replica, for the seed with a node id. text is the ticket;
 // device is the node that may ask later whether the registration stands, or empty.
-func NewRegister(id identity.ID, node string, rep replica.ID, text, device string, now time.Time, sign Signer) (*Request, error) {
-	req := &Request{Identity: id, Replica: rep.String(), Ticket: text, Device: device, Timestamp: now.Unix()}
+func NewRegister(
+	id identity.ID, node string, rep replica.ID, text, device string, now time.Time, sign Signer,
+) (*Request, error) {
+	req := &Request{
+		Identity: id, Replica: rep.String(), Ticket: text, Device: device, Timestamp: now.Unix(),
+	}
 	return req, req.sign(identity.SeedRegister, node, sign)
 }
 
 // NewUnregister signs a request to end a registration, for the seed with a node id.
-func NewUnregister(id identity.ID, node string, rep replica.ID, now time.Time, sign Signer) (*Request, error) {
+func NewUnregister(
+	id identity.ID, node string, rep replica.ID, now time.Time, sign Signer,
+) (*Request, error) {
 	req := &Request{Identity: id, Replica: rep.String(), Timestamp: now.Unix()}
 	return req, req.sign(identity.SeedUnregister, node, sign)
 }
@@ -345,14 +379,19 @@ func (s *Seed) mayRead(req *Read) error {
 		return nil
 	}
 	if req.Signature == nil {
-		return failed(InvalidSignature, errors.New("this seed tells an identity's status to that identity only: sign the request"))
+		return failed(
+			InvalidSignature,
+			errors.New("this seed tells an identity's status to that identity only: sign the request"),
+		)
 	}
 	ask := identity.SeedAsk{Request: identity.SeedStatus, Seed: s.n.ID().String()}
 	m, err := ask.Message(req.Identity, time.Unix(req.Timestamp, 0))
 	if err != nil {
 		return err
 	}
-	if err := m.CheckTime(s.now(), identity.AuthenticationWindow, identity.AuthenticationWindow); err != nil {
+	if err := m.CheckTime(
+		s.now(), identity.AuthenticationWindow, identity.AuthenticationWindow,
+	); err != nil {
 		return err
 	}
 	return req.Signature.verify(m, req.Identity)
@@ -393,7 +432,9 @@ func (s *Seed) Quota(ctx context.Context, req *Read) (report.Quota, error) {
 func parse[T any](b []byte) (*T, error) {
 	var req T
 	if len(b) > MaxRequest {
-		return nil, failed(InvalidRequest, fmt.Errorf("a request of %d bytes, at most %d", len(b), MaxRequest))
+		return nil, failed(
+			InvalidRequest, fmt.Errorf("a request of %d bytes, at most %d", len(b), MaxRequest),
+		)
 	}
 	if err := json.Unmarshal(b, &req); err != nil {
 		return nil, failed(InvalidRequest, err)

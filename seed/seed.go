@@ -85,7 +85,9 @@ func (s *Seed) collectLoose(ctx context.Context) {
 			s.log.Error("collecting what nobody is charged for", "error", err)
 			continue
 		}
-		s.log.Info("collected what nobody is charged for", "removed", got.Removed, "bytes", got.RemovedBytes)
+		s.log.Info(
+			"collected what nobody is charged for", "removed", got.Removed, "bytes", got.RemovedBytes,
+		)
 	}
 }
 
@@ -107,7 +109,9 @@ func (s *Seed) run(ctx context.Context) {
 			s.lapse(ctx)
 		}
 		start := time.Now()
-		if err := errors.Join(s.resume(ctx), s.chargeAll(ctx), s.sweep(ctx), s.retryRefused(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(
+			s.resume(ctx), s.chargeAll(ctx), s.sweep(ctx), s.retryRefused(ctx),
+		); err != nil && ctx.Err() == nil {
 			s.log.Error("looking after registered replicas", "error", err)
 		}
 		took := time.Since(start)
@@ -248,7 +252,9 @@ func (s *Seed) lapse(ctx context.Context) {
 		s.log.Error("looking for registrations of which nobody is heard any more", "error", err)
 	}
 	if lapsed+back > 0 {
-		s.log.Info("registrations of which nobody was heard any more", "ended", lapsed, "taken up again", back)
+		s.log.Info(
+			"registrations of which nobody was heard any more", "ended", lapsed, "taken up again", back,
+		)
 	}
 }
 
@@ -267,7 +273,9 @@ func (s *Seed) leave(ctx context.Context, id replica.ID) error {
 	lock.Lock()
 	defer lock.Unlock()
 	if registered, err := s.anyOf(ctx, id); err == nil {
-		s.log.Info("a replica that was to be left was registered again", "replica", registered.Replica.Short())
+		s.log.Info(
+			"a replica that was to be left was registered again", "replica", registered.Replica.Short(),
+		)
 		return nil
 	}
 	s.testLeaving()

@@ -47,7 +47,11 @@ func online(t *testing.T, cfg node.Config, before func(*node.Node)) *node.Node {
 	}
 	listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
 	require.NoError(t, err)
-	net, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
+	net, err := libp2pnet.New(
+		libp2pnet.Config{
+			Key: n.Key(), Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler),
+		},
+	)
 	require.NoError(t, err)
 	require.NoError(t, n.GoOnline(net))
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
@@ -212,7 +216,8 @@ func TestSeedWhileDevicesSleep(t *testing.T) {
 	c.forward(25 * time.Hour)
 	_, err = client.Unregister(ctx, late)
 	requireCode(t, InvalidSignature, err)
-	c.forward(-25 * time.Hour) // nodes whose clocks are two days apart do not find each other's replicas
+	// nodes whose clocks are two days apart do not find each other's replicas
+	c.forward(-25 * time.Hour)
 	other, err := a.CreateReplica(ctx, "other", false)
 	require.NoError(t, err)
 	_, err = client.Register(ctx, p.request(t, s, other.ID, req.Ticket))
@@ -309,11 +314,19 @@ func TestQuota(t *testing.T) {
 	})
 	set(t, a, reps[1].ID, "a", value('a')) // the same content counts once
 	set(t, a, reps[1].ID, "b", value('b'))
-	eventually(t, "the second", func() bool { return quota().BytesUsed == 2*each+records() && states()[two].State == "SYNCED" })
+	eventually(t, "the second", func() bool {
+		return quota().BytesUsed == 2*each+records() &&
+			states()[two].State == "SYNCED"
+	})
 	set(t, a, reps[1].ID, "c", value('c'))
 	set(t, a, reps[1].ID, "small", "there is room for this")
-	eventually(t, "paused, with all entries", func() bool { x := states()[two]; return x.State == "PAUSED" && x.EntryCount == 4 })
-	eventually(t, "what fits is fetched", func() bool { return quota().BytesUsed == 2*each+22+records() })
+	eventually(t, "paused, with all entries", func() bool {
+		x := states()[two]
+		return x.State == "PAUSED" && x.EntryCount == 4
+	})
+	eventually(t, "what fits is fetched", func() bool {
+		return quota().BytesUsed == 2*each+22+records()
+	})
 	has := func(key string) bool {
 		e, err := s.n.Replicas().LatestOf(ctx, reps[1].ID, []byte(key))
 		require.NoError(t, err)
@@ -326,7 +339,9 @@ func TestQuota(t *testing.T) {
 	require.Equal(t, "SYNCED", states()[one].State)
 	set(t, a, reps[1].ID, "b", "") // deleted
 	eventually(t, "room", func() bool { return quota().BytesUsed <= each+22+records() || has("c") })
-	eventually(t, "what was refused is fetched", func() bool { return states()[two].State == "SYNCED" && has("c") })
+	eventually(t, "what was refused is fetched", func() bool {
+		return states()[two].State == "SYNCED" && has("c")
+	})
 	require.Equal(t, 2*each+22+records(), quota().BytesUsed)
 
 	// Ended: kept for the time of grace, taken up again, and at last gone.
@@ -409,14 +424,17 @@ func TestSeedGoesOn(t *testing.T) {
 	reg := NewRegistry(DefaultLimits, c.now)
 	n, err := node.Open(ctx, node.Config{Dir: dir, Host: reg})
 	require.NoError(t, err)
-	_, err = reg.Register(ctx, n.Store(), identity.ID{1}, r.ID, ticketFor(t, a, r, replica.Sync), "", c.now())
+	_, err = reg.Register(
+		ctx, n.Store(), identity.ID{1}, r.ID, ticketFor(t, a, r, replica.Sync), "", c.now(),
+	)
 	require.NoError(t, err)
 	require.NoError(t, n.Close()) // in this moment
 
 	s := host(t, dir, DefaultLimits, c)
 	eventually(t, "it has come", func() bool {
 		all, _, err := s.StatusOf(ctx, identity.ID{1})
-		return err == nil && len(all) == 1 && all[0].State == Synced && all[0].Bytes == 5+recordsOf(t, s, r.ID)
+		return err == nil && len(all) == 1 && all[0].State == Synced &&
+			all[0].Bytes == 5+recordsOf(t, s, r.ID)
 	})
 }
 
@@ -464,11 +482,15 @@ func TestHTTP(t *testing.T) {
 		require.NoError(t, err)
 		return "Skerry " + base64.RawURLEncoding.EncodeToString(b)
 	}
-	status, out := do("POST", "/v1/replicas", p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)), "")
+	status, out := do(
+		"POST", "/v1/replicas", p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)), "",
+	)
 	require.Equal(t, 201, status, out)
 	require.Equal(t, r.ID.String(), out["replica_id"])
 	require.NotContains(t, out, "note")
-	status, out = do("POST", "/v1/replicas", p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)), "")
+	status, out = do(
+		"POST", "/v1/replicas", p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync)), "",
+	)
 	require.Equal(t, 409, status)
 	require.Equal(t, "ALREADY_REGISTERED", code(out))
 	bad := p.request(t, s, r.ID, ticketFor(t, a, r, replica.Sync))
@@ -540,7 +562,9 @@ func TestRegisteredWhileItIsLeft(t *testing.T) {
 	ctx, c := t.Context(), &clock{}
 	reg := NewRegistry(DefaultLimits, c.now)
 	var s *Seed
-	online(t, node.Config{Host: reg, Now: c.now}, func(n *node.Node) { s = New(n, reg, slog.New(slog.DiscardHandler), c.now) })
+	online(t, node.Config{Host: reg, Now: c.now}, func(n *node.Node) {
+		s = New(n, reg, slog.New(slog.DiscardHandler), c.now)
+	})
 	device := online(t, node.Config{Now: c.now}, nil)
 	r, err := device.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)

@@ -36,7 +36,9 @@ func TestEvilSeedHandsRequestsOn(t *testing.T) {
 	require.NoError(t, err)
 
 	// What the evil seed is sent, for each request that the person may make there.
-	register, unregister, read := p.request(t, evil, r.ID, text), p.request(t, evil, r.ID, ""), p.read(t, evil)
+	register, unregister, read := p.request(
+		t, evil, r.ID, text,
+	), p.request(t, evil, r.ID, ""), p.read(t, evil)
 	for _, got := range []*Request{register, unregister} {
 		for _, ticket := range []string{"", text} {
 			replayed := *got
@@ -52,7 +54,9 @@ func TestEvilSeedHandsRequestsOn(t *testing.T) {
 	_, err = honest.Quota(ctx, read)
 	requireCode(t, InvalidSignature, err)
 	// A request to register does not read either, nor the other way round.
-	_, err = evil.Backups(ctx, &Read{Identity: p.id, Timestamp: register.Timestamp, Signature: &register.Signature})
+	_, err = evil.Backups(
+		ctx, &Read{Identity: p.id, Timestamp: register.Timestamp, Signature: &register.Signature},
+	)
 	requireCode(t, InvalidSignature, err)
 
 	all, _, err := honest.StatusOf(ctx, p.id)
@@ -117,7 +121,10 @@ func TestRegisterBackupDoesNotCount(t *testing.T) {
 	r, err := a.CreateReplica(t.Context(), "r", false)
 	require.NoError(t, err)
 	p := newPerson(t, c)
-	req := &Request{Identity: p.id, Replica: r.ID.String(), Ticket: ticketFor(t, a, r, replica.Sync), Timestamp: c.now().Unix()}
+	req := &Request{
+		Identity: p.id, Replica: r.ID.String(), Ticket: ticketFor(t, a, r, replica.Sync),
+		Timestamp: c.now().Unix(),
+	}
 	sig, err := p.key.Sign(identity.RegisterBackup(p.id, r.ID.String(), time.Unix(req.Timestamp, 0)))
 	require.NoError(t, err)
 	req.Signature.Sign(sig, p.key.Nonce())
@@ -193,7 +200,10 @@ func TestDeviceSeesThatRegistrationEnded(t *testing.T) {
 			continue
 		}
 		c.forward(time.Second)
-		req, err := NewRegister(p.id, s.n.ID().String(), r.ID, ticketFor(t, a, r, replica.Sync), a.ID().String(), c.now(), p.sign)
+		req, err := NewRegister(
+			p.id, s.n.ID().String(), r.ID, ticketFor(t, a, r, replica.Sync), a.ID().String(), c.now(),
+			p.sign,
+		)
 		require.NoError(t, err)
 		_, err = Client{a, infoOf(s.n)}.Register(ctx, req)
 		require.NoError(t, err)
@@ -236,7 +246,9 @@ func TestSecondDeviceMayAsk(t *testing.T) {
 	reg := NewRegistry(DefaultLimits, func() time.Time { return now })
 	id, rep := identity.ID{1}, replica.ID{1}
 	for i := range maxDevices + 2 {
-		g, err := reg.Register(bg, s, id, rep, "ticket", fmt.Sprint("device", i), now.Add(time.Duration(i)*time.Second))
+		g, err := reg.Register(
+			bg, s, id, rep, "ticket", fmt.Sprint("device", i), now.Add(time.Duration(i)*time.Second),
+		)
 		if i == 0 {
 			require.NoError(t, err)
 		} else {

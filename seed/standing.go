@@ -34,7 +34,9 @@ const maxStand = 64
 // here. The error is an *Error.
 func (s *Seed) Standing(ctx context.Context, device string, req *Stand) ([]report.Answer, error) {
 	if len(req.Replicas) > maxStand {
-		return nil, failed(InvalidRequest, fmt.Errorf("%d replicas, at most %d", len(req.Replicas), maxStand))
+		return nil, failed(
+			InvalidRequest, fmt.Errorf("%d replicas, at most %d", len(req.Replicas), maxStand),
+		)
 	}
 	out := []report.Answer{}
 	for _, text := range req.Replicas {
@@ -60,7 +62,9 @@ func (s *Seed) Standing(ctx context.Context, device string, req *Stand) ([]repor
 
 // namedIn returns the registration of a replica that names a device, one that has not ended if
 // there is one.
-func (s *Seed) namedIn(ctx context.Context, id replica.ID, device string) (out Registration, err error) {
+func (s *Seed) namedIn(
+	ctx context.Context, id replica.ID, device string,
+) (out Registration, err error) {
 	err = s.n.Store().View(ctx, func(rd kv.Reader) error {
 		all, err := identitiesOf(rd, id)
 		if err != nil {
@@ -183,8 +187,11 @@ func (w *Watch) ask(ctx context.Context, at peer.AddrInfo, ids []replica.ID) err
 			return err
 		}
 		if !now.Stands() && (!known || before.Stands()) {
-			w.Log.Warn("a seed does not keep a replica any more that this node has registered there: register it again, or end it with seed unregister",
-				"replica", id.Short(), "seed", at.ID, "until", now.Deletion)
+			w.Log.Warn(
+				"a seed does not keep a replica any more that this node has registered there: register it "+
+					"again, or end it with seed unregister",
+				"replica", id.Short(), "seed", at.ID, "until", now.Deletion,
+			)
 		}
 	}
 	return nil
@@ -200,7 +207,9 @@ func (w *Watch) note(ctx context.Context, now *Stood) (before Stood, known bool,
 	}
 	err = w.Node.Store().Update(ctx, func(tx kv.Txn) error {
 		before, known = Stood{}, false
-		err := tx.Peek(stoodKey(now.Replica, now.Seed), func(old []byte) error { return json.Unmarshal(old, &before) })
+		err := tx.Peek(stoodKey(now.Replica, now.Seed), func(old []byte) error {
+			return json.Unmarshal(old, &before)
+		})
 		if err != nil && !errors.Is(err, kv.ErrNotFound) {
 			return err
 		}

@@ -116,7 +116,9 @@ func (s *Seed) serve(ctx context.Context, who source, st io.ReadWriter, slots ch
 const placeTime = 20 * time.Second
 
 // inPlace does some work at one of a number of places.
-func (s *Seed) inPlace(ctx context.Context, slots chan struct{}, work func() (any, error)) (any, error) {
+func (s *Seed) inPlace(
+	ctx context.Context, slots chan struct{}, work func() (any, error),
+) (any, error) {
 	late := time.NewTimer(placeTime)
 	defer late.Stop()
 	select {
@@ -220,8 +222,13 @@ func (c Client) do(ctx context.Context, op string, req, answer any) error {
 	}
 	var reset *network.StreamError
 	if errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed {
-		return errors.Join(fmt.Errorf("the node %s is no seed: it does not speak %s. Is it run with skerry seed serve, and of this version?",
-			c.At.ID, Protocol), st.Reset())
+		return errors.Join(
+			fmt.Errorf(
+				"the node %s is no seed: it does not speak %s. Is it run with skerry seed serve, and of "+
+					"this version?",
+				c.At.ID, Protocol,
+			), st.Reset(),
+		)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("ask the seed at %s: %w", c.At.ID, err), st.Reset())
@@ -244,8 +251,10 @@ func (c Client) about(ctx context.Context, op string, req *Request) (a report.An
 		return a, err
 	}
 	if a.ReplicaID != req.Replica {
-		return report.Answer{}, fmt.Errorf("ask the seed at %s: it was asked about replica %s and answers about %.64q",
-			c.At.ID, req.Replica, a.ReplicaID)
+		return report.Answer{}, fmt.Errorf(
+			"ask the seed at %s: it was asked about replica %s and answers about %.64q", c.At.ID,
+			req.Replica, a.ReplicaID,
+		)
 	}
 	return a, nil
 }

@@ -34,7 +34,9 @@ var (
 	// ErrCutShort reports a ticket whose end is missing.
 	ErrCutShort = kind.New(kind.Usage, "ticket is cut short: copy all of it")
 	// ErrTooLong reports a ticket that something follows on.
-	ErrTooLong = kind.New(kind.Usage, "ticket is too long: something follows its end; copy the ticket alone")
+	ErrTooLong = kind.New(
+		kind.Usage, "ticket is too long: something follows its end; copy the ticket alone",
+	)
 	// ErrNoAddresses reports a ticket without peers to find its content at.
 	ErrNoAddresses = kind.New(kind.Usage, "ticket has no addresses to find anybody at")
 	// ErrWrongKind reports a blob ticket where a doc ticket is needed, or the other way round.
@@ -163,7 +165,8 @@ func (t *Doc) String() string {
 // Looks reports whether text begins like a ticket, rather than like a hash or a name.
 func Looks(text string) bool {
 	text = strings.ToLower(strings.TrimSpace(text))
-	return len(text) > 40 && !isHex(text) && (strings.HasPrefix(text, prefixBlob) || strings.HasPrefix(text, prefixDoc))
+	return len(text) > 40 && !isHex(text) && (strings.HasPrefix(text, prefixBlob) ||
+		strings.HasPrefix(text, prefixDoc))
 }
 
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
@@ -182,7 +185,9 @@ func Parse(s string) (Ticket, error) {
 			return nil, ErrNotTicket
 		}
 	}
-	if i := strings.IndexFunc(rest, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz234567", r) }); i >= 0 {
+	if i := strings.IndexFunc(rest, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz234567", r)
+	}); i >= 0 {
 		return nil, fmt.Errorf("%w (character %d cannot be in a ticket)", ErrMistyped, len(prefix)+i+1)
 	}
 	switch len(rest) % 8 {

@@ -36,7 +36,9 @@ func examples(t testing.TB) map[string]Ticket {
 	rsa := "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
 	three := addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID, "/p2p/"+rsa,
 		"/ip4/192.0.2.9/tcp/1/p2p/"+peerID+"/p2p-circuit/p2p/"+relayed)
-	two := addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID, "/ip6/2001:db8::1/udp/4001/quic-v1/p2p/"+peerID)
+	two := addrs(
+		t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID, "/ip6/2001:db8::1/udp/4001/quic-v1/p2p/"+peerID,
+	)
 	key := replica.SecretKeyFromSeed([32]byte{1})
 	return map[string]Ticket{
 		"blob":     &Blob{Hash: blobs.HashOf([]byte("hello")), Addrs: one},
@@ -44,8 +46,14 @@ func examples(t testing.TB) map[string]Ticket {
 		"sync":     &Doc{Capability: replica.Sync, Replica: key.Replica(), Addrs: one},
 		"read":     &Doc{Capability: replica.Read, Replica: key.Replica(), Addrs: two},
 		"write":    &Doc{Capability: replica.Write, Replica: key.Replica(), Secret: key, Addrs: one},
-		"read key": &Doc{Capability: replica.Read, Replica: key.Replica(), ReadKey: replica.EpochKey{Epoch: 3, Key: seal.ReadKey{4, 5}}, Addrs: one},
-		"full":     &Doc{Capability: replica.Write, Replica: key.Replica(), Secret: key, ReadKey: replica.EpochKey{Epoch: 1, Key: seal.ReadKey{6}}, Addrs: one},
+		"read key": &Doc{
+			Capability: replica.Read, Replica: key.Replica(),
+			ReadKey: replica.EpochKey{Epoch: 3, Key: seal.ReadKey{4, 5}}, Addrs: one,
+		},
+		"full": &Doc{
+			Capability: replica.Write, Replica: key.Replica(), Secret: key,
+			ReadKey: replica.EpochKey{Epoch: 1, Key: seal.ReadKey{6}}, Addrs: one,
+		},
 		"sealed": &Doc{
 			Capability: replica.Sync, Replica: key.Replica(),
 			Least: replica.EpochID{Number: 3, Commitment: [32]byte{7}}, Addrs: one,
@@ -67,7 +75,9 @@ func TestGolden(t *testing.T) {
 		text, err := tk.Text()
 		require.NoError(t, err)
 		require.Equal(t, golden[name], text, name)
-		for _, form := range []string{text, strings.ToUpper(text), " " + text[:20] + "\n  " + text[20:] + "\r\n"} {
+		for _, form := range []string{
+			text, strings.ToUpper(text), " " + text[:20] + "\n  " + text[20:] + "\r\n",
+		} {
 			back, err := Parse(form)
 			require.NoError(t, err)
 			require.Equal(t, tk, back)
@@ -108,7 +118,9 @@ func TestErrors(t *testing.T) {
 		_, err = Parse(good + "aaaaaaaa")
 		require.ErrorIs(t, err, ErrTooLong)
 	}
-	for _, s := range []string{"", "hello", "blo", "https://example.org", strings.Repeat("x", MaxText+1)} {
+	for _, s := range []string{
+		"", "hello", "blo", "https://example.org", strings.Repeat("x", MaxText+1),
+	} {
 		_, err := Parse(s)
 		require.ErrorIs(t, err, ErrNotTicket)
 	}
@@ -170,7 +182,9 @@ func TestErrors(t *testing.T) {
 		"an address that is none": peers(of(key, "nothing")),
 		"too many peers":          peers(slices.Repeat([]string{of(key)}, MaxAddrs+1)...),
 		"too many addresses":      peers(of(key, slices.Repeat([]string{at}, MaxAddrs+1)...)),
-		"too many of both":        peers(of(key, slices.Repeat([]string{at}, MaxAddrs)...), of("l"+key[1:])),
+		"too many of both": peers(
+			of(key, slices.Repeat([]string{at}, MaxAddrs)...), of("l"+key[1:]),
+		),
 		"a number without an end": strings.Repeat("\xff", 10),
 	} {
 		_, err = Parse(sealed(prefixBlob, append(slices.Clone(content), text...)...))
@@ -199,7 +213,9 @@ func TestErrors(t *testing.T) {
 func TestSecretIsHidden(t *testing.T) {
 	tk := examples(t)["write"]
 	seed := tk.(*Doc).Secret.Seed()
-	for _, s := range []string{tk.String(), fmt.Sprintf("%v %+v", tk, tk), fmt.Sprintf("%v", *tk.(*Doc))} {
+	for _, s := range []string{
+		tk.String(), fmt.Sprintf("%v %+v", tk, tk), fmt.Sprintf("%v", *tk.(*Doc)),
+	} {
 		require.NotContains(t, s, hex.EncodeToString(seed[:4]))
 		require.NotContains(t, s, encoding.EncodeToString(seed[:])[:8])
 	}
@@ -268,7 +284,9 @@ func TestTicketWithLettersTooMany(t *testing.T) {
 	for name, tk := range examples(t) {
 		text, err := tk.Text()
 		require.NoError(t, err)
-		for _, more := range []string{"a", "m", "ab", "abc", "abcd", "abcde", "abcdefgh", "abcdefghijklmnop"} {
+		for _, more := range []string{
+			"a", "m", "ab", "abc", "abcd", "abcde", "abcdefgh", "abcdefghijklmnop",
+		} {
 			_, err := Parse(text + more)
 			require.ErrorIs(t, err, ErrTooLong, "%s with %s", name, more)
 		}
@@ -279,7 +297,9 @@ func TestTicketWithLettersTooMany(t *testing.T) {
 
 // A ticket for a replica that anybody could sign for is refused.
 func TestTicketForAWeakReplica(t *testing.T) {
-	text, err := (&Doc{Capability: replica.Read, Addrs: addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID)}).Text()
+	text, err := (&Doc{
+		Capability: replica.Read, Addrs: addrs(t, "/ip4/192.0.2.7/tcp/4001/p2p/"+peerID),
+	}).Text()
 	require.NoError(t, err)
 	_, err = Parse(text)
 	require.ErrorIs(t, err, replica.ErrWeakKey)

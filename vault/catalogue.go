@@ -65,7 +65,9 @@ type Project struct {
 
 // NewProject describes a replica.
 func NewProject(id replica.ID, name string, created time.Time) Project {
-	return Project{ID: project.IDOf(id), Replica: id, Name: name, Created: created.UTC().Truncate(time.Second)}
+	return Project{
+		ID: project.IDOf(id), Replica: id, Name: name, Created: created.UTC().Truncate(time.Second),
+	}
 }
 
 // Key returns the key of the project's entry in the vault.
@@ -77,7 +79,8 @@ func Prefix() []byte { return []byte(keyPrefix) }
 // check returns ErrBadProject, with the reason, unless the fields are as they must be.
 func (p *Project) check() error {
 	switch {
-	case p.ID == "" || len(p.ID) > MaxProjectID || strings.ContainsRune(p.ID, '/') || !utf8.ValidString(p.ID):
+	case p.ID == "" || len(p.ID) > MaxProjectID || strings.ContainsRune(p.ID, '/') ||
+		!utf8.ValidString(p.ID):
 		return fmt.Errorf("%w: project id %.70q", ErrBadProject, p.ID)
 	case len(p.Name) > MaxProjectName || !utf8.ValidString(p.Name):
 		return fmt.Errorf("%w: a name of %d bytes, or not UTF-8", ErrBadProject, len(p.Name))
@@ -100,13 +103,18 @@ func (p *Project) marshal() []byte {
 		b = protowire.AppendVarint(protowire.AppendTag(b, 4, protowire.VarintType), uint64(at))
 	}
 	if p.ReadKey.Epoch > 0 {
-		b = protowire.AppendBytes(protowire.AppendTag(b, fieldReadKey, protowire.BytesType), append(binary.BigEndian.AppendUint32(nil, p.ReadKey.Epoch), p.ReadKey.Key[:]...))
+		b = protowire.AppendBytes(
+			protowire.AppendTag(b, fieldReadKey, protowire.BytesType),
+			append(binary.BigEndian.AppendUint32(nil, p.ReadKey.Epoch), p.ReadKey.Key[:]...),
+		)
 	}
 	return append(b, p.unknown...)
 }
 
 func parseProject(b []byte) (p Project, err error) {
-	bad := func(err error) (Project, error) { return Project{}, fmt.Errorf("%w: %w", ErrBadProject, err) }
+	bad := func(err error) (Project, error) {
+		return Project{}, fmt.Errorf("%w: %w", ErrBadProject, err)
+	}
 	p.Created = time.Unix(0, 0).UTC() // what is not there is 0
 	for len(b) > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
@@ -187,14 +195,17 @@ func Open(key CatalogueKey, entryKey, sealed []byte) (p Project, err error) {
 	if err != nil {
 		return p, err
 	}
-	plain, err := aead.Open(nil, sealed[:chacha20poly1305.NonceSizeX], sealed[chacha20poly1305.NonceSizeX:], nil)
+	plain, err := aead.Open(
+		nil, sealed[:chacha20poly1305.NonceSizeX], sealed[chacha20poly1305.NonceSizeX:], nil,
+	)
 	if err != nil {
 		return p, fmt.Errorf("project %s: %w", id, ErrSealed)
 	}
 	if p, err = parseProject(plain); err != nil {
 		return Project{}, fmt.Errorf("project %s: %w", id, err)
 	}
-	if p.ID != string(id) { // whoever hosts the vault could not have put it there, but whoever can write it
+	// whoever hosts the vault could not have put it there, but whoever can write it
+	if p.ID != string(id) {
 		return Project{}, fmt.Errorf("project %s: %w: it is of project %s", id, ErrBadProject, p.ID)
 	}
 	return p, nil

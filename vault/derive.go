@@ -30,8 +30,10 @@ const (
 type Keys struct {
 	Replica   replica.SecretKey // the vault's replica key: who has it may write the vault, and find it
 	Catalogue CatalogueKey
-	ReadKey   seal.ReadKey // that the vault's replica begins with: it is an encrypted one, so that its hosts do not see the ids of projects
-	Restore   RestoreKey
+	// that the vault's replica begins with: it is an encrypted one, so that its hosts do not see the
+	// ids of projects
+	ReadKey seal.ReadKey
+	Restore RestoreKey
 }
 
 // First returns the read key of the first epoch of the vault's replica.

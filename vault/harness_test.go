@@ -23,7 +23,9 @@ func newLocal(dir string, now func() time.Time) *Local {
 func cheapKeystore(s *identity.Secret, password string) ([]byte, error) {
 	public, secret := s.Key.Public(), s.Key.Secret()
 	salt, nonce := randomBytes(16), randomBytes(chacha20poly1305.NonceSizeX)
-	aead, err := chacha20poly1305.NewX(argon2.IDKey([]byte(password), salt, 1, 8, 1, chacha20poly1305.KeySize))
+	aead, err := chacha20poly1305.NewX(
+		argon2.IDKey([]byte(password), salt, 1, 8, 1, chacha20poly1305.KeySize),
+	)
 	if err != nil {
 		return nil, err
 	}

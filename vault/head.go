@@ -89,12 +89,20 @@ func (w *Written) Missing() string {
 	short := w.Author.String()[:10]
 	switch {
 	case w.Head == nil && len(w.Entries) > 0:
-		return fmt.Sprintf("device %s has written %d entries, and what it says of them is missing: somebody withholds it, or it has not come yet", short, len(w.Entries))
+		return fmt.Sprintf(
+			"device %s has written %d entries, and what it says of them is missing: somebody withholds "+
+				"it, or it has not come yet",
+			short, len(w.Entries),
+		)
 	case w.Head == nil || w.Newest > w.HeadAt:
 		return ""
 	case HeadOf(slices.Clone(w.Entries)) == *w.Head:
 		return ""
 	}
 	when := time.UnixMicro(int64(w.HeadAt)).Local().Format(time.DateTime)
-	return fmt.Sprintf("device %s had written %d entries by %s, and %d are here that are not all of these: somebody withholds some or shows old ones, or they have not come yet", short, w.Head.Count, when, len(w.Entries))
+	return fmt.Sprintf(
+		"device %s had written %d entries by %s, and %d are here that are not all of these: somebody "+
+			"withholds some or shows old ones, or they have not come yet",
+		short, w.Head.Count, when, len(w.Entries),
+	)
 }

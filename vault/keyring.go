@@ -85,11 +85,15 @@ var (
 	ErrReplayed       = kind.New(kind.NotAllowed,
 		"this challenge has been used before: a new one is needed for each request",
 	)
-	ErrTooManyRequests = kind.New(kind.NotAllowed, "too many requests wait for the person: try again later")
-	ErrNoRequest       = kind.New(kind.NotFound, "there is no such request, or it has expired")
-	ErrUndecided       = kind.New(kind.Unreachable, "the person has not decided yet")
-	ErrDenied          = kind.New(kind.NotAllowed, "the person has denied the request")
-	ErrNoSession       = kind.New(kind.NotAllowed, "there is no such session of this app, or it has ended: ask anew")
+	ErrTooManyRequests = kind.New(
+		kind.NotAllowed, "too many requests wait for the person: try again later",
+	)
+	ErrNoRequest = kind.New(kind.NotFound, "there is no such request, or it has expired")
+	ErrUndecided = kind.New(kind.Unreachable, "the person has not decided yet")
+	ErrDenied    = kind.New(kind.NotAllowed, "the person has denied the request")
+	ErrNoSession = kind.New(
+		kind.NotAllowed, "there is no such session of this app, or it has ended: ask anew",
+	)
 )
 
 // Identity is one whose key a keyring has.
@@ -169,16 +173,19 @@ func (a App) stranger() bool { return a.Peer != "" && !a.Named }
 
 // Ask is an app's request to be told who the person is, and to read the person's vault.
 type Ask struct {
-	Application string      `json:"application"`       // its domain
-	Challenge   []byte      `json:"challenge"`         // at least 32 bytes
-	Identity    identity.ID `json:"identity,omitzero"` // who is wanted, or zero for whom the person chooses
-	Reason      string      `json:"reason,omitempty"`  // shown to the person
+	Application string `json:"application"` // its domain
+	Challenge   []byte `json:"challenge"`   // at least 32 bytes
+	// who is wanted, or zero for whom the person chooses
+	Identity identity.ID `json:"identity,omitzero"`
+	Reason   string      `json:"reason,omitempty"` // shown to the person
 }
 
 // Asked is a request that waits for the person.
 type Asked struct {
-	Request string    `json:"request"`
-	Code    string    `json:"code"` // six digits, that the app shows and the keyring, too, so that the person knows which request is which
+	Request string `json:"request"`
+	// six digits, that the app shows and the keyring, too, so that the person knows which request is
+	// which
+	Code    string    `json:"code"`
 	Expires time.Time `json:"expires"`
 }
 
@@ -222,11 +229,18 @@ const (
 func (a *Ask) check() error {
 	switch {
 	case len(a.Challenge) < identity.MinChallenge || len(a.Challenge) > maxChallenge:
-		return fmt.Errorf("%w: a challenge of %d bytes, expected %d to %d", ErrBadAsk, len(a.Challenge), identity.MinChallenge, maxChallenge)
-	case a.Application == "" || len(a.Application) > maxApplication || strings.ContainsFunc(a.Application, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return fmt.Errorf(
+			"%w: a challenge of %d bytes, expected %d to %d", ErrBadAsk, len(a.Challenge),
+			identity.MinChallenge, maxChallenge,
+		)
+	case a.Application == "" || len(a.Application) > maxApplication ||
+		strings.ContainsFunc(a.Application, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return fmt.Errorf("%w: the application is to be named by its domain", ErrBadAsk)
-	case len(a.Reason) > maxReason || strings.ContainsFunc(a.Reason, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return fmt.Errorf("%w: a reason of more than %d characters, or with line breaks", ErrBadAsk, maxReason)
+	case len(a.Reason) > maxReason ||
+		strings.ContainsFunc(a.Reason, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf(
+			"%w: a reason of more than %d characters, or with line breaks", ErrBadAsk, maxReason,
+		)
 	}
 	if err := identity.CheckApplication(a.Application); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadAsk, err)
@@ -237,7 +251,9 @@ func (a *Ask) check() error {
 // Code returns the six digits that both sides show for a request.
 func (a *Ask) Code(app App) string {
 	h := blake3.New(8, nil)
-	for _, part := range [][]byte{[]byte("skerry code 1\n"), []byte(app.Peer), {0}, []byte(a.Application), {0}, a.Challenge} {
+	for _, part := range [][]byte{
+		[]byte("skerry code 1\n"), []byte(app.Peer), {0}, []byte(a.Application), {0}, a.Challenge,
+	} {
 		_, _ = h.Write(part) // never fails
 	}
 	n := uint64(0)
@@ -254,7 +270,9 @@ type Challenge struct {
 }
 
 // ErrForeignAnswer reports an answer that is not one to the app's challenge.
-var ErrForeignAnswer = kind.New(kind.Verification, "the keyring's answer is not one to this request")
+var ErrForeignAnswer = kind.New(
+	kind.Verification, "the keyring's answer is not one to this request",
+)
 
 // Check returns nil if an answer shows who the person is: the identity's key has signed this
 // challenge for this application, within the last five minutes, and no answer to it has been taken
@@ -264,14 +282,17 @@ func (c *Challenge) Check(a *Answer, now time.Time) error {
 	if c.used {
 		return ErrReplayed
 	}
-	if c.Ask.Identity != (identity.ID{}) && subtle.ConstantTimeCompare(c.Ask.Identity[:], a.Identity[:]) != 1 {
+	if c.Ask.Identity != (identity.ID{}) &&
+		subtle.ConstantTimeCompare(c.Ask.Identity[:], a.Identity[:]) != 1 {
 		return fmt.Errorf("%w: it is by %s", ErrForeignAnswer, a.Identity)
 	}
 	m, err := identity.Authenticate(c.Ask.Application, c.Ask.Challenge, a.At)
 	if err != nil {
 		return err
 	}
-	if err := m.CheckTime(now, identity.AuthenticationWindow, identity.AuthenticationWindow); err != nil {
+	if err := m.CheckTime(
+		now, identity.AuthenticationWindow, identity.AuthenticationWindow,
+	); err != nil {
 		return err
 	}
 	if err := a.Signature.Verify(m, a.Identity, a.Nonce); err != nil {
@@ -282,7 +303,9 @@ func (c *Challenge) Check(a *Answer, now time.Time) error {
 }
 
 func sortRequests(all []Request) {
-	slices.SortFunc(all, func(a, b Request) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Request, b.Request)) })
+	slices.SortFunc(all, func(a, b Request) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Request, b.Request))
+	})
 }
 
 // token is a name that nobody can guess.

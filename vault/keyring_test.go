@@ -31,8 +31,10 @@ func newClock() *clock { return &clock{time.Date(2026, 5, 1, 12, 0, 0, 0, time.U
 // have it.
 func both(l *Local) map[string]Keyring {
 	return map[string]Keyring{
-		"local":  l,
-		"remote": Remote{func(ctx context.Context, msg []byte) ([]byte, error) { return Serve(ctx, l, msg), nil }},
+		"local": l,
+		"remote": Remote{func(ctx context.Context, msg []byte) ([]byte, error) {
+			return Serve(ctx, l, msg), nil
+		}},
 	}
 }
 
@@ -87,7 +89,9 @@ func TestKeysInAKeyring(t *testing.T) {
 			file, err := k.Export(ctx, i.ID, password, Keystore)
 			require.NoError(t, err)
 			elsewhere := newLocal(t.TempDir(), nil)
-			moved, err := elsewhere.Add(ctx, NewIdentity{Keystore: []byte(file), KeystorePassword: password, Password: "new one"})
+			moved, err := elsewhere.Add(
+				ctx, NewIdentity{Keystore: []byte(file), KeystorePassword: password, Password: "new one"},
+			)
 			require.NoError(t, err)
 			require.Equal(t, i, moved)
 			st, err := os.Stat(filepath.Join(dir, i.ID.String()+".json"))
@@ -98,8 +102,13 @@ func TestKeysInAKeyring(t *testing.T) {
 			require.NoError(t, err)
 			require.NotContains(t, strings.ToLower(string(b)), hex.EncodeToString(secret[:4]))
 
-			for _, what := range []ToSign{{Seed: &identity.SeedAsk{Request: identity.SeedStatus, Seed: "12D3seed"}, At: 5},
-				{Invite: &identity.InviteAsk{Wallet: "0x" + strings.Repeat("1", 40), Invite: strings.Repeat("ab", 32), Inviter: "12D3i", Device: "12D3d", Author: "a"}, At: 7}} {
+			for _, what := range []ToSign{
+				{Seed: &identity.SeedAsk{Request: identity.SeedStatus, Seed: "12D3seed"}, At: 5},
+				{Invite: &identity.InviteAsk{
+					Wallet: "0x" + strings.Repeat("1", 40), Invite: strings.Repeat("ab", 32), Inviter: "12D3i",
+					Device: "12D3d", Author: "a",
+				}, At: 7},
+			} {
 				s, err := k.Sign(ctx, i.ID, what, password)
 				require.NoError(t, err)
 				m, err := what.Message(i.ID)
@@ -108,14 +117,22 @@ func TestKeysInAKeyring(t *testing.T) {
 				_, err = k.Sign(ctx, i.ID, what, "wrong")
 				require.ErrorIs(t, err, identity.ErrWrongPassword)
 			}
-			_, err = k.Sign(ctx, i.ID, ToSign{Seed: &identity.SeedAsk{Request: identity.SeedUnregister, Seed: "12D3seed"}}, password)
+			_, err = k.Sign(
+				ctx, i.ID, ToSign{Seed: &identity.SeedAsk{Request: identity.SeedUnregister, Seed: "12D3seed"}},
+				password,
+			)
 			require.ErrorIs(t, err, ErrBadAsk)
-			for _, none := range []ToSign{{}, {Invite: &identity.InviteAsk{}}, {Invite: &identity.InviteAsk{}, Seed: &identity.SeedAsk{}}} {
+			for _, none := range []ToSign{
+				{}, {Invite: &identity.InviteAsk{}}, {Invite: &identity.InviteAsk{}, Seed: &identity.SeedAsk{}},
+			} {
 				_, err = k.Sign(ctx, i.ID, none, password)
 				require.ErrorIs(t, err, ErrBadAsk)
 			}
 
-			a := project.Asset{ID: "a", Name: "a", Author: i.ID.String(), Format: "text/plain", Size: 1, Content: [32]byte{1}, Created: time.Unix(5, 0).UTC(), Updated: time.Unix(5, 0).UTC()}
+			a := project.Asset{
+				ID: "a", Name: "a", Author: i.ID.String(), Format: "text/plain", Size: 1, Content: [32]byte{1},
+				Created: time.Unix(5, 0).UTC(), Updated: time.Unix(5, 0).UTC(),
+			}
 			signed, err := k.SignAsset(ctx, a, password)
 			require.NoError(t, err)
 			require.NoError(t, signed.Verify())
@@ -167,7 +184,9 @@ func TestFilesOfKeys(t *testing.T) {
 }
 
 func ask(challenge byte) Ask {
-	return Ask{Application: "example.org", Challenge: bytes.Repeat([]byte{challenge}, 32), Reason: "to list"}
+	return Ask{
+		Application: "example.org", Challenge: bytes.Repeat([]byte{challenge}, 32), Reason: "to list",
+	}
 }
 
 // The steps of an app, at a keyring in the same process and through calls. The app
@@ -194,11 +213,16 @@ func TestAccessFlow(t *testing.T) {
 		requests, err := person.Requests(ctx)
 		require.NoError(t, err)
 		require.Len(t, requests, 1)
-		require.Equal(t, Request{Asked: asked, Application: "example.org", Reason: "to list", Peer: "app", At: c.t}, requests[0])
+		require.Equal(
+			t, Request{Asked: asked, Application: "example.org", Reason: "to list", Peer: "app", At: c.t},
+			requests[0],
+		)
 		_, err = asApp(l, "another app").Wait(ctx, App{Peer: "app"}, asked.Request)
 		require.ErrorIs(t, err, ErrNoRequest, "an app cannot say that it is another")
 
-		require.ErrorIs(t, person.Approve(ctx, asked.Code, identity.ID{}, "wrong"), identity.ErrWrongPassword)
+		require.ErrorIs(
+			t, person.Approve(ctx, asked.Code, identity.ID{}, "wrong"), identity.ErrWrongPassword,
+		)
 		require.ErrorIs(t, person.Approve(ctx, "000000x", identity.ID{}, password), ErrNoRequest)
 		require.ErrorIs(t, person.Approve(ctx, asked.Code, identity.ID{1}, password), ErrNoIdentity)
 		cut, cancel := context.WithCancel(ctx)
@@ -206,7 +230,9 @@ func TestAccessFlow(t *testing.T) {
 		_, err = app.Wait(cut, App{}, asked.Request)
 		require.ErrorIs(t, err, ErrUndecided, "a wrong password decides nothing")
 		require.NoError(t, person.Approve(ctx, asked.Code, identity.ID{}, password))
-		require.ErrorIs(t, person.Approve(ctx, asked.Code, identity.ID{}, password), ErrNoRequest, "it is decided")
+		require.ErrorIs(
+			t, person.Approve(ctx, asked.Code, identity.ID{}, password), ErrNoRequest, "it is decided",
+		)
 		a, err := app.Wait(ctx, App{}, asked.Request)
 		require.NoError(t, err)
 		require.NoError(t, ch.Check(&a, c.t))
@@ -272,14 +298,18 @@ func TestReservedApplications(t *testing.T) {
 		return a
 	}
 	for _, name := range []string{
-		"skerry-invite", "skerry-seed", "Skerry-Invite", "SKERRY-SEED", "skerry-invite.", ".skerry-seed", "skerry_seed", "skerryseed", "-skerry-seed", "skerry--invite", "skerry-", "Skerry",
+		"skerry-invite", "skerry-seed", "Skerry-Invite", "SKERRY-SEED", "skerry-invite.", ".skerry-seed",
+		"skerry_seed", "skerryseed", "-skerry-seed", "skerry--invite", "skerry-", "Skerry",
 		"skerry-anything", " skerry-invite", "skerry-invite ", "skerry invite", "skerry\u2011invite", "skerry\u00a0invite", "skerry-\u200binvite",
 		"\uff53\uff4b\uff45\uff52\uff52\uff59-invite", "skerry-invite\t", "skerry-invite\u202e", "s\u212aerry-seed", "skerry-seed/x", "skerry:seed",
 	} {
 		_, err := l.Ask(ctx, App{}, with(name))
 		require.ErrorIs(t, err, ErrBadAsk, "%q", name)
 	}
-	for _, name := range []string{"example.org", "skerry.example.org", "skerry-invite.example.org", "skerry", "my-skerry-app", "localhost:8080"} {
+	for _, name := range []string{
+		"example.org", "skerry.example.org", "skerry-invite.example.org", "skerry", "my-skerry-app",
+		"localhost:8080",
+	} {
 		_, err := l.Ask(ctx, App{}, with(name))
 		require.NoError(t, err, name)
 	}
@@ -404,17 +434,27 @@ func TestForgedAnswers(t *testing.T) {
 		at   time.Duration
 		want error
 	}{
-		"another challenge":   {ask(2), nil, 0, identity.ErrBadSignature},
-		"another application": {Ask{Application: "example.com", Challenge: ask(1).Challenge}, nil, 0, identity.ErrBadSignature},
-		"another time":        {ask(1), func(a *Answer) { a.At = a.At.Add(time.Second) }, 0, identity.ErrBadSignature},
-		"too late":            {ask(1), nil, 6 * time.Minute, identity.ErrOutOfTime},
-		"too early":           {ask(1), nil, -6 * time.Minute, identity.ErrOutOfTime},
-		"another identity":    {ask(1), func(a *Answer) { a.Identity[0] ^= 1 }, 0, identity.ErrBadSignature},
-		"another nonce":       {ask(1), func(a *Answer) { a.Nonce[0] ^= 1 }, 0, identity.ErrBadSignature},
-		"a changed signature": {ask(1), func(a *Answer) {
-			a.Signature.Signature = append([]byte{a.Signature.Signature[0] ^ 1}, a.Signature.Signature[1:]...)
+		"another challenge": {ask(2), nil, 0, identity.ErrBadSignature},
+		"another application": {Ask{
+			Application: "example.com", Challenge: ask(1).Challenge,
+		}, nil, 0, identity.ErrBadSignature},
+		"another time": {ask(1), func(a *Answer) {
+			a.At = a.At.Add(time.Second)
 		}, 0, identity.ErrBadSignature},
-		"not who was wanted": {Ask{Application: "example.org", Challenge: ask(1).Challenge, Identity: identity.ID{9}}, nil, 0, ErrForeignAnswer},
+		"too late":  {ask(1), nil, 6 * time.Minute, identity.ErrOutOfTime},
+		"too early": {ask(1), nil, -6 * time.Minute, identity.ErrOutOfTime},
+		"another identity": {ask(1), func(a *Answer) {
+			a.Identity[0] ^= 1
+		}, 0, identity.ErrBadSignature},
+		"another nonce": {ask(1), func(a *Answer) { a.Nonce[0] ^= 1 }, 0, identity.ErrBadSignature},
+		"a changed signature": {ask(1), func(a *Answer) {
+			a.Signature.Signature = append(
+				[]byte{a.Signature.Signature[0] ^ 1}, a.Signature.Signature[1:]...,
+			)
+		}, 0, identity.ErrBadSignature},
+		"not who was wanted": {Ask{
+			Application: "example.org", Challenge: ask(1).Challenge, Identity: identity.ID{9},
+		}, nil, 0, ErrForeignAnswer},
 	} {
 		a := good
 		if tc.edit != nil {
@@ -449,7 +489,10 @@ func TestAppsMayNotCallAll(t *testing.T) {
 	require.ErrorIs(t, k.Deny(ctx, "x"), ErrNotForApps)
 	_, err = k.SignAsset(ctx, project.Asset{}, password)
 	require.ErrorIs(t, err, ErrNotForApps)
-	_, err = k.Sign(ctx, me.ID, ToSign{Seed: &identity.SeedAsk{Request: identity.SeedStatus, Seed: "12D3seed"}}, password)
+	_, err = k.Sign(
+		ctx, me.ID, ToSign{Seed: &identity.SeedAsk{Request: identity.SeedStatus, Seed: "12D3seed"}},
+		password,
+	)
 	require.ErrorIs(t, err, ErrNotForApps)
 	all, err := l.Identities(ctx)
 	require.NoError(t, err)
@@ -463,14 +506,21 @@ func TestCallsGolden(t *testing.T) {
 		sent = msg
 		return []byte(`{"asked":{"request":"r","code":"000001","expires":"2026-05-01T12:00:00Z"}}`), nil
 	}}
-	asked, err := k.Ask(t.Context(), App{}, Ask{Application: "example.org", Challenge: make([]byte, 32)})
+	asked, err := k.Ask(
+		t.Context(), App{}, Ask{Application: "example.org", Challenge: make([]byte, 32)},
+	)
 	require.NoError(t, err)
 	require.Equal(t, Asked{"r", "000001", time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}, asked)
-	require.JSONEq(t, `{"version":1,"op":"ask","ask":{"application":"example.org","challenge":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}`, string(sent))
+	require.JSONEq(
+		t,
+		`{"version":1,"op":"ask","ask":{"application":"example.org","challenge":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}`,
+		string(sent),
+	)
 	a := ask(7)
 	require.Equal(t, "633152", a.Code(App{Peer: "peer"}))
 	for reply, want := range map[string]string{
-		`{"error":"denied","message":"no"}`: "no", `{"error":"of the future","message":"what"}`: "what", `{`: "malformed", `{}`: "no request", `[]`: "malformed",
+		`{"error":"denied","message":"no"}`: "no", `{"error":"of the future","message":"what"}`: "what",
+		`{`: "malformed", `{}`: "no request", `[]`: "malformed",
 	} {
 		k.Call = func(context.Context, []byte) ([]byte, error) { return []byte(reply), nil }
 		_, err := k.Ask(t.Context(), App{}, a)
@@ -480,7 +530,11 @@ func TestCallsGolden(t *testing.T) {
 
 func FuzzServe(f *testing.F) {
 	l := newLocal(f.TempDir(), nil)
-	for _, s := range []string{`{"version":1,"op":"ask","ask":{"application":"a","challenge":"AAAA"}}`, `{"version":1,"op":"wait","request":"x"}`, `{"version":1,"op":"identities"}`, `{"version":2}`, `{}`} {
+	for _, s := range []string{
+		`{"version":1,"op":"ask","ask":{"application":"a","challenge":"AAAA"}}`,
+		`{"version":1,"op":"wait","request":"x"}`, `{"version":1,"op":"identities"}`, `{"version":2}`,
+		`{}`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -489,7 +543,9 @@ func FuzzServe(f *testing.F) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for _, out := range [][]byte{Serve(ctx, l, b), ServeApp(ctx, l, App{Peer: "p"}, b, func(error) {})} {
+		for _, out := range [][]byte{
+			Serve(ctx, l, b), ServeApp(ctx, l, App{Peer: "p"}, b, func(error) {}),
+		} {
 			require.LessOrEqual(t, len(out), MaxCall)
 			require.True(t, json.Valid(out))
 		}
@@ -501,7 +557,9 @@ func TestRestore(t *testing.T) {
 	key := RestoreKey{1}
 	secret := replica.SecretKeyFromSeed([32]byte{2})
 	for _, r := range []Restore{
-		{Capability: replica.Write, Replica: secret.Replica(), Secret: secret, ReadKey: replica.EpochKey{Epoch: 3, Key: [32]byte{4}}},
+		{Capability: replica.Write, Replica: secret.Replica(), Secret: secret, ReadKey: replica.EpochKey{
+			Epoch: 3, Key: [32]byte{4},
+		}},
 		{Capability: replica.Write, Replica: secret.Replica(), Secret: secret},
 		{Capability: replica.Read, Replica: replica.ID{5}},
 	} {
@@ -560,9 +618,11 @@ func TestHeads(t *testing.T) {
 		w    Written
 		want string
 	}{
-		"all there":          {Written{author, &h, 10, ids, 9}, ""},
-		"one is missing":     {Written{author, &h, 10, ids[:2], 9}, "2 are here"},
-		"an old one instead": {Written{author, &h, 10, [][32]byte{{1}, {2}, {9}}, 9}, "3 are here that are not all"},
+		"all there":      {Written{author, &h, 10, ids, 9}, ""},
+		"one is missing": {Written{author, &h, 10, ids[:2], 9}, "2 are here"},
+		"an old one instead": {Written{
+			author, &h, 10, [][32]byte{{1}, {2}, {9}}, 9,
+		}, "3 are here that are not all"},
 		"no head":            {Written{author, nil, 0, ids, 9}, "withholds it"},
 		"the head is behind": {Written{author, &h, 10, ids[:1], 11}, ""},
 		"nothing at all":     {Written{author, nil, 0, nil, 0}, ""},
@@ -577,7 +637,10 @@ func TestHeads(t *testing.T) {
 
 func TestKeptAt(t *testing.T) {
 	key := CatalogueKey{3}
-	k := KeptAt{Seed: "12D3KooW", Addrs: []string{"/ip4/192.0.2.1/tcp/1/p2p/12D3KooW"}, Replicas: []replica.ID{replica.NewSecretKey().Replica(), replica.NewSecretKey().Replica()}}
+	k := KeptAt{
+		Seed: "12D3KooW", Addrs: []string{"/ip4/192.0.2.1/tcp/1/p2p/12D3KooW"},
+		Replicas: []replica.ID{replica.NewSecretKey().Replica(), replica.NewSecretKey().Replica()},
+	}
 	b, err := k.Seal(key)
 	require.NoError(t, err)
 	back, err := OpenKeptAt(key, k.Key(), b)
@@ -634,7 +697,9 @@ func TestDamagedFileOfAnotherIdentity(t *testing.T) {
 	bad, err := l.Add(ctx, NewIdentity{Password: password})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(l.path(bad.ID), []byte("{"), 0o600))
-	asked, err := l.Ask(ctx, App{Peer: "p"}, Ask{Application: "app.example", Challenge: randomBytes(32)})
+	asked, err := l.Ask(
+		ctx, App{Peer: "p"}, Ask{Application: "app.example", Challenge: randomBytes(32)},
+	)
 	require.NoError(t, err)
 	require.ErrorIs(t, l.Approve(ctx, asked.Request, identity.ID{}, password), ErrWhichIdentity)
 	require.NoError(t, l.Approve(ctx, asked.Request, good.ID, password))

@@ -21,11 +21,14 @@ import (
 func TestLimitsOfTheCatalogue(t *testing.T) {
 	key := CatalogueKey{7}
 	full := Project{
-		ID: strings.Repeat("a", MaxProjectID), Replica: replica.ID{1}, Name: strings.Repeat("n", MaxProjectName),
+		ID: strings.Repeat("a", MaxProjectID), Replica: replica.ID{1},
+		Name:    strings.Repeat("n", MaxProjectName),
 		Created: time.Unix(1<<40, 0).UTC(), ReadKey: replica.EpochKey{Epoch: 1, Key: [32]byte{2}},
 	}
 	first := Project{ID: "a", Replica: replica.ID{1}, Created: time.Unix(0, 0).UTC()}
-	for name, p := range map[string]Project{"the longest and latest": full, "as old as can be": first} {
+	for name, p := range map[string]Project{
+		"the longest and latest": full, "as old as can be": first,
+	} {
 		sealed, err := p.Seal(key)
 		require.NoError(t, err, name)
 		back, err := Open(key, p.Key(), sealed)
@@ -68,7 +71,9 @@ func TestLengthsOfSealedEntries(t *testing.T) {
 	back, err := Open(key, p.Key(), sealed)
 	require.NoError(t, err)
 	require.Equal(t, p, back)
-	p.unknown = append(p.unknown, protowire.AppendVarint(protowire.AppendTag(nil, 10, protowire.VarintType), 1)...)
+	p.unknown = append(
+		p.unknown, protowire.AppendVarint(protowire.AppendTag(nil, 10, protowire.VarintType), 1)...,
+	)
 	_, err = p.Seal(key)
 	require.ErrorIs(t, err, ErrBadProject)
 
@@ -90,7 +95,10 @@ func TestLengthsOfSealedEntries(t *testing.T) {
 // What a device says of a seed is only written if the others read it.
 func TestLimitsOfKeptAt(t *testing.T) {
 	key := CatalogueKey{3}
-	k := KeptAt{Seed: strings.Repeat("s", 128), Addrs: make([]string, 16), Replicas: []replica.ID{replica.NewSecretKey().Replica()}}
+	k := KeptAt{
+		Seed: strings.Repeat("s", 128), Addrs: make([]string, 16),
+		Replicas: []replica.ID{replica.NewSecretKey().Replica()},
+	}
 	sealed, err := k.Seal(key)
 	require.NoError(t, err)
 	k.Addrs[0] = strings.Repeat("a", MaxSealed-len(sealed))
@@ -105,7 +113,9 @@ func TestLimitsOfKeptAt(t *testing.T) {
 	long.Seed, long.Addrs = k.Seed+"s", nil
 	many.Addrs = make([]string, 17)
 	wide.Addrs = []string{k.Addrs[0] + strings.Repeat("a", 64)}
-	for name, bad := range map[string]KeptAt{"a long id": long, "many addresses": many, "a long address": wide} {
+	for name, bad := range map[string]KeptAt{
+		"a long id": long, "many addresses": many, "a long address": wide,
+	} {
 		_, err := bad.Seal(key)
 		require.Error(t, err, name)
 		b, err := json.Marshal(keptAtPlain{seedsVersion, bad})

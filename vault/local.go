@@ -231,7 +231,9 @@ func writeDurably(name string, b []byte) (err error) {
 }
 
 // Export implements Keyring.
-func (l *Local) Export(_ context.Context, id identity.ID, password string, form Form) (string, error) {
+func (l *Local) Export(
+	_ context.Context, id identity.ID, password string, form Form,
+) (string, error) {
 	s, err := l.open(id, password)
 	if err != nil {
 		return "", err
@@ -246,7 +248,9 @@ func (l *Local) Export(_ context.Context, id identity.ID, password string, form 
 	case Mnemonic:
 		return s.Key.Mnemonic(), nil
 	}
-	return "", fmt.Errorf("export identity: unknown form %q: use %s, %s or %s", form, Keystore, Ethereum, Mnemonic)
+	return "", fmt.Errorf(
+		"export identity: unknown form %q: use %s, %s or %s", form, Keystore, Ethereum, Mnemonic,
+	)
 }
 
 // Remove implements Keyring.
@@ -273,7 +277,9 @@ func (l *Local) Keys(_ context.Context, id identity.ID, password string) (Keys, 
 }
 
 // SignAsset implements Keyring.
-func (l *Local) SignAsset(_ context.Context, a project.Asset, password string) (project.SignedAsset, error) {
+func (l *Local) SignAsset(
+	_ context.Context, a project.Asset, password string,
+) (project.SignedAsset, error) {
 	id, err := identity.ParseID(a.Author)
 	if err != nil {
 		return project.SignedAsset{}, err
@@ -286,7 +292,9 @@ func (l *Local) SignAsset(_ context.Context, a project.Asset, password string) (
 }
 
 // Sign implements Keyring.
-func (l *Local) Sign(_ context.Context, id identity.ID, what ToSign, password string) (Signed, error) {
+func (l *Local) Sign(
+	_ context.Context, id identity.ID, what ToSign, password string,
+) (Signed, error) {
 	m, err := what.Message(id)
 	if err != nil {
 		return Signed{}, err
@@ -324,8 +332,12 @@ func (l *Local) Ask(_ context.Context, app App, a Ask) (Asked, error) {
 	// One that could still be answered must be remembered, and one whose answer could still be taken.
 	l.seen[challenge] = now.Add(requestLasts + 2*identity.AuthenticationWindow)
 	r := &request{ask: a, app: app, decided: make(chan struct{})}
-	r.Asked = Asked{Request: token(), Code: a.Code(app), Expires: now.Add(requestLasts).UTC().Truncate(time.Second)}
-	r.Application, r.Reason, r.Peer, r.Identity, r.At = a.Application, a.Reason, app.Peer, a.Identity, now.UTC().Truncate(time.Second)
+	r.Asked = Asked{
+		Request: token(), Code: a.Code(app), Expires: now.Add(requestLasts).UTC().Truncate(time.Second),
+	}
+	r.Application, r.Reason, r.Peer, r.Identity, r.At = a.Application, a.Reason, app.Peer, a.Identity, now.UTC().Truncate(
+		time.Second,
+	)
 	l.requests[r.Asked.Request] = r
 	return r.Asked, nil
 }
@@ -438,7 +450,8 @@ func (l *Local) find(text string) (*request, error) {
 	l.forgetOld(l.now())
 	var found *request
 	for id, r := range l.requests {
-		if r.undecided() && (id == text || r.Code == text || len(text) >= 6 && strings.HasPrefix(id, text)) {
+		if r.undecided() && (id == text || r.Code == text || len(text) >= 6 &&
+			strings.HasPrefix(id, text)) {
 			if found != nil {
 				return nil, fmt.Errorf("request %s: several are called so: %w", text, ErrNoRequest)
 			}
@@ -505,8 +518,12 @@ func (l *Local) Approve(_ context.Context, text string, id identity.ID, password
 	}
 	ends := at.Add(sessionLasts)
 	name := token()
-	l.sessions[name] = &session{r.Peer, ends, Access{Replica: keys.Replica.Replica(), ReadKey: keys.First()}, keys.Catalogue}
-	r.answer = Answer{Identity: id, Nonce: s.Nonce, Signature: signature, At: at, Session: name, Ends: ends}
+	l.sessions[name] = &session{
+		r.Peer, ends, Access{Replica: keys.Replica.Replica(), ReadKey: keys.First()}, keys.Catalogue,
+	}
+	r.answer = Answer{
+		Identity: id, Nonce: s.Nonce, Signature: signature, At: at, Session: name, Ends: ends,
+	}
 	close(r.decided)
 	return nil
 }

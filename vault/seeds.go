@@ -46,7 +46,10 @@ func (k *KeptAt) Key() []byte { return []byte(seedsPrefix + k.Seed) }
 // OpenKeptAt reads.
 func (k *KeptAt) Seal(key CatalogueKey) ([]byte, error) {
 	if len(k.Seed) > maxSeedID || len(k.Addrs) > maxSeedAddrs {
-		return nil, fmt.Errorf("seed %.140s has %d addresses: at most %d, and %d bytes of id, can be said of one", k.Seed, len(k.Addrs), maxSeedAddrs, maxSeedID)
+		return nil, fmt.Errorf(
+			"seed %.140s has %d addresses: at most %d, and %d bytes of id, can be said of one", k.Seed,
+			len(k.Addrs), maxSeedAddrs, maxSeedID,
+		)
 	}
 	b, err := json.Marshal(keptAtPlain{seedsVersion, *k})
 	if err != nil {
@@ -70,7 +73,8 @@ func OpenKeptAt(key CatalogueKey, entryKey, sealed []byte) (k KeptAt, err error)
 		return k, fmt.Errorf("seed %s: %w", id, err)
 	}
 	var p keptAtPlain
-	if err := json.Unmarshal(b, &p); err != nil || p.Version != seedsVersion || len(p.Addrs) > maxSeedAddrs {
+	if err := json.Unmarshal(b, &p); err != nil || p.Version != seedsVersion ||
+		len(p.Addrs) > maxSeedAddrs {
 		return k, errors.Join(fmt.Errorf("seed %s: %w: of an unknown form", id, ErrNotSeeds), err)
 	}
 	k = p.KeptAt

@@ -81,7 +81,10 @@ func TestDerive(t *testing.T) {
 // The form of an entry, and its encryption.
 func TestCatalogueVector(t *testing.T) {
 	c := load(t).Catalog.Case
-	p := Project{ID: c.Entry.ProjectID, Replica: replica.ID(unhex(t, c.Entry.ReplicaID)), Name: c.Entry.Name, Created: time.Unix(c.Entry.Created, 0).UTC()}
+	p := Project{
+		ID: c.Entry.ProjectID, Replica: replica.ID(unhex(t, c.Entry.ReplicaID)), Name: c.Entry.Name,
+		Created: time.Unix(c.Entry.Created, 0).UTC(),
+	}
 	require.Equal(t, c.Plaintext, hex.EncodeToString(p.marshal()))
 	key := CatalogueKey(unhex(t, c.Key))
 	sealed, err := p.sealWith(key, unhex(t, c.Nonce))

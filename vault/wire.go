@@ -58,8 +58,9 @@ type reply struct {
 	Identities []wireIdentity `json:"identities,omitempty"`
 	Requests   []Request      `json:"requests,omitempty"`
 	Text       string         `json:"text,omitempty"`
-	Secrets    [][]byte       `json:"secrets,omitempty"` // of a vault: the replica's seed, catalogue key, read key, restore key
-	Asset      []byte         `json:"asset,omitempty"`
+	// of a vault: the replica's seed, catalogue key, read key, restore key
+	Secrets [][]byte `json:"secrets,omitempty"`
+	Asset   []byte   `json:"asset,omitempty"`
 }
 
 type wireIdentity struct {
@@ -99,18 +100,25 @@ func (w *wireIdentity) identity() (i Identity, err error) {
 
 func (a *Answer) wire() *wireAnswer {
 	i := Identity{a.Identity, a.Signature.Kind, a.Signature.PublicKey, a.Nonce}
-	return &wireAnswer{i.wire(), a.Signature.Signature, a.Signature.Address, a.Signature.AuthenticatorData, a.Signature.ClientDataJSON, a.At, a.Session, a.Ends}
+	return &wireAnswer{
+		i.wire(), a.Signature.Signature, a.Signature.Address, a.Signature.AuthenticatorData,
+		a.Signature.ClientDataJSON, a.At, a.Session, a.Ends,
+	}
 }
 
 func (w *wireAnswer) answer() (Answer, error) {
 	i, err := w.identity()
-	s := identity.Signature{Kind: i.Kind, Signature: w.Signature, PublicKey: i.Public, Address: w.Address, AuthenticatorData: w.AuthenticatorData, ClientDataJSON: w.ClientDataJSON}
+	s := identity.Signature{
+		Kind: i.Kind, Signature: w.Signature, PublicKey: i.Public, Address: w.Address,
+		AuthenticatorData: w.AuthenticatorData, ClientDataJSON: w.ClientDataJSON,
+	}
 	return Answer{i.ID, i.Nonce, s, w.At, w.Session, w.Ends}, err
 }
 
 // wireErrors are those that a caller decides on, by their names in replies.
 var wireErrors = map[string]error{
-	"no_identity": ErrNoIdentity, "which_identity": ErrWhichIdentity, "identity_exists": ErrIdentityExists, "bad_ask": ErrBadAsk, "replayed": ErrReplayed,
+	"no_identity": ErrNoIdentity, "which_identity": ErrWhichIdentity,
+	"identity_exists": ErrIdentityExists, "bad_ask": ErrBadAsk, "replayed": ErrReplayed,
 	"too_many_requests": ErrTooManyRequests, "no_request": ErrNoRequest, "undecided": ErrUndecided, "denied": ErrDenied, "no_session": ErrNoSession,
 	"wrong_password": identity.ErrWrongPassword, "no_password": identity.ErrNoPassword, "bad_keystore": identity.ErrBadKeystore, "bad_mnemonic": identity.ErrBadMnemonic,
 	"not_for_apps": ErrNotForApps,
@@ -243,7 +251,10 @@ func servePerson(ctx context.Context, k Keyring, c *call) (r reply, err error) {
 		}
 		return r, err
 	case "add":
-		n := NewIdentity{Mnemonic: c.Mnemonic, Keystore: c.Keystore, KeystorePassword: c.KeystorePassword, Password: c.Password}
+		n := NewIdentity{
+			Mnemonic: c.Mnemonic, Keystore: c.Keystore, KeystorePassword: c.KeystorePassword,
+			Password: c.Password,
+		}
 		if c.Kind != "" {
 			if n.Kind, err = identity.ParseKind(c.Kind); err != nil {
 				return r, err
@@ -279,7 +290,9 @@ func servePerson(ctx context.Context, k Keyring, c *call) (r reply, err error) {
 		}
 		s, err := k.Sign(ctx, id, *c.ToSign, c.Password)
 		if err == nil {
-			r.Answer = (&Answer{Identity: id, Nonce: s.Nonce, Signature: s.Signature, At: time.Unix(c.ToSign.At, 0).UTC()}).wire()
+			r.Answer = (&Answer{
+				Identity: id, Nonce: s.Nonce, Signature: s.Signature, At: time.Unix(c.ToSign.At, 0).UTC(),
+			}).wire()
 		}
 		return r, err
 	case "requests":
@@ -348,7 +361,10 @@ func (k Remote) Identities(ctx context.Context) (all []Identity, err error) {
 
 // Add implements Keyring.
 func (k Remote) Add(ctx context.Context, n NewIdentity) (Identity, error) {
-	c := call{Op: "add", Mnemonic: n.Mnemonic, Keystore: n.Keystore, KeystorePassword: n.KeystorePassword, Password: n.Password}
+	c := call{
+		Op: "add", Mnemonic: n.Mnemonic, Keystore: n.Keystore, KeystorePassword: n.KeystorePassword,
+		Password: n.Password,
+	}
 	if n.Kind != 0 {
 		c.Kind = n.Kind.String()
 	}
@@ -363,7 +379,9 @@ func (k Remote) Add(ctx context.Context, n NewIdentity) (Identity, error) {
 }
 
 // Export implements Keyring.
-func (k Remote) Export(ctx context.Context, id identity.ID, password string, form Form) (string, error) {
+func (k Remote) Export(
+	ctx context.Context, id identity.ID, password string, form Form,
+) (string, error) {
 	r, err := k.do(ctx, call{Op: "export", Identity: id.String(), Password: password, Form: form})
 	return r.Text, err
 }
@@ -396,7 +414,9 @@ func (k Remote) Keys(ctx context.Context, id identity.ID, password string) (keys
 }
 
 // SignAsset implements Keyring.
-func (k Remote) SignAsset(ctx context.Context, a project.Asset, password string) (project.SignedAsset, error) {
+func (k Remote) SignAsset(
+	ctx context.Context, a project.Asset, password string,
+) (project.SignedAsset, error) {
 	r, err := k.do(ctx, call{Op: "sign_asset", Asset: a.Marshal(), Password: password})
 	if err != nil {
 		return project.SignedAsset{}, err
@@ -405,7 +425,9 @@ func (k Remote) SignAsset(ctx context.Context, a project.Asset, password string)
 }
 
 // Sign implements Keyring.
-func (k Remote) Sign(ctx context.Context, id identity.ID, what ToSign, password string) (Signed, error) {
+func (k Remote) Sign(
+	ctx context.Context, id identity.ID, what ToSign, password string,
+) (Signed, error) {
 	r, err := k.do(ctx, call{Op: "sign", Identity: id.String(), ToSign: &what, Password: password})
 	if err != nil {
 		return Signed{}, err
@@ -456,7 +478,9 @@ func (k Remote) Access(ctx context.Context, app App, session string) (a Access, 
 }
 
 // CatalogueKey implements Keyring.
-func (k Remote) CatalogueKey(ctx context.Context, app App, session string) (key CatalogueKey, err error) {
+func (k Remote) CatalogueKey(
+	ctx context.Context, app App, session string,
+) (key CatalogueKey, err error) {
 	r, err := k.do(ctx, call{Op: "key", App: app.Peer, Session: session})
 	if err != nil {
 		return key, err
@@ -474,7 +498,9 @@ func (k Remote) Requests(ctx context.Context) ([]Request, error) {
 }
 
 // Approve implements Keyring.
-func (k Remote) Approve(ctx context.Context, request string, id identity.ID, password string) error {
+func (k Remote) Approve(
+	ctx context.Context, request string, id identity.ID, password string,
+) error {
 	c := call{Op: "approve", Request: request, Password: password}
 	if id != (identity.ID{}) {
 		c.Identity = id.String()

@@ -59,7 +59,8 @@ var targets = []target{
 	{
 		pkg: "replica",
 		files: []string{"adopt.go", "authority.go", "calm.go", "checkstatements.go", "choice.go",
-			"delegated.go", "entry.go", "epoch.go", "grant.go", "insert.go", "keys.go", "manage.go", "put.go",
+			"delegated.go", "entry.go", "epoch.go", "grant.go", "insert.go", "keys.go", "manage.go",
+			"put.go",
 			"readkeys.go", "renew.go", "revocation.go", "rights.go", "rotate.go", "statements.go", "storing.go",
 			"void.go", "write.go"},
 	},
@@ -157,7 +158,9 @@ func build(ctx context.Context, pkg, overlay, tmp string) (s suite, err error) {
 		return s, err
 	}
 	s.bin = filepath.Join(tmp, strings.ReplaceAll(pkg, "/", "-")+".test")
-	c := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-s -w", "-overlay", overlay, "-o", s.bin, "./"+pkg)
+	c := exec.CommandContext(
+		ctx, "go", "test", "-c", "-ldflags=-s -w", "-overlay", overlay, "-o", s.bin, "./"+pkg,
+	)
 	if out, err := c.CombinedOutput(); err != nil {
 		return s, fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, out)
 	}
@@ -349,7 +352,9 @@ func equivalents(pkg string) (map[string]string, error) {
 
 // exports returns the compiled packages that a package imports, by import path.
 func exports(pkg string) (map[string]string, error) {
-	out, err := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export", "./"+pkg).Output()
+	out, err := exec.Command(
+		"go", "list", "-export", "-deps", "-json=ImportPath,Export", "./"+pkg,
+	).Output()
 	if err != nil {
 		return nil, fmt.Errorf("list what %s imports: %w", pkg, err)
 	}

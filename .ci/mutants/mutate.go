@@ -192,9 +192,11 @@ func mutate(pkg string, files []string, tmp string) (all []mutant, overlay strin
 	if err != nil {
 		return nil, "", err
 	}
-	conf := types.Config{Importer: importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) {
-		return os.Open(have[path])
-	})}
+	conf := types.Config{
+		Importer: importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) {
+			return os.Open(have[path])
+		}),
+	}
 	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}
 	if _, err := conf.Check(module+pkg, fset, parsed, info); err != nil {
 		return nil, "", fmt.Errorf("check types: %w", err)
@@ -209,7 +211,10 @@ func mutate(pkg string, files []string, tmp string) (all []mutant, overlay strin
 		if err != nil {
 			return nil, "", err
 		}
-		m := &mutator{fset: fset, info: info, file: pkg + "/" + base, lines: strings.Split(string(src), "\n"), all: all}
+		m := &mutator{
+			fset: fset, info: info, file: pkg + "/" + base, lines: strings.Split(string(src), "\n"),
+			all: all,
+		}
 		m.decls(f)
 		all = m.all
 		var out bytes.Buffer
@@ -227,7 +232,9 @@ func mutate(pkg string, files []string, tmp string) (all []mutant, overlay strin
 	}
 	with := fmt.Sprintf(helpers, parsed[0].Name.Name)
 	at := filepath.Join(filepath.FromSlash(pkg), "mutants_generated.go")
-	if err := substitute(replace, at, filepath.Join(tmp, "mutants_generated.go"), []byte(with)); err != nil {
+	if err := substitute(
+		replace, at, filepath.Join(tmp, "mutants_generated.go"), []byte(with),
+	); err != nil {
 		return nil, "", err
 	}
 	b, err := json.Marshal(map[string]any{"Replace": replace})
@@ -331,7 +338,9 @@ func (m *mutator) step(s *ast.IncDecStmt) ast.Stmt {
 	return &ast.AssignStmt{Lhs: []ast.Expr{s.X}, Tok: tok, Rhs: []ast.Expr{one}}
 }
 
-var boundary = map[token.Token]string{token.LSS: "< to <=", token.LEQ: "<= to <", token.GTR: "> to >=", token.GEQ: ">= to >"}
+var boundary = map[token.Token]string{
+	token.LSS: "< to <=", token.LEQ: "<= to <", token.GTR: "> to >=", token.GEQ: ">= to >",
+}
 
 var opposite = map[token.Token]string{
 	token.LSS: "< to >=", token.LEQ: "<= to >", token.GTR: "> to <=", token.GEQ: ">= to <",
@@ -339,7 +348,8 @@ var opposite = map[token.Token]string{
 }
 
 var arithmetic = map[token.Token]struct{ change, helper string }{
-	token.ADD: {"+ to -", "mutantAdd"}, token.SUB: {"- to +", "mutantSub"}, token.MUL: {"* to /", "mutantMul"},
+	token.ADD: {"+ to -", "mutantAdd"}, token.SUB: {"- to +", "mutantSub"},
+	token.MUL: {"* to /", "mutantMul"},
 	token.QUO: {"/ to *", "mutantDiv"}, token.REM: {"% to *", "mutantRem"},
 }
 
@@ -386,7 +396,8 @@ func (m *mutator) add(pos token.Pos, change string) ast.Expr {
 		numbered = fmt.Sprintf("%s #%d", change, same)
 	}
 	m.all = append(m.all, mutant{
-		id: id, file: m.file, line: at.Line, column: at.Column, operator: change, change: numbered, code: text,
+		id: id, file: m.file, line: at.Line, column: at.Column, operator: change, change: numbered,
+		code: text,
 	})
 	return &ast.BasicLit{Kind: token.INT, Value: fmt.Sprint(id)}
 }
@@ -410,7 +421,8 @@ func rewrite(v reflect.Value, change func(ast.Node) ast.Node) {
 		if !v.IsNil() {
 			rewrite(v.Elem(), change)
 		}
-		if n, ok := v.Interface().(ast.Node); ok && v.Kind() == reflect.Interface && v.CanSet() && !v.IsNil() {
+		if n, ok := v.Interface().(ast.Node); ok && v.Kind() == reflect.Interface && v.CanSet() &&
+			!v.IsNil() {
 			if changed := change(n); changed != n {
 				v.Set(reflect.ValueOf(changed))
 			}

@@ -66,7 +66,9 @@ var blocks = map[string]block{
 	"skerry identity import --mnemonic-file words": {
 		on:     "new",
 		before: `NODE grep -oE "([a-z]+ ){23}[a-z]+" printed >words`,
-		words:  map[string]string{"/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…": "cd ../one && HOME=$PWD && " + address},
+		words: map[string]string{
+			"/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…": "cd ../one && HOME=$PWD && " + address,
+		},
 	},
 	"skerry seed serve --relay": {on: "seed"},
 	"mkdir -p ~/.skerry": {
@@ -146,7 +148,9 @@ func run(page string) (err error) {
 	if r.docs, err = filepath.Abs(filepath.Join(filepath.Dir(page), "docs")); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(work, "bin", "skerry"), "./cmd/skerry")
+	build := exec.CommandContext(
+		ctx, "go", "build", "-o", filepath.Join(work, "bin", "skerry"), "./cmd/skerry",
+	)
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
@@ -252,7 +256,9 @@ func (r *runner) node(ctx context.Context, on string) error {
 	if _, err := r.start(ctx, on, "skerry up"); err != nil {
 		return err
 	}
-	_, err := r.shell(ctx, on, "for i in $(seq 600); do skerry status -q && exit; sleep 0.1; done; exit 1")
+	_, err := r.shell(
+		ctx, on, "for i in $(seq 600); do skerry status -q && exit; sleep 0.1; done; exit 1",
+	)
 	return err
 }
 
@@ -415,7 +421,9 @@ func (r *runner) shell(ctx context.Context, on, command string) (string, error) 
 		return "", fmt.Errorf("%s: %w\n%s%s", command, err, out.Bytes(), told.Bytes())
 	}
 	if strings.HasPrefix(command, "skerry identity new") {
-		err = os.WriteFile(filepath.Join(c.Dir, "identity-new"), slices.Concat(out.Bytes(), told.Bytes()), 0o600)
+		err = os.WriteFile(
+			filepath.Join(c.Dir, "identity-new"), slices.Concat(out.Bytes(), told.Bytes()), 0o600,
+		)
 	}
 	return out.String(), err
 }

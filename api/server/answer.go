@@ -126,7 +126,9 @@ func begin(w http.ResponseWriter) *answer {
 func fail(w http.ResponseWriter, err error) {
 	e := api.AsError(err)
 	w.Header().Set("Content-Type", "application/json")
-	status, ok := map[api.Kind]int{api.Usage: 400, api.NotFound: 404, api.NotAllowed: 403, api.Unreachable: 504, api.Unsigned: 403}[e.Kind]
+	status, ok := map[api.Kind]int{
+		api.Usage: 400, api.NotFound: 404, api.NotAllowed: 403, api.Unreachable: 504, api.Unsigned: 403,
+	}[e.Kind]
 	if !ok {
 		status = 500
 	}

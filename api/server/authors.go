@@ -28,7 +28,9 @@ func ParseAuthorKey(text string) (replica.SecretKey, error) {
 	digits, ok := strings.CutPrefix(strings.TrimSpace(text), authorSecret)
 	seed, err := hex.DecodeString(digits)
 	if !ok || err != nil || len(seed) != 32 {
-		return replica.SecretKey{}, api.UsageErrorf("not the key of an author: expected %s and 64 hex digits", authorSecret)
+		return replica.SecretKey{}, api.UsageErrorf(
+			"not the key of an author: expected %s and 64 hex digits", authorSecret,
+		)
 	}
 	return replica.SecretKeyFromSeed([32]byte(seed)), nil
 }

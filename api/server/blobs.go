@@ -102,8 +102,11 @@ func (s *Server) addPath(
 	if st, err := os.Stat(path); err != nil {
 		return out, err
 	} else if st.IsDir() {
-		info, err := directory.Import(ctx, to, path, directory.ImportOptions{SkipUnsafeLinks: req.SkipUnsafeLinks,
-			Reference: req.NoCopy, Whole: req.Whole, Progress: func(p directory.Progress) { a.progress(directoryProgress("adding", p)) }})
+		info, err := directory.Import(
+			ctx, to, path, directory.ImportOptions{SkipUnsafeLinks: req.SkipUnsafeLinks,
+				Reference: req.NoCopy, Whole: req.Whole,
+				Progress: func(p directory.Progress) { a.progress(directoryProgress("adding", p)) }},
+		)
 		if err != nil {
 			return out, err
 		}
@@ -139,7 +142,9 @@ func (s *Server) addPath(
 }
 
 // pinAdded keeps what was added under the name that was asked for or, without one, under its path.
-func pinAdded(ctx context.Context, in *blobs.Store, one *api.Added, req api.AddRequest) (err error) {
+func pinAdded(
+	ctx context.Context, in *blobs.Store, one *api.Added, req api.AddRequest,
+) (err error) {
 	pin := blobs.Pin{Name: req.Pin, Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked}
 	switch {
 	case req.NoPin:
@@ -148,7 +153,8 @@ func pinAdded(ctx context.Context, in *blobs.Store, one *api.Added, req api.AddR
 		one.Pin = req.Pin
 		return in.Pin(ctx, pin)
 	}
-	if pin.Name = one.Path; len(pin.Name) > blobs.MaxPinName-16 || strings.ContainsFunc(pin.Name, unicode.IsControl) || !utf8.ValidString(pin.Name) {
+	if pin.Name = one.Path; len(pin.Name) > blobs.MaxPinName-16 ||
+		strings.ContainsFunc(pin.Name, unicode.IsControl) || !utf8.ValidString(pin.Name) {
 		pin.Name = one.Hash.String()
 	}
 	one.Pin, err = in.PinNew(ctx, pin)
@@ -358,7 +364,8 @@ func (s *Server) named(ctx context.Context, texts []string, sum *api.Verified) (
 // all of it.
 func merged(all []blobs.Damage) (out []blobs.Damage) {
 	for _, d := range all {
-		if n := len(out); n > 0 && out[n-1].Hash == d.Hash && out[n-1].Range.End == d.Range.Start && fmt.Sprint(out[n-1].Cause) == fmt.Sprint(d.Cause) {
+		if n := len(out); n > 0 && out[n-1].Hash == d.Hash && out[n-1].Range.End == d.Range.Start &&
+			fmt.Sprint(out[n-1].Cause) == fmt.Sprint(d.Cause) {
 			out[n-1].Range.End = d.Range.End
 			continue
 		}
@@ -393,7 +400,9 @@ func (s *Server) blobExport(
 		return api.Got{}, err
 	}
 	if has, err := s.node.Blobs().Has(ctx, h); err != nil || !has {
-		return api.Got{}, errors.Join(fmt.Errorf("%w: fetch %s first (skerry get)", blobs.ErrIncomplete, h), err)
+		return api.Got{}, errors.Join(
+			fmt.Errorf("%w: fetch %s first (skerry get)", blobs.ErrIncomplete, h), err,
+		)
 	}
 	return s.fetchTo(ctx, h, content.Unknown, nil, req.Path, a)
 }

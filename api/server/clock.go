@@ -24,11 +24,15 @@ func clockText(ahead time.Duration, answered int) string {
 	case answered == 0 || by <= replica.MaxAhead:
 		return ""
 	case ahead < 0:
-		return fmt.Sprintf("this machine's clock is %s ahead of that of %d peers, which refuse what is written "+
-			"now until that time comes: set the clock, then see skerry replica verify", by, answered)
+		return fmt.Sprintf(
+			"this machine's clock is %s ahead of that of %d peers, which refuse what is written "+
+				"now until that time comes: set the clock, then see skerry replica verify", by, answered,
+		)
 	default:
-		return fmt.Sprintf("this machine's clock is %s behind that of %d peers: this node refuses what they "+
-			"write until it is set", by, answered)
+		return fmt.Sprintf(
+			"this machine's clock is %s behind that of %d peers: this node refuses what they "+
+				"write until it is set", by, answered,
+		)
 	}
 }
 
@@ -61,8 +65,10 @@ func (s *Server) warnAhead(ctx context.Context, r *replica.Replica, a *answer) e
 	if err != nil || count == 0 {
 		return err
 	}
-	a.warn("%d entries of %s have times up to %s, ahead of this clock: peers refuse them. If this clock is "+
-		"right now, skerry replica verify --repair %s signs them anew", count, r.Name,
-		last.UTC().Format(time.RFC3339), r.Name)
+	a.warn(
+		"%d entries of %s have times up to %s, ahead of this clock: peers refuse them. If this clock is "+
+			"right now, skerry replica verify --repair %s signs them anew", count, r.Name,
+		last.UTC().Format(time.RFC3339), r.Name,
+	)
 	return nil
 }

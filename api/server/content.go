@@ -99,8 +99,12 @@ func sendContent(w http.ResponseWriter, content content.Reader, x span) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
-	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, io.NewSectionReader(content, offset, length), make([]byte, blobs.SegmentSize)); err != nil {
-		panic(http.ErrAbortHandler) // too late for an error: cut the answer short, so that nobody takes it for whole
+	if _, err := io.CopyBuffer(
+		struct{ io.Writer }{w}, io.NewSectionReader(content, offset, length),
+		make([]byte, blobs.SegmentSize),
+	); err != nil {
+		// too late for an error: cut the answer short, so that nobody takes it for whole
+		panic(http.ErrAbortHandler)
 	}
 }
 
@@ -117,7 +121,8 @@ func (s *Server) share(ctx context.Context, req api.AddRequest, a *answer) (api.
 	if err := s.node.Blobs().Sync(ctx); err != nil {
 		return api.Shared{}, err
 	}
-	t := ticket.Blob{Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked, Addrs: s.node.Addrs()}
+	t := ticket.Blob{Hash: one.Hash, Sequence: one.Kind == kindDirectory ||
+		one.Chunked, Addrs: s.node.Addrs()}
 	text, err := t.Text()
 	return api.Shared{
 		Ticket: text, Hash: one.Hash, Size: one.Size, Kind: one.Kind, Skipped: one.Skipped,
@@ -151,7 +156,10 @@ func (s *Server) name(ctx context.Context, what string) (x named, err error) {
 		if asTicket != nil && !errors.Is(asTicket, ticket.ErrNotTicket) {
 			return x, asTicket
 		}
-		err = api.UsageErrorf("%q is neither a ticket nor a hash (64 hex digits, or the first 8 or more of a blob here)", api.Brief(what))
+		err = api.UsageErrorf(
+			"%q is neither a ticket nor a hash (64 hex digits, or the first 8 or more of a blob here)",
+			api.Brief(what),
+		)
 	}
 	return x, err
 }
@@ -167,7 +175,8 @@ func (s *Server) get(ctx context.Context, req api.GetRequest, a *answer) (api.Go
 // fetchTo brings content into the store and writes it to path, unless that is empty. Whether the
 // path is free is asked before anything is fetched.
 func (s *Server) fetchTo(
-	ctx context.Context, h blobs.Hash, form content.Form, providers []peer.AddrInfo, path string, a *answer,
+	ctx context.Context, h blobs.Hash, form content.Form, providers []peer.AddrInfo, path string,
+	a *answer,
 ) (api.Got, error) {
 	start := time.Now()
 	if path != "" {
@@ -192,7 +201,9 @@ func (s *Server) fetchTo(
 		got.Providers = append(got.Providers, p.String())
 	}
 	if path != "" {
-		err = held.Export(ctx, &c, path, func(p directory.Progress) { a.progress(directoryProgress("writing", p)) })
+		err = held.Export(ctx, &c, path, func(p directory.Progress) {
+			a.progress(directoryProgress("writing", p))
+		})
 	}
 	got.Seconds = time.Since(start).Seconds()
 	return got, err

@@ -44,7 +44,9 @@ func (s *Server) diagnoseSeeds(ctx context.Context) (*report.Finding, error) {
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	f := &report.Finding{About: "seeds", Health: report.Good, Text: fmt.Sprintf("registrations that stand: %d", len(all))}
+	f := &report.Finding{
+		About: "seeds", Health: report.Good, Text: fmt.Sprintf("registrations that stand: %d", len(all)),
+	}
 	var lost []string
 	for _, x := range all {
 		if !x.Asked.IsZero() && !x.Stands() {
@@ -56,7 +58,8 @@ func (s *Server) diagnoseSeeds(ctx context.Context) (*report.Finding, error) {
 		f.Health, f.Text = report.Bad, "no longer registered: "+strings.Join(lost, ", ")
 		f.Advice = "register them again with seed register, or end that with seed unregister"
 	case asked != nil:
-		f.Health, f.Text, f.Advice = report.Warn, "not all seeds answered: "+asked.Error(), "try again later"
+		f.Health, f.Text, f.Advice = report.Warn, "not all seeds answered: "+
+			asked.Error(), "try again later"
 	}
 	return f, nil
 }

@@ -227,7 +227,10 @@ func (s *Server) entries(ctx context.Context, req api.ListRequest, a *answer) (a
 	if err != nil {
 		return api.Listed{}, err
 	}
-	q := replica.Query{Prefix: req.Prefix, Since: req.Since, Until: req.Until, Limit: req.Limit, Reverse: req.Reverse, ByTime: req.ByTime, Tombstones: req.All}
+	q := replica.Query{
+		Prefix: req.Prefix, Since: req.Since, Until: req.Until, Limit: req.Limit, Reverse: req.Reverse,
+		ByTime: req.ByTime, Tombstones: req.All,
+	}
 	if req.Author != "" {
 		id, err := replica.ParseAuthorID(req.Author)
 		if err != nil {
@@ -240,7 +243,9 @@ func (s *Server) entries(ctx context.Context, req api.ListRequest, a *answer) (a
 	case req.All:
 		all = r.Entries(ctx, q)
 	case req.ByTime:
-		return api.Listed{}, api.UsageErrorf("the latest entries are in the order of keys: use --by-time together with --all")
+		return api.Listed{}, api.UsageErrorf(
+			"the latest entries are in the order of keys: use --by-time together with --all",
+		)
 	default:
 		all = r.Latest(ctx, q)
 	}

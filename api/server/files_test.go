@@ -41,10 +41,14 @@ func TestImportReadsOnlyFilesBesideIt(t *testing.T) {
 	require.NoError(t, err)
 	dir, secret := place(t)
 	for file, says := range map[string]string{
-		secret: "--files-from", "../secret": "--files-from", "sub/../../secret": "--files-from", "absolute": "--files-from", "up": "--files-from",
+		secret: "--files-from", "../secret": "--files-from", "sub/../../secret": "--files-from",
+		"absolute": "--files-from", "up": "--files-from",
 		"parent/secret": "--files-from", "pipe": "a pipe", "sub": "a directory", "none": "no such file",
 	} {
-		_, err := c.ImportItems(ctx, "r", "", dir, strings.NewReader("{\"key\":\"a\",\"value\":\"1\"}\n\n{\"key\":\"b\",\"file\":\""+file+"\"}"))
+		_, err := c.ImportItems(
+			ctx, "r", "", dir,
+			strings.NewReader("{\"key\":\"a\",\"value\":\"1\"}\n\n{\"key\":\"b\",\"file\":\""+file+"\"}"),
+		)
 		require.ErrorContains(t, err, "line 3", file)
 		require.ErrorContains(t, err, file)
 		require.ErrorContains(t, err, says, file)
@@ -52,10 +56,14 @@ func TestImportReadsOnlyFilesBesideIt(t *testing.T) {
 	has, err := n.Blobs().Has(ctx, blobs.HashOf([]byte("a secret")))
 	require.NoError(t, err)
 	require.False(t, has)
-	sum, err := c.ImportItems(ctx, "r", "", dir, strings.NewReader(`{"key":"b","file":"f"} {"key":"c","file":"sub/inside"}`))
+	sum, err := c.ImportItems(
+		ctx, "r", "", dir, strings.NewReader(`{"key":"b","file":"f"} {"key":"c","file":"sub/inside"}`),
+	)
 	require.NoError(t, err)
 	require.Equal(t, 2, sum.Imported)
-	_, err = c.ImportItems(ctx, "r", "", filepath.Dir(dir), strings.NewReader(`{"key":"s","file":"secret"}`))
+	_, err = c.ImportItems(
+		ctx, "r", "", filepath.Dir(dir), strings.NewReader(`{"key":"s","file":"secret"}`),
+	)
 	require.NoError(t, err, "another directory, named by who runs the import")
 }
 
@@ -91,10 +99,12 @@ func TestReferencedFileThatBecomesAPipe(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	require.NoError(t, os.WriteFile(name, bytes.Repeat([]byte("x"), 100_000), 0o600))
 	var hash string
-	require.NoError(t, c.BlobAdd(ctx, api.AddRequest{Paths: []string{name}, NoCopy: true}, func(x api.Added) error {
-		hash = x.Hash.String()
-		return nil
-	}))
+	require.NoError(
+		t, c.BlobAdd(ctx, api.AddRequest{Paths: []string{name}, NoCopy: true}, func(x api.Added) error {
+			hash = x.Hash.String()
+			return nil
+		}),
+	)
 	require.NoError(t, os.Remove(name))
 	require.NoError(t, syscall.Mkfifo(name, 0o600))
 	var out bytes.Buffer

@@ -83,13 +83,17 @@ func (s *Server) replicaGrant(
 		return api.Grant{}, err
 	}
 	if !req.NotAfter.IsZero() && !req.NotAfter.After(time.Now()) {
-		return api.Grant{}, api.UsageErrorf("the grant would have ended already, %s", req.NotAfter.Format(time.RFC3339))
+		return api.Grant{}, api.UsageErrorf(
+			"the grant would have ended already, %s", req.NotAfter.Format(time.RFC3339),
+		)
 	}
 	if may.NotAfter != 0 && may.NotBefore > may.NotAfter {
 		return api.Grant{}, api.UsageErrorf("the grant would end before it begins")
 	}
 	if len(may.Prefix) > replica.MaxDelegablePrefix {
-		return api.Grant{}, api.UsageErrorf("the prefix has %d bytes, at most %d", len(may.Prefix), replica.MaxDelegablePrefix)
+		return api.Grant{}, api.UsageErrorf(
+			"the prefix has %d bytes, at most %d", len(may.Prefix), replica.MaxDelegablePrefix,
+		)
 	}
 	g, err := s.node.Grant(ctx, r.ID, author, may)
 	if err != nil {
@@ -128,7 +132,11 @@ func (s *Server) replicaRevoke(
 			return api.Revoked{}, err
 		}
 		if as.Author() == author {
-			return api.Revoked{}, api.UsageErrorf("%s is the default author of this node: choose another with skerry author default, or revoke without --keep", author)
+			return api.Revoked{}, api.UsageErrorf(
+				"%s is the default author of this node: choose another with skerry author default, or "+
+					"revoke without --keep",
+				author,
+			)
 		}
 		if kept, err = s.node.ReplicaOf(r.ID).Adopt(ctx, author, as); err != nil {
 			return api.Revoked{}, err
@@ -147,9 +155,13 @@ func (s *Server) replicaRevoke(
 		return api.Revoked{}, err
 	}
 	if self {
-		a.warn("if %s holds a write ticket of %s, the revocation does not hold: a write ticket is the replica's key, "+
-			"and the next write grants itself anew. Shut such an author out with a new replica: skerry replica new, "+
-			"copy what is to stay (skerry replica export), and share that one by invites", author, r.Name)
+		a.warn(
+			"if %s holds a write ticket of %s, the revocation does not hold: a write ticket is the "+
+				"replica's key, "+
+				"and the next write grants itself anew. Shut such an author out with a new replica: skerry "+
+				"replica new, "+
+				"copy what is to stay (skerry replica export), and share that one by invites", author, r.Name,
+		)
 	}
 	after, err := s.node.Replicas().Counts(ctx, r.ID)
 	gone := int64(before.Entries+before.Tombstones) - int64(after.Entries+after.Tombstones)
@@ -166,7 +178,8 @@ func (s *Server) mayHoldKey(
 	grants, _, err := s.node.Replicas().GrantStates(ctx, id)
 	for i := range grants {
 		g := &grants[i].Grant
-		if g.Author == author && g.Parent == nil && len(g.Prefix) == 0 && !g.Delegable && g.NotBefore == 0 && g.NotAfter == replica.Forever {
+		if g.Author == author && g.Parent == nil && len(g.Prefix) == 0 && !g.Delegable &&
+			g.NotBefore == 0 && g.NotAfter == replica.Forever {
 			return true, err
 		}
 	}

@@ -15,7 +15,12 @@ import (
 // Whatever times somebody signs, grants can be shown.
 func TestTimesOfStatementsCanBeShown(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		at := fromMicros(rapid.OneOf(rapid.Uint64(), rapid.SampledFrom([]uint64{0, 1, 1 << 62, math.MaxInt64, math.MaxUint64 - 1, math.MaxUint64})).Draw(t, "micros"))
+		at := fromMicros(
+			rapid.OneOf(
+				rapid.Uint64(),
+				rapid.SampledFrom([]uint64{0, 1, 1 << 62, math.MaxInt64, math.MaxUint64 - 1, math.MaxUint64}),
+			).Draw(t, "micros"),
+		)
 		b, err := json.Marshal(api.Revocation{From: at, Issued: at})
 		require.NoError(t, err)
 		var back api.Revocation

@@ -70,7 +70,9 @@ func TestWhatIsAddedTogetherIsNotCollected(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, testkit.Random(1, 5000), 0o600))
 	s := New(n, "test")
-	_, err := s.blobAdd(t.Context(), api.AddRequest{Paths: []string{file, tree(t, 2)}, NoPin: true}, c.a)
+	_, err := s.blobAdd(
+		t.Context(), api.AddRequest{Paths: []string{file, tree(t, 2)}, NoPin: true}, c.a,
+	)
 	require.NoError(t, err)
 	require.Greater(t, c.times, 1)
 	has, err := n.Blobs().Has(t.Context(), blobs.HashOf(testkit.Random(1, 5000)))
@@ -134,15 +136,17 @@ func TestAValueThatIsReadIsNotCollected(t *testing.T) {
 			old, err := client.SetValue(ctx, set, bytes.NewReader(data))
 			require.NoError(t, err)
 			var got bytes.Buffer
-			require.NoError(t, client.ReadValue(ctx, name, api.Key("k"), writerFunc(func(b []byte) (int, error) {
-				if got.Len() == 0 {
-					_, err := client.SetValue(ctx, set, bytes.NewReader([]byte("new")))
-					require.NoError(t, err)
-					_, err = n.Collect(ctx, false, nil)
-					require.NoError(t, err)
-				}
-				return got.Write(b)
-			})))
+			require.NoError(
+				t, client.ReadValue(ctx, name, api.Key("k"), writerFunc(func(b []byte) (int, error) {
+					if got.Len() == 0 {
+						_, err := client.SetValue(ctx, set, bytes.NewReader([]byte("new")))
+						require.NoError(t, err)
+						_, err = n.Collect(ctx, false, nil)
+						require.NoError(t, err)
+					}
+					return got.Write(b)
+				})),
+			)
 			require.True(t, bytes.Equal(data, got.Bytes()), "%s, %d bytes", name, size)
 			require.Eventually(t, func() bool { // it lets go of it after its last byte
 				_, err := n.Collect(ctx, false, nil)

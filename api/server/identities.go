@@ -32,7 +32,8 @@ func (s *Server) whichIdentity(ctx context.Context, text string) (found vault.Id
 	}
 	n := 0
 	for _, i := range all {
-		if text == "" || i.ID.String() == text || len(text) >= 8 && strings.HasPrefix(i.ID.String(), text) {
+		if text == "" || i.ID.String() == text || len(text) >= 8 &&
+			strings.HasPrefix(i.ID.String(), text) {
 			found = i
 			n++
 		}
@@ -43,9 +44,14 @@ func (s *Server) whichIdentity(ctx context.Context, text string) (found vault.Id
 	case n > 1:
 		return found, vault.ErrWhichIdentity
 	case text == "":
-		return found, fmt.Errorf("%w: make one with skerry identity new, or bring one with skerry identity import", vault.ErrNoIdentity)
+		return found, fmt.Errorf(
+			"%w: make one with skerry identity new, or bring one with skerry identity import",
+			vault.ErrNoIdentity,
+		)
 	}
-	return found, fmt.Errorf("identity %q: %w (skerry identity ls shows what is there)", text, vault.ErrNoIdentity)
+	return found, fmt.Errorf(
+		"identity %q: %w (skerry identity ls shows what is there)", text, vault.ErrNoIdentity,
+	)
 }
 
 func (s *Server) identityList(ctx context.Context, _ struct{}, _ *answer) ([]api.Identity, error) {
@@ -60,10 +66,14 @@ func (s *Server) identityList(ctx context.Context, _ struct{}, _ *answer) ([]api
 func (s *Server) identityAdd(
 	ctx context.Context, req api.AddIdentityRequest, _ *answer,
 ) (api.Identity, error) {
-	n := vault.NewIdentity{Keystore: req.Keystore, KeystorePassword: req.KeystorePassword, Password: req.Password}
+	n := vault.NewIdentity{
+		Keystore: req.Keystore, KeystorePassword: req.KeystorePassword, Password: req.Password,
+	}
 	if req.Mnemonic != nil {
 		if n.Mnemonic = *req.Mnemonic; strings.TrimSpace(n.Mnemonic) == "" {
-			return api.Identity{}, fmt.Errorf("%w: 0 words, expected %d", identity.ErrBadMnemonic, identity.MnemonicWords)
+			return api.Identity{}, fmt.Errorf(
+				"%w: 0 words, expected %d", identity.ErrBadMnemonic, identity.MnemonicWords,
+			)
 		}
 	}
 	if req.Keystore != nil && len(req.Keystore) == 0 {
@@ -86,7 +96,9 @@ func (s *Server) identityExport(
 	switch vault.Form(req.Form) {
 	case vault.Keystore, vault.Ethereum, vault.Mnemonic:
 	default:
-		return api.ExportedIdentity{}, api.UsageErrorf("the form must be keystore, ethereum or mnemonic, not %q", req.Form)
+		return api.ExportedIdentity{}, api.UsageErrorf(
+			"the form must be keystore, ethereum or mnemonic, not %q", req.Form,
+		)
 	}
 	i, err := s.whichIdentity(ctx, req.Identity)
 	if err != nil {

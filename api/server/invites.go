@@ -54,18 +54,26 @@ func (s *Server) invite(
 	}
 	switch {
 	case v.Uses > invites.MaxUses:
-		return api.ReplicaTicket{}, api.UsageErrorf("%d uses: an invite takes at most %d authors", v.Uses, invites.MaxUses)
+		return api.ReplicaTicket{}, api.UsageErrorf(
+			"%d uses: an invite takes at most %d authors", v.Uses, invites.MaxUses,
+		)
 	case v.Uses < 0:
 		return api.ReplicaTicket{}, api.UsageErrorf("%d uses: give a number, or 0 for no limit", v.Uses)
 	case req.Forever && !v.Expires.IsZero():
 		return api.ReplicaTicket{}, api.UsageErrorf("an invite either expires or not")
 	case !ends.IsZero() && v.Expires.After(ends):
-		return api.ReplicaTicket{}, api.UsageErrorf("the invite would be good until %s, but what it gives ends %s",
-			v.Expires.Local().Format(time.DateTime), ends.Local().Format(time.DateTime))
+		return api.ReplicaTicket{}, api.UsageErrorf(
+			"the invite would be good until %s, but what it gives ends %s",
+			v.Expires.Local().Format(time.DateTime), ends.Local().Format(time.DateTime),
+		)
 	case !v.Expires.IsZero() && !v.Expires.After(now):
-		return api.ReplicaTicket{}, api.UsageErrorf("the invite would have expired already, %s", v.Expires.Local().Format(time.DateTime))
+		return api.ReplicaTicket{}, api.UsageErrorf(
+			"the invite would have expired already, %s", v.Expires.Local().Format(time.DateTime),
+		)
 	case mode < replica.Write && (len(v.Prefix) > 0 || v.Delegable):
-		return api.ReplicaTicket{}, api.UsageErrorf("a prefix and the right to delegate are limits of writing: use mode write")
+		return api.ReplicaTicket{}, api.UsageErrorf(
+			"a prefix and the right to delegate are limits of writing: use mode write",
+		)
 	}
 	if len(s.node.Addrs()) == 0 {
 		return api.ReplicaTicket{}, noAddress(r)
@@ -82,7 +90,9 @@ func (s *Server) invite(
 }
 
 func noAddress(r replica.Replica) error {
-	return fmt.Errorf("share %s: the node has no address to be reached at: start it with skerry up", r.Name)
+	return fmt.Errorf(
+		"share %s: the node has no address to be reached at: start it with skerry up", r.Name,
+	)
 }
 
 var inviteStates = map[invites.Status]string{
@@ -112,7 +122,8 @@ func (s *Server) replicaInvites(
 			continue
 		}
 		x := api.Invite{
-			ID: hex.EncodeToString(v.ID[:]), ReplicaID: v.Replica, Mode: v.Mode, Prefix: v.Prefix, Delegable: v.Delegable, Created: v.Created, Expires: v.Expires, GrantExpires: v.Until,
+			ID: hex.EncodeToString(v.ID[:]), ReplicaID: v.Replica, Mode: v.Mode, Prefix: v.Prefix,
+			Delegable: v.Delegable, Created: v.Created, Expires: v.Expires, GrantExpires: v.Until,
 			Uses: v.Uses, State: inviteStates[v.State(s.node.Now())], Redeemed: []api.Redemption{},
 		}
 		if v.Wallet != (eth.Address{}) {
@@ -138,7 +149,9 @@ func (s *Server) replicaInvites(
 			Refused: p.Refused,
 		})
 	}
-	slices.SortFunc(out.Pending, func(a, b api.PendingInvite) int { return b.Created.Compare(a.Created) })
+	slices.SortFunc(out.Pending, func(a, b api.PendingInvite) int {
+		return b.Created.Compare(a.Created)
+	})
 	return out, err
 }
 
@@ -147,7 +160,9 @@ func (s *Server) replicaUninvite(
 ) (api.Uninvited, error) {
 	prefix := strings.ToLower(req.ID)
 	if len(prefix) < 8 {
-		return api.Uninvited{}, api.UsageErrorf("%q: give the id of an invite, or at least 8 digits of it (skerry replica invites)", req.ID)
+		return api.Uninvited{}, api.UsageErrorf(
+			"%q: give the id of an invite, or at least 8 digits of it (skerry replica invites)", req.ID,
+		)
 	}
 	all, err := s.replicaInvites(ctx, api.InvitesRequest{}, nil)
 	if err != nil {
@@ -166,10 +181,17 @@ func (s *Server) replicaUninvite(
 	}
 	switch len(found) {
 	case 0:
-		return api.Uninvited{}, &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("invite %s: not found (skerry replica invites shows what is there)", req.ID)}
+		return api.Uninvited{}, &api.Error{
+			Kind: api.NotFound,
+			Message: fmt.Sprintf(
+				"invite %s: not found (skerry replica invites shows what is there)", req.ID,
+			),
+		}
 	case 1:
 	default:
-		return api.Uninvited{}, api.UsageErrorf("invite %s: %d have an id that begins so", req.ID, len(found))
+		return api.Uninvited{}, api.UsageErrorf(
+			"invite %s: %d have an id that begins so", req.ID, len(found),
+		)
 	}
 	for id, end := range found {
 		raw, err := hex.DecodeString(id)
@@ -225,14 +247,21 @@ func (s *Server) prove(ctx context.Context, w *api.JoinWallet) invites.ProveWall
 		}
 		p.At = time.Now().Unix()
 		invite := ask.Ask()
-		signed, err := s.vaults.Keyring().Sign(ctx, id, vault.ToSign{Invite: &invite, At: p.At}, w.Password)
+		signed, err := s.vaults.Keyring().Sign(
+			ctx, id, vault.ToSign{Invite: &invite, At: p.At}, w.Password,
+		)
 		switch sig := &signed.Signature; {
 		case err != nil:
 			return p, err
 		case sig.Kind != identity.Wallet || len(sig.Signature) != len(p.Signature):
-			return p, api.UsageErrorf("the invite is for the holder of the wallet %s, and %s is none", ask.Wallet, w.Identity)
+			return p, api.UsageErrorf(
+				"the invite is for the holder of the wallet %s, and %s is none", ask.Wallet, w.Identity,
+			)
 		case !strings.EqualFold(sig.Address, ask.Wallet.Lower()):
-			return p, api.UsageErrorf("the invite is for the holder of the wallet %s, and %s has %s", ask.Wallet, w.Identity, sig.Address)
+			return p, api.UsageErrorf(
+				"the invite is for the holder of the wallet %s, and %s has %s", ask.Wallet, w.Identity,
+				sig.Address,
+			)
 		}
 		copy(p.Signature[:], signed.Signature.Signature)
 		return p, nil

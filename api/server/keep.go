@@ -72,7 +72,9 @@ func changedSince(info *blobs.Info) string {
 	case uint64(st.Size()) != info.Size:
 		return fmt.Sprintf("it has %d bytes now", st.Size())
 	case !st.ModTime().Equal(info.Modified):
-		return fmt.Sprintf("it was changed on %s: skerry blob verify reads it", st.ModTime().Format(time.DateTime))
+		return fmt.Sprintf(
+			"it was changed on %s: skerry blob verify reads it", st.ModTime().Format(time.DateTime),
+		)
 	}
 	return ""
 }
@@ -156,7 +158,10 @@ func (s *Server) blobUnpin(ctx context.Context, req api.UnpinRequest, a *answer)
 		}
 	}
 	if len(found) == 0 {
-		return struct{}{}, fmt.Errorf("%w: %q is neither the name of a pin nor the hash of a pinned blob", blobs.ErrPinNotFound, req.Name)
+		return struct{}{}, fmt.Errorf(
+			"%w: %q is neither the name of a pin nor the hash of a pinned blob", blobs.ErrPinNotFound,
+			req.Name,
+		)
 	}
 	for _, p := range found {
 		if err := s.node.Blobs().Unpin(ctx, p.Name); err != nil {
@@ -188,9 +193,11 @@ func (s *Server) blobCollect(
 	got, err := s.node.Collect(ctx, req.DryRun, func(p blobs.CollectProgress) {
 		a.progress(api.Progress{Doing: p.Doing, Bytes: p.Bytes, Files: p.Blobs})
 	})
-	return api.Collected{DryRun: req.DryRun, Kept: got.Kept, KeptBytes: got.KeptBytes, Removed: got.Removed,
+	return api.Collected{
+		DryRun: req.DryRun, Kept: got.Kept, KeptBytes: got.KeptBytes, Removed: got.Removed,
 		RemovedBytes: got.RemovedBytes, FreedBytes: got.Freed, Postponed: got.Postponed,
-		Seconds: time.Since(start).Seconds()}, err
+		Seconds: time.Since(start).Seconds(),
+	}, err
 }
 
 func rangesOf(spans []api.Span) (out blobs.Ranges, err error) {

@@ -56,7 +56,10 @@ func listen(h http.Handler, path string, log *slog.Logger) (*Listener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("socket: %w", err), l.clean())
 	}
-	l.srv = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	l.srv = &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 	go func() { l.done <- l.srv.Serve(netaddr.Limit(ln, netaddr.MaxLocalConns)) }()
 	return l, nil
 }

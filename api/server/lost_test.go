@@ -23,9 +23,14 @@ func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	ctx := t.Context()
 	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
-	for _, line := range []string{"{\"key\":\"b\xff\",\"value\":\"1\"}", `{"key":"a\ud800","value":"1"}`,
-		`{"key":"a\udc00","value":"1"}`, `{"key":"a\ud83d\ud83d","value":"1"}`, "{\"key\":\"b\",\"value\":\"\xc3\"}"} {
-		sum, err := c.ImportItems(ctx, "r", "", "", strings.NewReader(`{"key":"x","value":"1"}`+"\n"+line))
+	for _, line := range []string{
+		"{\"key\":\"b\xff\",\"value\":\"1\"}", `{"key":"a\ud800","value":"1"}`,
+		`{"key":"a\udc00","value":"1"}`, `{"key":"a\ud83d\ud83d","value":"1"}`,
+		"{\"key\":\"b\",\"value\":\"\xc3\"}",
+	} {
+		sum, err := c.ImportItems(
+			ctx, "r", "", "", strings.NewReader(`{"key":"x","value":"1"}`+"\n"+line),
+		)
 		require.ErrorContains(t, err, "line 2", line)
 		require.Zero(t, sum.Imported)
 	}
@@ -43,7 +48,11 @@ func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 
 	_, err = c.Get(ctx, api.GetRequest{What: strings.Repeat("0", 64), Path: "/tmp/o\xff"})
 	require.ErrorContains(t, err, "UTF-8")
-	require.ErrorContains(t, c.BlobAdd(ctx, api.AddRequest{Paths: []string{"/tmp/b\xff"}}, func(api.Added) error { return nil }), "UTF-8")
+	require.ErrorContains(
+		t, c.BlobAdd(ctx, api.AddRequest{Paths: []string{"/tmp/b\xff"}}, func(api.Added) error {
+			return nil
+		}), "UTF-8",
+	)
 	var e *api.Error
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, api.Usage, e.Kind)
@@ -60,7 +69,9 @@ func TestImportTakesAnyContentType(t *testing.T) {
 	ctx := t.Context()
 	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
-	for _, kind := range []string{"application/x-www-form-urlencoded", "text/plain", "", "multipart/form-data"} {
+	for _, kind := range []string{
+		"application/x-www-form-urlencoded", "text/plain", "", "multipart/form-data",
+	} {
 		l := post(t, New(n, "test"), "replica/import?name=r", kind, `{"key":"k","value":"1"}`)
 		require.Nil(t, l.Error)
 		require.Contains(t, string(l.Result), `"imported":1`, kind)
@@ -124,14 +135,16 @@ func TestCollectWhileSomethingIsRead(t *testing.T) {
 		require.NoError(t, c.BlobAdd(ctx, req, func(a api.Added) error { hash = a.Hash; return nil }))
 		var got bytes.Buffer
 		collected := false
-		require.NoError(t, c.ReadBlob(ctx, hash.String(), 0, -1, false, writerFunc(func(b []byte) (int, error) {
-			if !collected {
-				collected = true
-				_, err := n.Collect(ctx, false, nil)
-				require.NoError(t, err)
-			}
-			return got.Write(b)
-		})))
+		require.NoError(
+			t, c.ReadBlob(ctx, hash.String(), 0, -1, false, writerFunc(func(b []byte) (int, error) {
+				if !collected {
+					collected = true
+					_, err := n.Collect(ctx, false, nil)
+					require.NoError(t, err)
+				}
+				return got.Write(b)
+			})),
+		)
 		require.True(t, bytes.Equal(data, got.Bytes()), "chunked: %v", chunked)
 		require.Eventually(t, func() bool { // the node lets go of it after its last byte
 			if _, err := n.Collect(ctx, false, nil); err != nil {
@@ -150,7 +163,10 @@ func TestExportWritesWhatCanBeWritten(t *testing.T) {
 	_, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	long := strings.Repeat("x", 256)
-	for _, key := range []string{"a", "a!", "a/b/c", "a/b", "a/d", "../up", long, "ok/" + long + "/y", strings.Repeat("y", 255), "plain"} {
+	for _, key := range []string{
+		"a", "a!", "a/b/c", "a/b", "a/d", "../up", long, "ok/" + long + "/y", strings.Repeat("y", 255),
+		"plain",
+	} {
 		_, err := c.ReplicaSet(ctx, api.SetRequest{Name: "r", Key: api.Key(key), Value: []byte(key)})
 		require.NoError(t, err)
 	}
@@ -181,7 +197,9 @@ func TestLargeValueIsHere(t *testing.T) {
 		e, err := c.SetValue(ctx, api.SetRequest{Name: name, Key: api.Key("big")}, bytes.NewReader(data))
 		require.NoError(t, err)
 		require.EqualValues(t, len(data), e.Size)
-		_, err = c.SetValue(ctx, api.SetRequest{Name: name, Key: api.Key("small")}, strings.NewReader("x"))
+		_, err = c.SetValue(
+			ctx, api.SetRequest{Name: name, Key: api.Key("small")}, strings.NewReader("x"),
+		)
 		require.NoError(t, err)
 		_, err = c.SetValue(ctx, api.SetRequest{Name: name, Key: api.Key("none")}, strings.NewReader(""))
 		require.ErrorContains(t, err, "empty value")

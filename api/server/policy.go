@@ -29,7 +29,10 @@ func parsePolicy(p *api.Policy) (out wanted.Policy, err error) {
 			out.Prefixes = append(out.Prefixes, k)
 		}
 	default:
-		return out, api.UsageErrorf("download policy %q: expected %s, %s or %s", p.Mode, fetchEverything, fetchNothing, fetchPrefixes)
+		return out, api.UsageErrorf(
+			"download policy %q: expected %s, %s or %s", p.Mode, fetchEverything, fetchNothing,
+			fetchPrefixes,
+		)
 	}
 	if p.Mode != fetchPrefixes && len(p.Prefixes) > 0 {
 		return out, api.UsageErrorf("a download policy of %s has no prefixes", p.Mode)

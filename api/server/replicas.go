@@ -111,8 +111,10 @@ func (s *Server) unsynced(ctx context.Context, r replica.Replica, err error) err
 	if st.Entries > 0 {
 		what = fmt.Sprintf("with the %d entries that were here before", st.Entries)
 	}
-	return &api.Error{Kind: api.Unreachable, Message: fmt.Sprintf("joined as %q, %s: %v; a running node keeps trying",
-		r.Name, what, err)}
+	return &api.Error{
+		Kind: api.Unreachable, Message: fmt.Sprintf("joined as %q, %s: %v; a running node keeps trying",
+			r.Name, what, err),
+	}
 }
 
 // mayWriteHere reports whether a grant lets an author of this node write now.
@@ -260,8 +262,9 @@ func (s *Server) replicaSync(
 	var only peer.ID
 	if req.Peer != "" {
 		if only, err = peer.Decode(req.Peer); err != nil {
-			return api.Synced{}, api.UsageErrorf("%.*q is not a node id, such as 12D3KooW… (skerry status -q)",
-				maxQuoted, req.Peer)
+			return api.Synced{}, api.UsageErrorf(
+				"%.*q is not a node id, such as 12D3KooW… (skerry status -q)", maxQuoted, req.Peer,
+			)
 		}
 	}
 	prefixes := [][]byte{req.Prefix}
@@ -286,16 +289,22 @@ func (s *Server) replicaSync(
 	var failed error
 	good := 0
 	for _, x := range results {
-		one := api.Session{Peer: x.Peer.String(), Rounds: x.Rounds, Messages: x.Messages, BytesSent: x.BytesSent, BytesReceived: x.BytesReceived,
-			EntriesSent: x.EntriesSent, EntriesReceived: x.EntriesReceived, EntriesLater: x.EntriesLater, Lost: x.Lost, Milliseconds: float64(x.Duration.Microseconds()) / 1000}
+		one := api.Session{
+			Peer: x.Peer.String(), Rounds: x.Rounds, Messages: x.Messages, BytesSent: x.BytesSent,
+			BytesReceived: x.BytesReceived, EntriesSent: x.EntriesSent, EntriesReceived: x.EntriesReceived,
+			EntriesLater: x.EntriesLater, Lost: x.Lost,
+			Milliseconds: float64(x.Duration.Microseconds()) / 1000,
+		}
 		if x.Err != nil {
 			one.Error, failed = x.Err.Error(), x.Err
 		} else {
 			good++
 		}
 		if x.EntriesLater > 0 {
-			a.warn("%d entries from %s were refused: their times are more than 10 minutes ahead of this clock. "+
-				"Its clock or this one is wrong", x.EntriesLater, x.Peer)
+			a.warn(
+				"%d entries from %s were refused: their times are more than 10 minutes ahead of this clock. "+
+					"Its clock or this one is wrong", x.EntriesLater, x.Peer,
+			)
 		}
 		out.Sessions = append(out.Sessions, one)
 	}
@@ -321,12 +330,17 @@ func (s *Server) replicaVerify(
 	if err != nil {
 		return out, err
 	}
-	rep, err := s.node.ReplicaOf(r.ID).Check(ctx, req.Repair, func(entries uint64) { a.progress(api.Progress{Doing: "checking", Entries: entries}) })
+	rep, err := s.node.ReplicaOf(r.ID).Check(ctx, req.Repair, func(entries uint64) {
+		a.progress(api.Progress{Doing: "checking", Entries: entries})
+	})
 	if err != nil {
 		return out, fmt.Errorf("verify %s: %w", r.Name, err)
 	}
-	out = api.Checked{ReplicaID: r.ID, Entries: rep.Entries, Bad: rep.Bad, Fingerprint: fmt.Sprintf("%x", rep.Fingerprint),
-		Faults: append([]string{}, rep.Faults...), Repaired: rep.Repaired}
+	out = api.Checked{
+		ReplicaID: r.ID, Entries: rep.Entries, Bad: rep.Bad,
+		Fingerprint: fmt.Sprintf("%x", rep.Fingerprint), Faults: append([]string{}, rep.Faults...),
+		Repaired: rep.Repaired,
+	}
 	if !req.Repair {
 		ahead, _, err := s.aheadOf(ctx, r.ID)
 		out.Ahead = int(ahead)

@@ -61,9 +61,15 @@ func post(t *testing.T, s *Server, op, contentType, body string) (last api.Line)
 
 func TestErrorKinds(t *testing.T) {
 	for want, errs := range map[api.Kind][]error{
-		api.Failed:       {errors.New("x"), fs.ErrExist},
-		api.Usage:        {ticket.ErrMistyped, ticket.ErrNoAddresses, blobs.ErrAmbiguous, replica.ErrKeyTooLong, api.UsageErrorf("x")},
-		api.NotFound:     {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{Err: fs.ErrNotExist}, &content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1}},
+		api.Failed: {errors.New("x"), fs.ErrExist},
+		api.Usage: {ticket.ErrMistyped, ticket.ErrNoAddresses, blobs.ErrAmbiguous, replica.ErrKeyTooLong, api.UsageErrorf(
+			"x",
+		)},
+		api.NotFound: {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{
+			Err: fs.ErrNotExist,
+		}, &content.MissingError{
+			Hashes: []blobs.Hash{{}}, Count: 1,
+		}},
 		api.Verification: {&blobs.CorruptError{}, &content.SizeError{}, replica.ErrBadSignature},
 		api.NotAllowed:   {&replica.NotAllowedError{}, fs.ErrPermission},
 		api.Unreachable:  {&link.UnreachableError{}, context.DeadlineExceeded, contacts.ErrNotShared},
@@ -74,11 +80,24 @@ func TestErrorKinds(t *testing.T) {
 	}
 	// A blob that could not be had, since the one provider lied and the other did not answer: the lie
 	// is what to report.
-	both := &content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}, &blobs.CorruptError{}}}
+	both := &content.MissingError{
+		Hashes: []blobs.Hash{{}}, Count: 1,
+		Causes: []error{&link.UnreachableError{}, &blobs.CorruptError{}},
+	}
 	require.Equal(t, 4, api.ExitCode(both))
-	require.Equal(t, 6, api.ExitCode(&content.MissingError{Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}}}))
+	require.Equal(
+		t, 6,
+		api.ExitCode(
+			&content.MissingError{
+				Hashes: []blobs.Hash{{}}, Count: 1, Causes: []error{&link.UnreachableError{}},
+			},
+		),
+	)
 	require.Zero(t, api.ExitCode(nil))
-	require.Equal(t, "context: x", api.AsError(fmt.Errorf("context: %w", api.UsageErrorf("x"))).Message, "context is kept")
+	require.Equal(
+		t, "context: x", api.AsError(fmt.Errorf("context: %w", api.UsageErrorf("x"))).Message,
+		"context is kept",
+	)
 }
 
 func TestErrorsCrossTheAPI(t *testing.T) {
@@ -135,11 +154,17 @@ func TestImportTellsTheLine(t *testing.T) {
 	r, err := n.CreateReplica(ctx, "r", false)
 	require.NoError(t, err)
 	items := func(texts ...string) io.Reader { return strings.NewReader(strings.Join(texts, "\n")) }
-	sum, err := c.ImportItems(ctx, "r", "", "", items(`{"key":"a","value":"1"}`, `{"key":"b","value":"2"}`))
+	sum, err := c.ImportItems(
+		ctx, "r", "", "", items(`{"key":"a","value":"1"}`, `{"key":"b","value":"2"}`),
+	)
 	require.NoError(t, err)
 	require.Equal(t, 2, sum.Imported)
-	for bad, says := range map[string]string{`{"key":"c"}`: "neither a value nor a file", `{"key":"c","value":""}`: "delete the key", `{"key":1}`: "line 2",
-		`nonsense`: "line 2", `{"key":"c","file":"/no/such/file"}`: "no directory to read files from", `{"key":"c","colour":1}`: "colour"} {
+	for bad, says := range map[string]string{
+		`{"key":"c"}`: "neither a value nor a file", `{"key":"c","value":""}`: "delete the key",
+		`{"key":1}`: "line 2", `nonsense`: "line 2",
+		`{"key":"c","file":"/no/such/file"}`: "no directory to read files from",
+		`{"key":"c","colour":1}`:             "colour",
+	} {
 		_, err := c.ImportItems(ctx, "r", "", "", items(`{"key":"a","value":"1"}`, bad))
 		require.ErrorContains(t, err, says)
 		require.ErrorContains(t, err, "line 2")
@@ -179,7 +204,10 @@ func TestWatchAndSocket(t *testing.T) {
 	seen := make(chan api.Entry, 10)
 	done := make(chan error, 1)
 	go func() {
-		done <- c.ReplicaWatch(ctx, api.NameRequest{Name: "r"}, func(e api.Entry) error { seen <- e; return nil })
+		done <- c.ReplicaWatch(ctx, api.NameRequest{Name: "r"}, func(e api.Entry) error {
+			seen <- e
+			return nil
+		})
 	}()
 	require.Eventually(t, func() bool { // the first ones may come before the watch has begun
 		_, err := c.ReplicaSet(ctx, api.SetRequest{
@@ -193,7 +221,9 @@ func TestWatchAndSocket(t *testing.T) {
 	require.ErrorIs(t, <-done, context.Canceled)
 
 	go func() {
-		done <- c.ReplicaWatch(t.Context(), api.NameRequest{Name: "r"}, func(api.Entry) error { return nil })
+		done <- c.ReplicaWatch(t.Context(), api.NameRequest{Name: "r"}, func(api.Entry) error {
+			return nil
+		})
 	}()
 	require.NoError(t, l.Close())
 	require.Error(t, <-done, "a node that stops ends its watches")
@@ -212,7 +242,9 @@ func TestFreePaths(t *testing.T) {
 	require.ErrorContains(t, free(dir, true), "not empty")
 	require.ErrorIs(t, free(filepath.Join(dir, "missing", "x"), true), fs.ErrNotExist)
 	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "link")))
-	require.ErrorContains(t, free(filepath.Join(dir, "link"), true), "exists", "a dangling link is not free either")
+	require.ErrorContains(
+		t, free(filepath.Join(dir, "link"), true), "exists", "a dangling link is not free either",
+	)
 }
 
 // move transfers ranges of a blob between stores.
@@ -220,6 +252,8 @@ func move(t *testing.T, from, to *blobs.Store, info blobs.Info, ranges blobs.Ran
 	var stream bytes.Buffer
 	require.NoError(t, from.Encode(t.Context(), &stream, info.Hash, ranges))
 	rc := to.NewReceiver(t.Context())
-	require.NoError(t, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, ranges, blobs.Hooks{}))
+	require.NoError(
+		t, rc.Receive(bufio.NewReader(&stream), info.Hash, info.Size, ranges, blobs.Hooks{}),
+	)
 	require.NoError(t, rc.Close())
 }

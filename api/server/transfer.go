@@ -143,7 +143,9 @@ func openImportFiles(dir string) (x importFiles, err error) {
 
 func (x importFiles) open(name string) (*disk.File, error) {
 	if x.root == nil {
-		return nil, api.UsageErrorf("it names the file %q, but there is no directory to read files from", name)
+		return nil, api.UsageErrorf(
+			"it names the file %q, but there is no directory to read files from", name,
+		)
 	}
 	f, err := disk.OpenBelow(x.root, name)
 	_, notRegular := errors.AsType[*disk.NotRegularError](err)
@@ -153,7 +155,10 @@ func (x importFiles) open(name string) (*disk.File, error) {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), notRegular:
 		return nil, fmt.Errorf("file %q in %s: %w", name, x.root.Name(), err)
 	}
-	return nil, api.UsageErrorf("file %q is not in %s (%v): name the directory that holds it with --files-from", name, x.root.Name(), err)
+	return nil, api.UsageErrorf(
+		"file %q is not in %s (%v): name the directory that holds it with --files-from", name,
+		x.root.Name(), err,
+	)
 }
 
 func (x importFiles) close() error {

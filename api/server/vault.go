@@ -30,7 +30,9 @@ func ParsePeer(text string) (peer.AddrInfo, error) {
 	const such = "such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…"
 	a, err := ma.NewMultiaddr(text)
 	if err != nil { // in the words of a library
-		return peer.AddrInfo{}, api.UsageErrorf("%.*q is not an address of a node, %s", maxQuoted, text, such)
+		return peer.AddrInfo{}, api.UsageErrorf(
+			"%.*q is not an address of a node, %s", maxQuoted, text, such,
+		)
 	}
 	info, err := peer.AddrInfoFromP2pAddr(a)
 	if err != nil {
@@ -62,8 +64,12 @@ func (s *Server) vaultInit(
 	v, err := s.vaults.OpenOwn(ctx, who, keys, peers)
 	if err != nil && kind.Of(err) == api.Unreachable {
 		err = &api.Error{
-			Kind:    api.Unreachable,
-			Message: fmt.Sprintf("the vault is open, but nothing of it is here yet: %v; a running node keeps trying. To begin a new vault, leave out the peer", err),
+			Kind: api.Unreachable,
+			Message: fmt.Sprintf(
+				"the vault is open, but nothing of it is here yet: %v; a running node keeps trying. To "+
+					"begin a new vault, leave out the peer",
+				err,
+			),
 		}
 	}
 	if err == nil {
@@ -187,7 +193,8 @@ func (s *Server) findProject(
 		switch {
 		case p.Replica.String() == text || p.ID == text:
 			return p, nil
-		case p.Name == text || len(text) >= 4 && (strings.HasPrefix(p.Replica.String(), text) || strings.HasPrefix(p.ID, text)):
+		case p.Name == text || len(text) >= 4 && (strings.HasPrefix(p.Replica.String(), text) ||
+			strings.HasPrefix(p.ID, text)):
 			found = p
 			n++
 		}
@@ -195,8 +202,10 @@ func (s *Server) findProject(
 	switch n {
 	case 0:
 		return found, &api.Error{
-			Kind:    api.NotFound,
-			Message: fmt.Sprintf("the vault lists no project %q (skerry vault ls shows what it lists)", text),
+			Kind: api.NotFound,
+			Message: fmt.Sprintf(
+				"the vault lists no project %q (skerry vault ls shows what it lists)", text,
+			),
 		}
 	case 1:
 		return found, nil
@@ -282,7 +291,9 @@ func (s *Server) request(ctx context.Context, text string) (api.KeyringRequest, 
 			len(found), text,
 		)
 	}
-	return api.KeyringRequest{}, fmt.Errorf("request %s: %w (skerry vault requests shows what waits)", text, vault.ErrNoRequest)
+	return api.KeyringRequest{}, fmt.Errorf(
+		"request %s: %w (skerry vault requests shows what waits)", text, vault.ErrNoRequest,
+	)
 }
 
 func (s *Server) vaultApprove(

@@ -29,12 +29,16 @@ func TestAppOverTheAPI(t *testing.T) {
 	_, err = ListenKeyring(vault.NewLocal(t.TempDir(), nil), socket, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "already")
 
-	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, vault.Remote{Call: api.DialKeyring(l.Path)})
+	n, err := skerry.Open(
+		ctx, node.Config{Dir: t.TempDir()}, vault.Remote{Call: api.DialKeyring(l.Path)},
+	)
 	require.NoError(t, err)
 	c, stop := Local(New(n, "test"))
 	defer func() { require.NoError(t, stop()); require.NoError(t, n.Close()) }()
 	k := vault.Remote{Call: c.CallKeyring}
-	_, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 32)})
+	_, err = k.Ask(
+		ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 32)},
+	)
 	require.ErrorIs(t, err, vault.ErrNoIdentity)
 	me, err := c.IdentityAdd(ctx, api.AddIdentityRequest{Kind: "passkey", Password: "p"})
 	require.NoError(t, err)
@@ -95,7 +99,10 @@ func TestAppOverTheAPI(t *testing.T) {
 	require.ErrorIs(t, err, vault.ErrNotForApps)
 	_, err = k.Ask(ctx, vault.App{}, ch.Ask)
 	require.ErrorIs(t, err, vault.ErrReplayed)
-	asked, err = k.Ask(ctx, vault.App{}, vault.Ask{Application: "example.org", Challenge: make([]byte, 40), Identity: identity.ID{1}})
+	asked, err = k.Ask(
+		ctx, vault.App{},
+		vault.Ask{Application: "example.org", Challenge: make([]byte, 40), Identity: identity.ID{1}},
+	)
 	require.NoError(t, err)
 	_, err = c.VaultDeny(ctx, api.DecideRequest{Request: asked.Request})
 	require.NoError(t, err)

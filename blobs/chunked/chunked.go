@@ -79,7 +79,9 @@ type Options struct {
 
 // Split cuts what r yields and stores the chunks. Cutting runs beside hashing and writing. It is
 // durable after the store's next Sync.
-func Split(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64)) (Chunks, error) {
+func Split(
+	ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64),
+) (Chunks, error) {
 	return SplitWith(ctx, s, r, Options{Progress: progress})
 }
 
@@ -157,8 +159,12 @@ func SplitWith(ctx context.Context, s *blobs.Store, r io.Reader, opt Options) (C
 }
 
 // cut reads r to its end and sends the chunks in batches.
-func cut(ctx context.Context, r io.Reader, free <-chan *batch, work chan<- *batch, opt Options) (sizes []uint64, err error) {
-	opts := &chunkers.ChunkerOpts{MinSize: MinChunk, NormalSize: AverageChunk, MaxSize: MaxChunk - opt.Overhead, Key: opt.CutKey}
+func cut(
+	ctx context.Context, r io.Reader, free <-chan *batch, work chan<- *batch, opt Options,
+) (sizes []uint64, err error) {
+	opts := &chunkers.ChunkerOpts{
+		MinSize: MinChunk, NormalSize: AverageChunk, MaxSize: MaxChunk - opt.Overhead, Key: opt.CutKey,
+	}
 	c, err := chunkers.NewChunkerBuffer(algorithm, r, opts, make([]byte, 4*MaxChunk))
 	if err != nil {
 		return nil, fmt.Errorf("content-defined chunking: %w", err)
@@ -306,7 +312,9 @@ type File struct {
 }
 
 // Import stores what r yields as a chunked file.
-func Import(ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64)) (File, error) {
+func Import(
+	ctx context.Context, s *blobs.Store, r io.Reader, progress func(read uint64),
+) (File, error) {
 	return ImportWith(ctx, s, r, Options{Progress: progress})
 }
 
@@ -329,7 +337,8 @@ func ImportWith(ctx context.Context, s *blobs.Store, r io.Reader, opt Options) (
 
 // canBeSequence reports whether a blob of size bytes can be a list of chunks and its chunks.
 func canBeSequence(size uint64) bool {
-	return size%blobs.HashSize == 0 && size >= 2*blobs.HashSize && size <= blobs.MaxChildren*blobs.HashSize
+	return size%blobs.HashSize == 0 && size >= 2*blobs.HashSize &&
+		size <= blobs.MaxChildren*blobs.HashSize
 }
 
 // IsSequence reports whether the blob h is the sequence of a chunked file: whether its first child,
@@ -380,10 +389,12 @@ func MayBeSequence(ctx context.Context, s *blobs.Store, h blobs.Hash) (bool, err
 		return false, err
 	}
 	found := false
-	err = s.Stats(ctx, seq[1:], func(_ int, _ blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
-		found = found || known
-		return nil
-	})
+	err = s.Stats(
+		ctx, seq[1:], func(_ int, _ blobs.Info, known bool, _ func() (blobs.Ranges, error)) error {
+			found = found || known
+			return nil
+		},
+	)
 	return found, err
 }
 
@@ -399,7 +410,8 @@ func readHead(ctx context.Context, s *blobs.Store, h blobs.Hash, b []byte) (bool
 
 func ignoreAbsent(err error) error {
 	var moved *blobs.ReferenceError
-	if errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, blobs.ErrNotFound) || errors.As(err, &moved) {
+	if errors.Is(err, blobs.ErrIncomplete) || errors.Is(err, blobs.ErrNotFound) ||
+		errors.As(err, &moved) {
 		return nil
 	}
 	return err

@@ -88,7 +88,9 @@ func TestEditKeepsMostChunks(t *testing.T) {
 	for _, h := range before.Hashes {
 		known[h] = true
 	}
-	edited := append(append(bytes.Clone(data[:15<<20]), testkit.Random(8, 1000)...), data[15<<20+10:]...)
+	edited := append(
+		append(bytes.Clone(data[:15<<20]), testkit.Random(8, 1000)...), data[15<<20+10:]...,
+	)
 	after, err := Split(bg, s, bytes.NewReader(edited), nil)
 	require.NoError(t, err)
 	var fresh uint64
@@ -109,7 +111,9 @@ func TestLoadRefusesWhatIsNot(t *testing.T) {
 		return info.Hash
 	}
 	content := add(testkit.Random(1, 100))
-	for _, h := range []blobs.Hash{content, add(make([]byte, 32)), add(blobs.Sequence{content, content}.Bytes())} {
+	for _, h := range []blobs.Hash{
+		content, add(make([]byte, 32)), add(blobs.Sequence{content, content}.Bytes()),
+	} {
 		_, err := Load(bg, s, h)
 		require.ErrorIs(t, err, ErrNotChunked)
 	}

@@ -68,7 +68,9 @@ func hostile(t testing.TB, s *blobs.Store, n int, size uint64) blobs.Hash {
 	l, err := s.ImportBytes(bg, list)
 	require.NoError(t, err)
 	children := io.LimitReader(endless{}, int64(n)*blobs.HashSize)
-	seq, err := s.Import(bg, io.MultiReader(bytes.NewReader(l.Hash[:]), children), blobs.ImportOptions{})
+	seq, err := s.Import(
+		bg, io.MultiReader(bytes.NewReader(l.Hash[:]), children), blobs.ImportOptions{},
+	)
 	require.NoError(t, err)
 	return seq.Hash
 }

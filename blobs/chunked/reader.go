@@ -127,5 +127,7 @@ func (p *parts) readSome(b []byte, off uint64) (n int, err error) {
 
 // WriteTo implements io.WriterTo, by as much as a chunk holds at a time.
 func (r Reader) WriteTo(w io.Writer) (int64, error) {
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r.SectionReader}, make([]byte, MaxChunk))
+	return io.CopyBuffer(
+		struct{ io.Writer }{w}, struct{ io.Reader }{r.SectionReader}, make([]byte, MaxChunk),
+	)
 }

@@ -32,7 +32,9 @@ func TestDamagedManifestIsDamage(t *testing.T) {
 			one, err := s.ImportBytes(bg, []byte("x"))
 			require.NoError(t, err)
 			for i := range 200 {
-				m = append(m, Entry{Path: "name" + string(rune('a'+i/26)) + string(rune('a'+i%26)), Kind: File, Size: 1})
+				m = append(
+					m, Entry{Path: "name" + string(rune('a'+i/26)) + string(rune('a'+i%26)), Kind: File, Size: 1},
+				)
 				seq = append(seq, one.Hash)
 			}
 			manifest, err := s.ImportBytes(bg, m.Bytes())

@@ -74,7 +74,8 @@ func TestRoundTrip(t *testing.T) {
 	big := make([]byte, blobs.SegmentSize+100)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(big)
 	plant(t, dir, map[string]string{
-		"a.txt": "hello", "bin/run*": "#!/bin/sh", "deep/er/x": "", "deep/er/y": string(big), "empty/": "", "deep/void/": "",
+		"a.txt": "hello", "bin/run*": "#!/bin/sh", "deep/er/x": "", "deep/er/y": string(big),
+		"empty/": "", "deep/void/": "",
 		"link": "-> deep/er/x", "deep/up": "-> ../a.txt", "deep/er/same": "-> x", "to-dir": "-> deep", "dangling": "-> nothing/here",
 		"space and ünicode": "x", "a": "sorts before a.txt and a/…", "a-dir/z": "1", "same-content": "hello",
 	})
@@ -102,7 +103,9 @@ func TestRoundTrip(t *testing.T) {
 
 func TestUnsafeLinksAndSpecialFiles(t *testing.T) {
 	s := blobstest.New(t)
-	for name, target := range map[string]string{"abs": "/etc/passwd", "up": "../x", "sneaky": "sub/../../x", "behind": "sub/.."} {
+	for name, target := range map[string]string{
+		"abs": "/etc/passwd", "up": "../x", "sneaky": "sub/../../x", "behind": "sub/..",
+	} {
 		dir := t.TempDir()
 		plant(t, dir, map[string]string{"sub/f": "x", name: "-> " + target})
 		_, err := Import(bg, s, dir, ImportOptions{})
@@ -174,7 +177,10 @@ func TestExportRefusesWrongSizes(t *testing.T) {
 
 // The format is fixed by this golden value.
 func TestManifestGolden(t *testing.T) {
-	m := Manifest{{Path: "a", Kind: File, Size: 300}, {Path: "b", Kind: Executable}, {Path: "c", Kind: Empty}, {Path: "d", Kind: Link, Target: "a"}}
+	m := Manifest{
+		{Path: "a", Kind: File, Size: 300}, {Path: "b", Kind: Executable}, {Path: "c", Kind: Empty},
+		{Path: "d", Kind: Link, Target: "a"},
+	}
 	want := append([]byte("skerry directory 1\n\x04"),
 		1, 1, 'a', 0xac, 2, 2, 1, 'b', 0, 3, 1, 'c', 4, 1, 'd', 1, 'a')
 	require.Equal(t, want, m.Bytes())
@@ -186,13 +192,18 @@ func TestManifestGolden(t *testing.T) {
 
 // The kinds of files in chunks, likewise.
 func TestManifestGoldenChunks(t *testing.T) {
-	m := Manifest{{Path: "a", Kind: File, Size: 301, Chunks: []uint64{300, 1}}, {Path: "b", Kind: Executable, Size: 2, Chunks: []uint64{2}}}
+	m := Manifest{
+		{Path: "a", Kind: File, Size: 301, Chunks: []uint64{300, 1}},
+		{Path: "b", Kind: Executable, Size: 2, Chunks: []uint64{2}},
+	}
 	want := append([]byte("skerry directory 1\n\x02"), 5, 1, 'a', 2, 0xac, 2, 1, 6, 1, 'b', 1, 2)
 	require.Equal(t, want, m.Bytes())
 	back, err := ParseManifest(want)
 	require.NoError(t, err)
 	require.Equal(t, m, back)
-	for _, bad := range [][]byte{{5, 1, 'a', 0}, {5, 1, 'a', 1, 0}, {5, 1, 'a', 1, 0x81, 0x80, 0x20}, {5, 1, 'a', 9, 1}} {
+	for _, bad := range [][]byte{
+		{5, 1, 'a', 0}, {5, 1, 'a', 1, 0}, {5, 1, 'a', 1, 0x81, 0x80, 0x20}, {5, 1, 'a', 9, 1},
+	} {
 		_, err := ParseManifest(append([]byte("skerry directory 1\n\x01"), bad...))
 		require.Error(t, err, "%v", bad)
 	}
@@ -205,7 +216,12 @@ func TestLargeFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "in")
 	large := make([]byte, 9<<20)
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(large)
-	plant(t, dir, map[string]string{"large*": string(large), "mid": string(large[:1<<20]), "small": "x", "none": ""})
+	plant(
+		t, dir,
+		map[string]string{
+			"large*": string(large), "mid": string(large[:1<<20]), "small": "x", "none": "",
+		},
+	)
 	for _, o := range []ImportOptions{{}, {Whole: true}, {Reference: true}} {
 		info, err := Import(bg, s, dir, o)
 		require.NoError(t, err)

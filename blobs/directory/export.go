@@ -108,8 +108,10 @@ func load(
 		children += e.children()
 	}
 	if children != len(seq) {
-		return nil, &seq[0], fmt.Errorf("directory %s: manifest lists %d files and chunks, the sequence has %d",
-			h.Short(), children-1, len(seq)-1)
+		return nil, &seq[0], fmt.Errorf(
+			"directory %s: manifest lists %d files and chunks, the sequence has %d", h.Short(), children-1,
+			len(seq)-1,
+		)
 	}
 	return &Directory{m, seq}, &seq[0], nil
 }
@@ -120,7 +122,9 @@ type Source func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, pro
 
 // FromStore copies blobs of a store.
 func FromStore(s *blobs.Store) Source {
-	return func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64)) error {
+	return func(
+		ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(written uint64),
+	) error {
 		r, err := s.Reader(ctx, h)
 		if err != nil {
 			return err
@@ -135,12 +139,16 @@ func FromStore(s *blobs.Store) Source {
 // Export creates the directory name, which must not exist or be empty, with everything in it; it
 // appears whole or not at all, and replaces nothing. If something has that name, the error is
 // fs.ErrExist.
-func (d *Directory) Export(ctx context.Context, s *blobs.Store, name string, report func(Progress)) error {
+func (d *Directory) Export(
+	ctx context.Context, s *blobs.Store, name string, report func(Progress),
+) error {
 	return d.ExportFrom(ctx, FromStore(s), name, report)
 }
 
 // ExportFrom is Export with contents from elsewhere.
-func (d *Directory) ExportFrom(ctx context.Context, from Source, name string, report func(Progress)) error {
+func (d *Directory) ExportFrom(
+	ctx context.Context, from Source, name string, report func(Progress),
+) error {
 	err := disk.NewDir(name, func(root *os.Root) error {
 		return d.write(ctx, from, root, newCounter(d.Manifest, report))
 	})
@@ -285,7 +293,10 @@ func (w *walker) other(e Entry) error {
 	return nil
 }
 
-func writeFile(ctx context.Context, from Source, dir *os.Root, name string, e Entry, content chunked.Chunks, c *counter) error {
+func writeFile(
+	ctx context.Context, from Source, dir *os.Root, name string, e Entry, content chunked.Chunks,
+	c *counter,
+) error {
 	mode := fs.FileMode(0o666)
 	if e.Kind == Executable {
 		mode = 0o777
@@ -296,7 +307,10 @@ func writeFile(ctx context.Context, from Source, dir *os.Root, name string, e En
 	}
 	for i, h := range content.Hashes {
 		var before uint64
-		err = from(ctx, f, h, content.Sizes[i], func(written uint64) { c.add(0, written-before); before = written })
+		err = from(ctx, f, h, content.Sizes[i], func(written uint64) {
+			c.add(0, written-before)
+			before = written
+		})
 		if err != nil {
 			break
 		}

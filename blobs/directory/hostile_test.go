@@ -120,7 +120,12 @@ func TestManifestLimits(t *testing.T) {
 	m = Manifest{{Path: "a", Kind: File, Chunks: chunks}, {Path: "b", Kind: File, Chunks: chunks}}
 	_, err = ParseManifest(m.Bytes())
 	require.ErrorContains(t, err, "more than 4194303 files and chunks")
-	require.NoError(t, Manifest{{Path: "a", Kind: File}, {Path: "a-", Kind: File}, {Path: "a-/b", Kind: File}}[:2].Check())
+	require.NoError(
+		t,
+		Manifest{
+			{Path: "a", Kind: File}, {Path: "a-", Kind: File}, {Path: "a-/b", Kind: File},
+		}[:2].Check(),
+	)
 }
 
 // The rule about paths below entries, said plainly, gives the same answers.
@@ -156,7 +161,9 @@ func TestImportTooDeep(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, strings.Repeat("a/", MaxDepth)), 0o700))
 	_, err := Import(bg, s, dir, ImportOptions{})
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, strings.Repeat("a/", MaxDepth), "f"), nil, 0o600))
+	require.NoError(
+		t, os.WriteFile(filepath.Join(dir, strings.Repeat("a/", MaxDepth), "f"), nil, 0o600),
+	)
 	_, err = Import(bg, s, dir, ImportOptions{})
 	var bad *NameError
 	require.ErrorAs(t, err, &bad)

@@ -55,7 +55,9 @@ type Info struct {
 // Import stores the directory dir, with several files at a time. It is durable after the store's
 // next Sync. A *NameError names a link that leads out of dir. All names are looked up below the
 // open directory, so that a link that appears meanwhile takes nothing from outside.
-func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (info Info, err error) {
+func Import(
+	ctx context.Context, s *blobs.Store, dir string, o ImportOptions,
+) (info Info, err error) {
 	root, err := openDir(dir)
 	if err != nil {
 		return info, fmt.Errorf("import directory %s: %w", dir, err)
@@ -83,11 +85,15 @@ func Import(ctx context.Context, s *blobs.Store, dir string, o ImportOptions) (i
 		}
 	}
 	if len(seq) > blobs.MaxChildren {
-		return info, fmt.Errorf("import directory %s: %d files and chunks, at most %d fit", dir, len(seq)-1, blobs.MaxChildren-1)
+		return info, fmt.Errorf(
+			"import directory %s: %d files and chunks, at most %d fit", dir, len(seq)-1, blobs.MaxChildren-1,
+		)
 	}
 	list := m.Bytes()
 	if len(list) > MaxManifestSize {
-		return info, fmt.Errorf("import directory %s: its names take %d bytes, at most %d fit", dir, len(list), MaxManifestSize)
+		return info, fmt.Errorf(
+			"import directory %s: its names take %d bytes, at most %d fit", dir, len(list), MaxManifestSize,
+		)
 	}
 	manifest, err := s.ImportBytes(ctx, list)
 	if err != nil {
@@ -185,7 +191,9 @@ func (o *opener) close() error {
 	return last.Close()
 }
 
-func (im *importer) file(ctx context.Context, e *Entry, at *opener, small *blobs.Importer, buf []byte) (hashes []blobs.Hash, err error) {
+func (im *importer) file(
+	ctx context.Context, e *Entry, at *opener, small *blobs.Importer, buf []byte,
+) (hashes []blobs.Hash, err error) {
 	f, err := at.open(e.Path)
 	if err != nil {
 		return nil, within(e.Path, err)
@@ -208,13 +216,17 @@ func (im *importer) file(ctx context.Context, e *Entry, at *opener, small *blobs
 		e.Size, e.Chunks = chunks.Size(), chunks.Sizes
 		return chunks.Hashes, nil
 	}
-	got, err := im.s.ImportOpen(ctx, f, blobs.ImportOptions{Progress: progress, Reference: im.o.Reference})
+	got, err := im.s.ImportOpen(
+		ctx, f, blobs.ImportOptions{Progress: progress, Reference: im.o.Reference},
+	)
 	e.Size = got.Size
 	return []blobs.Hash{got.Hash}, err
 }
 
 // smallFile reads a file that fits in buf.
-func (im *importer) smallFile(f *disk.File, e *Entry, small *blobs.Importer, buf []byte) ([]blobs.Hash, error) {
+func (im *importer) smallFile(
+	f *disk.File, e *Entry, small *blobs.Importer, buf []byte,
+) ([]blobs.Hash, error) {
 	r := f.Reader()
 	n, err := io.ReadFull(r, buf[:f.Size])
 	if err == nil {

@@ -14,7 +14,9 @@ const MaxLinks = 40
 
 // find returns the place of the first entry whose path is not less than p, and whether it is p.
 func (m Manifest) find(p string) (int, bool) {
-	return slices.BinarySearchFunc(m, p, func(e Entry, p string) int { return strings.Compare(e.Path, p) })
+	return slices.BinarySearchFunc(m, p, func(e Entry, p string) int {
+		return strings.Compare(e.Path, p)
+	})
 }
 
 // below returns the entries that lie in dir or deeper, all of them for "". In order, these follow

@@ -72,7 +72,9 @@ func TestResolve(t *testing.T) {
 // Looking up and listing agree with a walk over all entries, whatever the names.
 func TestLookupIsAWalk(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		names := rapid.SliceOfNDistinct(rapid.StringMatching(`[a.0!]{1,2}(/[a.0!]{1,2}){0,2}`), 1, 12, rapid.ID[string]).Draw(t, "names")
+		names := rapid.SliceOfNDistinct(
+			rapid.StringMatching(`[a.0!]{1,2}(/[a.0!]{1,2}){0,2}`), 1, 12, rapid.ID[string],
+		).Draw(t, "names")
 		var entries []Entry
 		for i, name := range names {
 			e := file(name, uint64(i+1))

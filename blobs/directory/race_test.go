@@ -101,15 +101,23 @@ func TestExportReplacesNothing(t *testing.T) {
 	d, err := Load(bg, s, info.Hash)
 	require.NoError(t, err)
 	for name, appear := range map[string]func(t *testing.T, out string){
-		"a file":                   func(t *testing.T, out string) { require.NoError(t, os.WriteFile(out, []byte("theirs"), 0o600)) },
-		"a link":                   func(t *testing.T, out string) { require.NoError(t, os.Symlink("theirs", out)) },
-		"a directory with content": func(t *testing.T, out string) { plant(t, out, map[string]string{"x": "theirs"}) },
+		"a file": func(t *testing.T, out string) {
+			require.NoError(t, os.WriteFile(out, []byte("theirs"), 0o600))
+		},
+		"a link": func(t *testing.T, out string) {
+			require.NoError(t, os.Symlink("theirs", out))
+		},
+		"a directory with content": func(t *testing.T, out string) {
+			plant(t, out, map[string]string{"x": "theirs"})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			top := t.TempDir()
 			out := filepath.Join(top, "out")
 			var before map[string]string
-			from := func(ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(uint64)) error {
+			from := func(
+				ctx context.Context, f *os.File, h blobs.Hash, size uint64, progress func(uint64),
+			) error {
 				if before == nil {
 					appear(t, out)
 					before = snapshot(t, top)

@@ -101,7 +101,10 @@ func Open(dir string, opt Options) (*Store, error) {
 	if opt.Fault == nil {
 		opt.Fault = func(string) error { return nil }
 	}
-	s := &Store{dir: dir, opt: opt, open: map[name]*handle{}, dirty: map[name]bool{}, dirtyDirs: map[string]bool{}}
+	s := &Store{
+		dir: dir, opt: opt, open: map[name]*handle{}, dirty: map[name]bool{},
+		dirtyDirs: map[string]bool{},
+	}
 	for _, sub := range []string{"own", "packs"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("content files: %w", err)
@@ -137,8 +140,11 @@ func (s *Store) path(n name) string {
 type LimitError struct{ Used, Limit uint64 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("storage limit reached: content and records take %d MiB of %d MiB; remove some (skerry blob rm, skerry blob gc), or raise the limit",
-		e.Used>>20, e.Limit>>20)
+	return fmt.Sprintf(
+		"storage limit reached: content and records take %d MiB of %d MiB; remove some (skerry blob "+
+			"rm, skerry blob gc), or raise the limit",
+		e.Used>>20, e.Limit>>20,
+	)
 }
 
 // CheckLimit returns a *LimitError if the files, and what Options.Beside counts, have reached their
@@ -289,7 +295,8 @@ func (s *Store) trim() {
 			return
 		}
 		delete(s.open, oldest)
-		_ = found.f.Close() // what was written to it is with the system, and synced through a file opened anew
+		// what was written to it is with the system, and synced through a file opened anew
+		_ = found.f.Close()
 	}
 }
 
@@ -393,23 +400,25 @@ type File struct {
 // Files lists the files of blobs, in no order. Those that come or go meanwhile may be in the list
 // or not.
 func (s *Store) Files() (out []File, err error) {
-	err = filepath.WalkDir(filepath.Join(s.dir, "own"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	err = filepath.WalkDir(
+		filepath.Join(s.dir, "own"), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			n, err := strconv.ParseUint(d.Name(), 16, 64)
+			if err != nil || len(d.Name()) != 16 {
+				return nil // not ours
+			}
+			st, err := d.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err == nil {
+				out = append(out, File{ID(n), allocated(st)})
+			}
 			return err
-		}
-		n, err := strconv.ParseUint(d.Name(), 16, 64)
-		if err != nil || len(d.Name()) != 16 {
-			return nil // not ours
-		}
-		st, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil {
-			out = append(out, File{ID(n), allocated(st)})
-		}
-		return err
-	})
+		},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("list content files: %w", err)
 	}

@@ -123,7 +123,9 @@ func TestSealOfAnEmptyPack(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	free := uint64(1 << 40)
 	full := error(nil)
-	s := open(t, t.TempDir(), Options{Reserve: 1 << 20, FreeBytes: func(string) (uint64, error) { return free, nil },
+	s := open(t, t.TempDir(), Options{Reserve: 1 << 20, FreeBytes: func(string) (uint64, error) {
+		return free, nil
+	},
 		Fault: func(string) error { return full }})
 	defer s.Close()
 	require.NoError(t, s.Create(1))
@@ -136,5 +138,7 @@ func TestFullDisk(t *testing.T) {
 	require.ErrorAs(t, err, &noSpace)
 	require.ErrorAs(t, s.Sync(context.Background()), &noSpace)
 	full = nil
-	require.NoError(t, s.Sync(context.Background()), "what could not be synced is synced the next time")
+	require.NoError(
+		t, s.Sync(context.Background()), "what could not be synced is synced the next time",
+	)
 }

@@ -22,8 +22,9 @@ func (a *app) authorCommand() *cobra.Command {
 		one(a, &cobra.Command{
 			Use:   "export [AUTHOR]",
 			Short: "Print an author's secret key, to write as it elsewhere",
-			Long:  "Print the secret key of an author (default: the default author). Whoever has it can write as this author, wherever the author may: keep it as you keep a password.",
-			Args:  cobra.MaximumNArgs(1),
+			Long: "Print the secret key of an author (default: the default author). Whoever has it can " +
+				"write as this author, wherever the author may: keep it as you keep a password.",
+			Args: cobra.MaximumNArgs(1),
 		}, false, (*api.Client).AuthorExport, func(args []string) (api.AuthorRequest, error) {
 			if len(args) == 1 {
 				return api.AuthorRequest{Author: args[0]}, nil
@@ -36,8 +37,9 @@ func (a *app) authorCommand() *cobra.Command {
 		one(a, &cobra.Command{
 			Use:   "import FILE",
 			Short: "Store a secret key that skerry author export printed",
-			Long:  "Store the secret key of an author that skerry author export printed. FILE - is standard input.",
-			Args:  cobra.ExactArgs(1),
+			Long: "Store the secret key of an author that skerry author export printed. FILE - is " +
+				"standard input.",
+			Args: cobra.ExactArgs(1),
 		}, false, (*api.Client).AuthorImport, func(args []string) (api.ImportAuthorRequest, error) {
 			b, err := a.readSmall(args[0])
 			return api.ImportAuthorRequest{Secret: string(b)}, err
@@ -58,20 +60,23 @@ func (a *app) authorCommand() *cobra.Command {
 				}
 				return api.AuthorRequest{}, nil
 			}, show),
-		&cobra.Command{Use: "ls", Short: "List the authors whose keys this node has", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd.Context(), false, func(s *session) error {
-				all, err := s.Client.AuthorList(cmd.Context())
-				if err != nil {
-					return err
-				}
-				out := newList(a, show)
-				for _, x := range all {
-					if err := out.add(x); err != nil {
+		&cobra.Command{
+			Use: "ls", Short: "List the authors whose keys this node has", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return a.with(cmd.Context(), false, func(s *session) error {
+					all, err := s.Client.AuthorList(cmd.Context())
+					if err != nil {
 						return err
 					}
-				}
-				return out.end()
-			})
-		}})
+					out := newList(a, show)
+					for _, x := range all {
+						if err := out.add(x); err != nil {
+							return err
+						}
+					}
+					return out.end()
+				})
+			},
+		})
 	return cmd
 }

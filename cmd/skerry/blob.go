@@ -12,18 +12,29 @@ import (
 
 func (a *app) blobCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "blob", Short: "Work with content by its hash"}
-	cmd.AddCommand(a.blobAdd(), a.blobCat(), a.blobList(), a.blobStat(), a.blobFetch(), a.blobPin(), a.blobUnpin(), a.blobPins(), a.blobRemove(),
-		a.blobCollect(), a.blobVerify(), a.blobExport())
+	cmd.AddCommand(
+		a.blobAdd(), a.blobCat(), a.blobList(), a.blobStat(), a.blobFetch(), a.blobPin(), a.blobUnpin(),
+		a.blobPins(), a.blobRemove(), a.blobCollect(), a.blobVerify(), a.blobExport(),
+	)
 	return cmd
 }
 
 // addFlags are those of commands that import.
 func addFlags(cmd *cobra.Command, req *api.AddRequest) {
-	cmd.Flags().BoolVar(&req.SkipUnsafeLinks, "skip-unsafe-links", false, "leave out symbolic links that lead out of a directory")
+	cmd.Flags().BoolVar(
+		&req.SkipUnsafeLinks, "skip-unsafe-links", false,
+		"leave out symbolic links that lead out of a directory",
+	)
 	cmd.Flags().StringVar(&req.Pin, "pin", "", "keep it under this name (default: its path)")
 	cmd.Flags().BoolVar(&req.NoPin, "no-pin", false, "let the next gc remove it")
-	cmd.Flags().BoolVar(&req.NoCopy, "no-copy", false, "leave files where they are; they are verified whenever they are read")
-	cmd.Flags().BoolVar(&req.Chunked, "chunked", false, "cut single files in content-defined chunks, too, as large files of directories are")
+	cmd.Flags().BoolVar(
+		&req.NoCopy, "no-copy", false,
+		"leave files where they are; they are verified whenever they are read",
+	)
+	cmd.Flags().BoolVar(
+		&req.Chunked, "chunked", false,
+		"cut single files in content-defined chunks, too, as large files of directories are",
+	)
 	cmd.Flags().BoolVar(&req.Whole, "whole", false, "cut no file in chunks")
 }
 
@@ -32,8 +43,10 @@ func (a *app) blobAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add PATH...",
 		Short: "Import files and directories, and print their hashes",
-		Long:  "Import files and directories (- for standard input), pin them so that gc keeps them, and print their hashes. The hash of a file is its BLAKE3 hash, unless it is cut in\nchunks; large files of directories are, so that an edit costs only the chunks around it.",
-		Args:  cobra.MinimumNArgs(1),
+		Long: "Import files and directories (- for standard input), pin them so that gc keeps them, " +
+			"and print their hashes. The hash of a file is its BLAKE3 hash, unless it is cut in\n" +
+			"chunks; large files of directories are, so that an edit costs only the chunks around it.",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
 				out := newList(a, func(x api.Added) (string, display) {
@@ -83,8 +96,9 @@ func (a *app) blobCat() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cat HASH|TICKET",
 		Short: "Write a blob to standard output",
-		Long:  "Write the bytes of a blob, or a part of them, to standard output. What is not here is fetched.",
-		Args:  cobra.ExactArgs(1),
+		Long: "Write the bytes of a blob, or a part of them, to standard output. What is not " +
+			"here is fetched.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			most := int64(-1) // all
 			if cmd.Flags().Changed("length") {
@@ -94,7 +108,10 @@ func (a *app) blobCat() *cobra.Command {
 				if a.stdout.terminal && !raw {
 					st, err := s.Client.BlobStat(cmd.Context(), api.HashRequest{Hash: args[0]})
 					if err == nil && st.Kind == "directory" {
-						return api.UsageErrorf("%s is a directory, whose list is not text: write it out with skerry get, or use --raw", st.Hash.Short())
+						return api.UsageErrorf(
+							"%s is a directory, whose list is not text: write it out with skerry get, or use --raw",
+							st.Hash.Short(),
+						)
 					}
 				}
 				return a.stdout.content(func(w io.Writer) error {
@@ -105,7 +122,9 @@ func (a *app) blobCat() *cobra.Command {
 	}
 	cmd.Flags().Var(&offset, "offset", "start at this byte, such as 4096 or 1MiB")
 	cmd.Flags().Var(&length, "length", "write at most this many bytes (default: all)")
-	cmd.Flags().BoolVar(&raw, "raw", false, "of a file in chunks, write the list of its chunks' hashes")
+	cmd.Flags().BoolVar(
+		&raw, "raw", false, "of a file in chunks, write the list of its chunks' hashes",
+	)
 	return cmd
 }
 
@@ -139,8 +158,10 @@ func (a *app) blobRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm HASH...",
 		Short: "Remove blobs, and their pins, from this node",
-		Long:  "Remove blobs, and the pins that keep them, from this node. The files of a directory stay until gc, and the room of small blobs is given back by gc. Content that an entry of a replica points at is missing then, until it is added again.",
-		Args:  cobra.MinimumNArgs(1),
+		Long: "Remove blobs, and the pins that keep them, from this node. The files of a directory " +
+			"stay until gc, and the room of small blobs is given back by gc. Content that an entry of a " +
+			"replica points at is missing then, until it is added again.",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
 				out := newList(a, func(b api.BlobInfo) (string, display) {
@@ -166,26 +187,31 @@ func (a *app) blobVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [HASH...]",
 		Short: "Verify stored content and report what is damaged",
-		Long: "Hash stored content again, and report what is damaged: all of it or, with hashes, these blobs " +
+		Long: "Hash stored content again, and report what is damaged: all of it or, with " +
+			"hashes, these blobs " +
 			"and what they list.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), repair, func(s *session) error {
 				damage := []api.Damage{}
-				sum, err := s.Client.BlobVerify(cmd.Context(), api.VerifyRequest{Hashes: args, Repair: repair}, func(d api.Damage) error {
-					damage = append(damage, d)
-					if d.Unread {
-						a.note("unread: %s  %s", d.Hash, d.Cause)
+				sum, err := s.Client.BlobVerify(
+					cmd.Context(), api.VerifyRequest{Hashes: args, Repair: repair}, func(d api.Damage) error {
+						damage = append(damage, d)
+						if d.Unread {
+							a.note("unread: %s  %s", d.Hash, d.Cause)
+							return nil
+						}
+						state := ""
+						if d.Repaired {
+							state = "  (fetched again)"
+						} else if d.RepairError != "" {
+							state = "  (dropped, but not fetched again: " + d.RepairError + ")"
+						}
+						a.note(
+							"damaged: %s  bytes %d to %d: %s%s", d.Hash, d.Offset, d.Offset+d.Length, d.Cause, state,
+						)
 						return nil
-					}
-					state := ""
-					if d.Repaired {
-						state = "  (fetched again)"
-					} else if d.RepairError != "" {
-						state = "  (dropped, but not fetched again: " + d.RepairError + ")"
-					}
-					a.note("damaged: %s  bytes %d to %d: %s%s", d.Hash, d.Offset, d.Offset+d.Length, d.Cause, state)
-					return nil
-				})
+					},
+				)
 				if err != nil {
 					return err
 				}

@@ -21,17 +21,27 @@ func (a *app) collectionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "collections",
 		Short: "Serve document collections over HTTP",
-		Long: "Collections are sets of JSON or binary documents with roles, conflict detection and logs, which published Starfish v3 clients use unchanged. Their documents lie in a replica, so that\n" +
+		Long: "Collections are sets of JSON or binary documents with roles, conflict detection and " +
+			"logs, which published Starfish v3 clients use unchanged. Their documents lie in a " +
+			"replica, so that\n" +
 			"every node which holds it can serve them.",
 	}
-	cmd.AddCommand(a.collectionsServe(), a.collectionsPrimary(), a.collectionsReplica(), a.collectionsCheck(), a.collectionsOpenAPI(), a.collectionsNginx(), a.collectionsDefault(), a.collectionsMigrate())
+	cmd.AddCommand(
+		a.collectionsServe(), a.collectionsPrimary(), a.collectionsReplica(), a.collectionsCheck(),
+		a.collectionsOpenAPI(), a.collectionsNginx(), a.collectionsDefault(), a.collectionsMigrate(),
+	)
 	return cmd
 }
 
 func (a *app) collectionsServe() *cobra.Command {
-	cmd := a.serving(&collectionsService{listen: "127.0.0.1:8500"}, "serve", "Run a node that serves document collections over HTTP")
-	cmd.Long = "Run a node that serves the collections of a configuration over HTTP. What skerry up does it does, too: other nodes that hold the replica of the documents get them without\n" +
-		"being asked, and may serve them as well. The configuration is read again on SIGHUP; requests that are being answered are not cut off."
+	cmd := a.serving(
+		&collectionsService{listen: "127.0.0.1:8500"}, "serve",
+		"Run a node that serves document collections over HTTP",
+	)
+	cmd.Long = "Run a node that serves the collections of a configuration over HTTP. What skerry " +
+		"up does it does, too: other nodes that hold the replica of the documents get them without\n" +
+		"being asked, and may serve them as well. The configuration is read again on SIGHUP; requests " +
+		"that are being answered are not cut off."
 	return cmd
 }
 
@@ -45,19 +55,38 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, s) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.config, "config", "", "file with the configuration (default: collections.json in the data directory, and the default set of collections if there is none)")
+	f.StringVar(
+		&s.config, "config", "",
+		"file with the configuration (default: collections.json in the data directory, and the "+
+			"default set of collections if there is none)",
+	)
 	f.StringVar(&s.listen, "listen", s.listen, "address to serve HTTP at")
 	f.StringVar(&s.prefix, "prefix", s.prefix, "what all paths begin with, such as /v1")
 	s.kept.add(cmd)
-	f.StringVar(&s.describe, "describe", "none", "to whom GET /config tells which collections there are: none, public, or role-filtered, which is to each caller those that it may use")
-	f.BoolVar(&s.anonymous, "anonymous", true, "let whoever presents no certificate use what is public")
+	f.StringVar(
+		&s.describe, "describe", "none",
+		"to whom GET /config tells which collections there are: none, public, or role-filtered, which "+
+			"is to each caller those that it may use",
+	)
+	f.BoolVar(
+		&s.anonymous, "anonymous", true, "let whoever presents no certificate use what is public",
+	)
 	f.StringArrayVar(&s.hosts, "host", nil, hostUsage("--listen"))
-	f.StringVar(&s.origin, "origin", "", "URL under which callers know the server, such as https://sync.example, if a proxy changes the Host of requests")
-	f.IntVar(&s.hops, "proxy-hops", 0, "proxies before the server that add to X-Forwarded-For; without them what callers say of their address counts for nothing")
+	f.StringVar(
+		&s.origin, "origin", "",
+		"URL under which callers know the server, such as https://sync.example, if a proxy changes "+
+			"the Host of requests",
+	)
+	f.IntVar(
+		&s.hops, "proxy-hops", 0,
+		"proxies before the server that add to X-Forwarded-For; without them what callers say of "+
+			"their address counts for nothing",
+	)
 	durationVar(f, &s.timeout, "timeout", 30*time.Second, "how long answering a request may take")
 	f.StringArrayVar(
 		&s.wrap.Shared.Origins, "cors", nil,
-		"origin of web pages that may use the server, such as https://app.example, or * for all (repeatable)",
+		"origin of web pages that may use the server, such as https://app.example, or * for "+
+			"all (repeatable)",
 	)
 	f.BoolVar(&s.wrap.Shared.Credentials, "cors-credentials", false, "let such pages send cookies")
 	f.StringArrayVar(&s.wrap.Shared.Headers, "cors-header", nil,
@@ -76,9 +105,16 @@ func (a *app) serving(s *collectionsService, use, short string) *cobra.Command {
 		"compress answers of 1 KiB and more, but for files, for those who take it",
 	)
 	f.StringVar(&s.audit, "audit", "", "file to add a record of each request to, a JSON object a line")
-	f.StringVar(&s.cert, "tls-cert", "", "file with a certificate, to serve HTTPS; it is read again when it changes")
+	f.StringVar(
+		&s.cert, "tls-cert", "",
+		"file with a certificate, to serve HTTPS; it is read again when it changes",
+	)
 	f.StringVar(&s.key, "tls-key", "", "file with the certificate's private key")
-	f.StringArrayVar(&s.acme.Hosts, "acme", nil, "name of the server, such as sync.example, for which to get certificates by ACME; it must be reached at port 443 (repeatable)")
+	f.StringArrayVar(
+		&s.acme.Hosts, "acme", nil,
+		"name of the server, such as sync.example, for which to get certificates by ACME; it must be "+
+			"reached at port 443 (repeatable)",
+	)
 	f.StringVar(&s.acme.Email, "acme-email", "", "address that the authority may write to")
 	f.StringVar(&s.acme.Directory, "acme-directory", service.DefaultACME, "URL of the authority")
 	flags.add(cmd)
@@ -91,7 +127,9 @@ func (a *app) collectionsNginx() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "nginx",
 		Short: "Write the configuration of an nginx for collections",
-		Long: "Write the configuration of an nginx before a server of collections, to be included within its http block: it answers public documents from a cache and lets no more requests through than\n" +
+		Long: "Write the configuration of an nginx before a server of collections, to be included " +
+			"within its http block: it answers public documents from a cache and lets no more requests " +
+			"through than\n" +
 			"rateLimit allows. Start the server with the same --prefix, and with --proxy-hops 1.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -119,7 +157,11 @@ func (a *app) collectionsNginx() *cobra.Command {
 	f.StringVar(&o.Listen, "listen", "80", "port, or address:port, for nginx to listen at")
 	f.StringVar(&o.Prefix, "prefix", "/v1", "what all paths of the server begin with; / is nothing")
 	f.StringVar(&o.Cache, "cache", "/var/cache/nginx/sync", "directory for what is kept")
-	f.StringVar(&o.Socket, "socket", "/run/skerry-limits.sock", "Unix socket by which the cache asks what limits requests, so that what it answers does not count")
+	f.StringVar(
+		&o.Socket, "socket", "/run/skerry-limits.sock",
+		"Unix socket by which the cache asks what limits requests, so that what it answers "+
+			"does not count",
+	)
 	return cmd
 }
 
@@ -173,7 +215,10 @@ func (a *app) collectionsCheck() *cobra.Command {
 				return fmt.Errorf("%s: %d problems", args[0], len(out.Problems))
 			}
 			a.note("%s: %d collections, nothing is wrong", args[0], len(c.All()))
-			a.note("requests with certificates count if they are signed for the address that serve listens at, or for a host of --origin, --host, --acme or --tls-cert")
+			a.note(
+				"requests with certificates count if they are signed for the address that serve listens at, " +
+					"or for a host of --origin, --host, --acme or --tls-cert",
+			)
 			return nil
 		},
 	}
@@ -184,8 +229,10 @@ func (a *app) collectionsOpenAPI() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "openapi FILE",
 		Short: "Describe the routes of a configuration as OpenAPI 3.1",
-		Long:  "Print an OpenAPI 3.1 description of all routes that serve would answer by a configuration, for people and for generators of clients. With --describe public the server answers GET /openapi.json with it.",
-		Args:  cobra.ExactArgs(1),
+		Long: "Print an OpenAPI 3.1 description of all routes that serve would answer by a " +
+			"configuration, for people and for generators of clients. With --describe public the server " +
+			"answers GET /openapi.json with it.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := config.Load(args[0])
 			if err == nil {

@@ -28,7 +28,9 @@ type realChain struct {
 }
 
 func (c *realChain) call(method string, params ...any) (result json.RawMessage, err error) {
-	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+	body, err := json.Marshal(
+		map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params},
+	)
 	require.NoError(c.t, err)
 	res, err := http.Post(c.url, "application/json", bytes.NewReader(body))
 	require.NoError(c.t, err)
@@ -68,8 +70,10 @@ func (c *realChain) send(to, data string) (contract string) {
 	return receipt.ContractAddress
 }
 
-func word(a eth.Address) string { return strings.Repeat("0", 24) + strings.TrimPrefix(a.Lower(), "0x") }
-func number(n int64) string     { return fmt.Sprintf("%064x", n) }
+func word(a eth.Address) string {
+	return strings.Repeat("0", 24) + strings.TrimPrefix(a.Lower(), "0x")
+}
+func number(n int64) string { return fmt.Sprintf("%064x", n) }
 
 // Roles follow what a real contract on a real chain says, within the times for which answers are
 // remembered. SKERRY_TEST_EVM is the chain's URL.
@@ -102,7 +106,8 @@ func TestRolesOfARealChain(t *testing.T) {
 	serve := func(number int64, contract string) (url string) {
 		_, url = serveCollections(t, t.TempDir(), fmt.Sprintf(`{"version": 1, "collections": [
 			{"name": "signals", "storagePath": "products/{productId}/signals", "readRoles": ["member"], "writeRoles": ["owner"], "encryption": "none", "maxBodyBytes": 65536}],
-			"extensions": {"evm": {"chains": {"evm:%d": {"rpc": ["%s"], "contract": "%s", "ownerMs": 200, "notOwnerMs": 200, "accessMs": 200, "noAccessMs": 200, "staleMs": 1}}}}}`, number, c.url, contract))
+			"extensions": {"evm": {"chains": {"evm:%d": {"rpc": ["%s"], "contract": "%s", "ownerMs": 200, "notOwnerMs": 200, "accessMs": 200, "noAccessMs": 200, "staleMs": 1}}}}}`,
+			number, c.url, contract))
 		return url
 	}
 	at := serve(chain, contract)
@@ -123,7 +128,10 @@ func TestRolesOfARealChain(t *testing.T) {
 	n := 0
 	write := func(who *evm.Signer) int {
 		n++
-		status, _ := ask(at, who, "POST", "/push/products/42/signals", signedPush(t, who, fmt.Sprintf(`{"n":%d}`, n), `""`))
+		status, _ := ask(
+			at, who, "POST", "/push/products/42/signals",
+			signedPush(t, who, fmt.Sprintf(`{"n":%d}`, n), `""`),
+		)
 		return status
 	}
 	read := func(who *evm.Signer) int {
@@ -134,7 +142,10 @@ func TestRolesOfARealChain(t *testing.T) {
 	becomes := func(what func(*evm.Signer) int, who *evm.Signer, want int) {
 		t.Helper()
 		last := 0
-		require.Eventually(t, func() bool { last = what(who); return last == want }, 20*time.Second, 20*time.Millisecond, "%d", last)
+		require.Eventually(t, func() bool {
+			last = what(who)
+			return last == want
+		}, 20*time.Second, 20*time.Millisecond, "%d", last)
 	}
 	mayWrite := func(who *evm.Signer) int { // also a conflict is of somebody who may
 		if s := write(who); s != http.StatusConflict {
@@ -149,7 +160,8 @@ func TestRolesOfARealChain(t *testing.T) {
 	require.Equal(t, http.StatusOK, read(alice))
 	require.Equal(t, http.StatusForbidden, read(bob))
 
-	c.send(contract, "0x66dde644"+word(bob.Key.Address())+number(42)+number(0)) // grantAccess, without end
+	// grantAccess, without end
+	c.send(contract, "0x66dde644"+word(bob.Key.Address())+number(42)+number(0))
 	becomes(read, bob, http.StatusOK)
 	require.Equal(t, http.StatusForbidden, write(bob))
 	c.send(contract, "0xa99d8379"+word(bob.Key.Address())+number(42)) // revokeAccess
@@ -170,6 +182,9 @@ func TestRolesOfARealChain(t *testing.T) {
 	status, text := ask(serve(99999, contract), alice, "GET", "/pull/products/42/signals", "")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.JSONEq(t, `{"error":"Chain unavailable"}`, text)
-	status, _ = ask(serve(chain, "0x00000000000000000000000000000000000000ff"), bob, "GET", "/pull/products/42/signals", "")
+	status, _ = ask(
+		serve(chain, "0x00000000000000000000000000000000000000ff"), bob, "GET",
+		"/pull/products/42/signals", "",
+	)
 	require.Equal(t, http.StatusServiceUnavailable, status)
 }

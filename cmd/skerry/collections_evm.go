@@ -29,7 +29,10 @@ func (s *collectionsService) walletsOf(cfg *config.EVM) (*config.EVM, error) {
 	}
 	for _, c := range cfg.Chains {
 		if c.Contract != (eth.Address{}) && len(c.Endpoints) == 0 {
-			return nil, fmt.Errorf("chains.%s.rpc: is missing, without which the contract cannot be asked (of %s, %s may name it)", c.ID(), config.DefaultChain, envRPC)
+			return nil, fmt.Errorf(
+				"chains.%s.rpc: is missing, without which the contract cannot be asked (of %s, %s may name it)",
+				c.ID(), config.DefaultChain, envRPC,
+			)
 		}
 	}
 	return cfg, nil

@@ -25,11 +25,18 @@ const (
 // collectionsPrimary is serve as deployments of the scheme run it: documents in a bucket that the
 // environment names.
 func (a *app) collectionsPrimary() *cobra.Command {
-	s := &collectionsService{listen: net.JoinHostPort("0.0.0.0", cmp.Or(os.Getenv("PORT"), presetPort)), prefix: presetPrefix}
+	s := &collectionsService{
+		listen: net.JoinHostPort("0.0.0.0", cmp.Or(os.Getenv("PORT"), presetPort)), prefix: presetPrefix,
+	}
 	s.kept.PlainNames = true
 	cmd := a.serving(s, "primary", "Serve collections from a bucket, as the environment says")
-	cmd.Long = "Run what serve runs, with documents in the bucket that S3_ENDPOINT, S3_BUCKET, S3_REGION, S3_ACCESS_KEY and S3_SECRET_KEY name (or --store), at all addresses and port PORT (3000),\n" +
-		"under /v1. Objects have plain names in it: what OctoBot's server has stored there is served on. Who is administrator, secrets and chains come from the environment, too: PLATFORM_PUBKEY_EVM, ENCRYPTION_SECRET, PLATFORM_ENCRYPTION_SECRET, EVM_BASE_RPC and EVM_CONTRACT_BASE."
+	cmd.Long = "Run what serve runs, with documents in the bucket that S3_ENDPOINT, S3_BUCKET, " +
+		"S3_REGION, S3_ACCESS_KEY and S3_SECRET_KEY name (or --store), at all addresses and port " +
+		"PORT (3000),\n" +
+		"under /v1. Objects have plain names in it: what OctoBot's server has stored there is served " +
+		"on. Who is administrator, secrets and chains come from the environment, too: " +
+		"PLATFORM_PUBKEY_EVM, ENCRYPTION_SECRET, PLATFORM_ENCRYPTION_SECRET, EVM_BASE_RPC and " +
+		"EVM_CONTRACT_BASE."
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("store") {
 			return nil
@@ -42,9 +49,13 @@ func (a *app) collectionsPrimary() *cobra.Command {
 // fromEnvironment makes the store the bucket that the environment names.
 func (f *storeFlags) fromEnvironment(get func(string) string) error {
 	var v [5]string
-	for i, name := range []string{"S3_ENDPOINT", "S3_BUCKET", "S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY"} {
+	for i, name := range []string{
+		"S3_ENDPOINT", "S3_BUCKET", "S3_REGION", "S3_ACCESS_KEY", "S3_SECRET_KEY",
+	} {
 		if v[i] = get(name); v[i] == "" {
-			return api.UsageErrorf("required environment variable missing: %s (or name another store with --store)", name)
+			return api.UsageErrorf(
+				"required environment variable missing: %s (or name another store with --store)", name,
+			)
 		}
 	}
 	if !strings.Contains(v[0], "://") {
@@ -59,18 +70,43 @@ func (f *storeFlags) fromEnvironment(get func(string) string) error {
 // primary.
 func (a *app) collectionsReplica() *cobra.Command {
 	p := &config.Primary{}
-	s := &collectionsService{listen: net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("REPLICA_SERVER_PORT"), presetPort)), prefix: presetPrefix, primary: p}
+	s := &collectionsService{
+		listen: net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("REPLICA_SERVER_PORT"), presetPort)),
+		prefix: presetPrefix, primary: p,
+	}
 	cmd := a.serving(s, "replica", "Serve a primary's collections here, also when it is away")
-	cmd.Long = "Run what serve runs, for apps on this machine: those collections whose storage path has no parameters, and that are neither encrypted, logs, files nor parts of a bundle, are kept in step\n" +
-		"with those of a primary, before each pull and regularly; the others are served from here alone. Requests to the primary are signed by the wallet of --wallet, which is the administrator\n" +
-		"here unless PLATFORM_PUBKEY_EVM is set. Documents are kept in the data directory, or where --store says, such as replica:NAME."
+	cmd.Long = "Run what serve runs, for apps on this machine: those collections whose storage " +
+		"path has no parameters, and that are neither encrypted, logs, files nor parts of a bundle, " +
+		"are kept in step\n" +
+		"with those of a primary, before each pull and regularly; the others are served from here " +
+		"alone. Requests to the primary are signed by the wallet of --wallet, which is the " +
+		"administrator\n" +
+		"here unless PLATFORM_PUBKEY_EVM is set. Documents are kept in the data directory, or where " +
+		"--store says, such as replica:NAME."
 	f := cmd.Flags()
 	f.Lookup("store").DefValue = "directory:collections/documents in the data directory"
-	f.StringVar(&p.URL, "primary", os.Getenv("SYNC_SERVER_URL"), "URL of the primary, such as https://sync.example (SYNC_SERVER_URL)")
-	f.StringVar((*string)(&p.Mode), "write-mode", cmp.Or(os.Getenv("REPLICA_WRITE_MODE"), string(config.Bidirectional)), "what becomes of writes: bidirectional, push_through, pull_only or push_only (REPLICA_WRITE_MODE)")
-	durationVar(f, &p.Every, "sync-every", time.Minute, "how often collections are brought in step (REPLICA_SYNC_INTERVAL_MS)")
-	f.StringVar(&p.Wallet, "wallet", "", "file with the secret key of the wallet that signs requests to the primary, 64 hex digits")
-	f.StringVar(&p.Chain, "chain", cmp.Or(os.Getenv("SYNC_CHAIN_ID"), config.DefaultChain), "chain that these requests name (SYNC_CHAIN_ID)")
+	f.StringVar(
+		&p.URL, "primary", os.Getenv("SYNC_SERVER_URL"),
+		"URL of the primary, such as https://sync.example (SYNC_SERVER_URL)",
+	)
+	f.StringVar(
+		(*string)(&p.Mode), "write-mode",
+		cmp.Or(os.Getenv("REPLICA_WRITE_MODE"), string(config.Bidirectional)),
+		"what becomes of writes: bidirectional, push_through, pull_only or push_only "+
+			"(REPLICA_WRITE_MODE)",
+	)
+	durationVar(
+		f, &p.Every, "sync-every", time.Minute,
+		"how often collections are brought in step (REPLICA_SYNC_INTERVAL_MS)",
+	)
+	f.StringVar(
+		&p.Wallet, "wallet", "",
+		"file with the secret key of the wallet that signs requests to the primary, 64 hex digits",
+	)
+	f.StringVar(
+		&p.Chain, "chain", cmp.Or(os.Getenv("SYNC_CHAIN_ID"), config.DefaultChain),
+		"chain that these requests name (SYNC_CHAIN_ID)",
+	)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if p.URL == "" {
 			return api.UsageErrorf("name the primary with --primary URL")
@@ -78,7 +114,9 @@ func (a *app) collectionsReplica() *cobra.Command {
 		if ms := os.Getenv("REPLICA_SYNC_INTERVAL_MS"); ms != "" && !cmd.Flags().Changed("sync-every") {
 			n, err := strconv.ParseUint(ms, 10, 40)
 			if err != nil || n == 0 {
-				return api.UsageErrorf("REPLICA_SYNC_INTERVAL_MS=%s: it must be a positive number of milliseconds", ms)
+				return api.UsageErrorf(
+					"REPLICA_SYNC_INTERVAL_MS=%s: it must be a positive number of milliseconds", ms,
+				)
 			}
 			p.Every = time.Duration(n) * time.Millisecond
 		}
@@ -115,7 +153,10 @@ func (s *collectionsService) completed(c *config.Config) (_ *config.Config, err 
 		s.log.Info(reason.Error())
 	}
 	if len(replica.Remotes) == 0 {
-		s.log.Warn("no collection of this configuration can be kept in step with the primary", "primary", s.primary.URL)
+		s.log.Warn(
+			"no collection of this configuration can be kept in step with the primary", "primary",
+			s.primary.URL,
+		)
 	}
 	return replica, nil
 }

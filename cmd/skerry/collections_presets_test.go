@@ -38,16 +38,24 @@ func TestReplicaOfAPrimary(t *testing.T) {
 	require.NoError(t, l.Close())
 	dir := t.TempDir()
 	start := func() *proc {
-		p, _ := serveCollectionsWith(t, dir, []string{"PLATFORM_PUBKEY_EVM=" + alice.Key.Address().String()}, "--config", cfg, "--prefix", "/v1", "--listen", at)
+		p, _ := serveCollectionsWith(
+			t, dir, []string{"PLATFORM_PUBKEY_EVM=" + alice.Key.Address().String()}, "--config", cfg,
+			"--prefix", "/v1", "--listen", at,
+		)
 		return p
 	}
 	first := start()
 	local := t.TempDir()
-	p, url := serveCollectionsAs(t, local, "replica", []string{"REPLICA_SYNC_INTERVAL_MS=200", "SYNC_SERVER_URL=http://" + at}, "--config", cfg, "--wallet", secret)
+	p, url := serveCollectionsAs(
+		t, local, "replica", []string{"REPLICA_SYNC_INTERVAL_MS=200", "SYNC_SERVER_URL=http://" + at},
+		"--config", cfg, "--wallet", secret,
+	)
 	require.True(t, strings.HasSuffix(url, "/v1"))
 	base := strings.TrimSuffix(url, "/v1")
 	const path = "/platform/affiliates"
-	status, text := signed(t, alice, base, "POST", "/v1/push"+path, signedPush(t, alice, `{"n":1}`, "null"))
+	status, text := signed(
+		t, alice, base, "POST", "/v1/push"+path, signedPush(t, alice, `{"n":1}`, "null"),
+	)
 	require.Equal(t, http.StatusOK, status, text)
 	becomes := func(base, want string) {
 		t.Helper()
@@ -63,7 +71,9 @@ func TestReplicaOfAPrimary(t *testing.T) {
 	_, text = signed(t, alice, base, "GET", "/v1/pull"+path, "")
 	require.Contains(t, text, `{"n":1}`)
 	hash := text[strings.Index(text, `"hash":"`)+8:][:64]
-	status, text = signed(t, alice, base, "POST", "/v1/push"+path, signedPush(t, alice, `{"n":2}`, `"`+hash+`"`))
+	status, text = signed(
+		t, alice, base, "POST", "/v1/push"+path, signedPush(t, alice, `{"n":2}`, `"`+hash+`"`),
+	)
 	require.Equal(t, http.StatusOK, status, text)
 	start()
 	becomes("http://"+at, `{"n":2}`)
@@ -72,10 +82,14 @@ func TestReplicaOfAPrimary(t *testing.T) {
 }
 
 func TestStoreFromEnvironment(t *testing.T) {
-	env := map[string]string{"S3_ENDPOINT": "s3.example", "S3_BUCKET": "docs", "S3_REGION": "eu", "S3_ACCESS_KEY": "id"}
+	env := map[string]string{
+		"S3_ENDPOINT": "s3.example", "S3_BUCKET": "docs", "S3_REGION": "eu", "S3_ACCESS_KEY": "id",
+	}
 	get := func(name string) string { return env[name] }
 	var f storeFlags
-	require.ErrorContains(t, f.fromEnvironment(get), "required environment variable missing: S3_SECRET_KEY")
+	require.ErrorContains(
+		t, f.fromEnvironment(get), "required environment variable missing: S3_SECRET_KEY",
+	)
 	env["S3_SECRET_KEY"] = "secret"
 	require.NoError(t, f.fromEnvironment(get))
 	require.Equal(t, "s3:https://s3.example/docs", f.Name)
@@ -89,20 +103,27 @@ func TestStoreFromEnvironment(t *testing.T) {
 func TestReplicaConfig(t *testing.T) {
 	c, err := config.Parse([]byte(platformCollections))
 	require.NoError(t, err)
-	own, local, err := c.Replica(config.Primary{URL: "https://sync.example/v1/", Mode: config.Bidirectional, Every: time.Second})
+	own, local, err := c.Replica(
+		config.Primary{URL: "https://sync.example/v1/", Mode: config.Bidirectional, Every: time.Second},
+	)
 	require.NoError(t, err)
 	require.Len(t, own.Remotes, 1)
 	require.Len(t, local, 1)
 	require.Empty(t, c.Remotes)
 	require.Equal(t, &config.Remote{
-		Collection: c.Collections[0], URL: "https://sync.example/v1", PullPath: "/pull/platform/affiliates", PushPath: "/push/platform/affiliates", Headers: map[string]string{},
-		Mode: config.Bidirectional, Every: time.Second, OnPull: true,
+		Collection: c.Collections[0], URL: "https://sync.example/v1",
+		PullPath: "/pull/platform/affiliates", PushPath: "/push/platform/affiliates",
+		Headers: map[string]string{},
+		Mode:    config.Bidirectional, Every: time.Second, OnPull: true,
 	}, own.Remotes[0])
 	own, _, err = c.Replica(config.Primary{URL: "https://sync.example", Mode: config.PullOnly})
 	require.NoError(t, err)
 	require.Equal(t, "https://sync.example/v1", own.Remotes[0].URL)
 	require.Empty(t, own.Remotes[0].PushPath)
-	for _, bad := range []config.Primary{{URL: "sync.example", Mode: config.PullOnly}, {URL: "https://sync.example", Mode: "both"}, {URL: "https://x.example?y", Mode: config.PullOnly}} {
+	for _, bad := range []config.Primary{
+		{URL: "sync.example", Mode: config.PullOnly}, {URL: "https://sync.example", Mode: "both"},
+		{URL: "https://x.example?y", Mode: config.PullOnly},
+	} {
 		_, _, err = c.Replica(bad)
 		require.Error(t, err)
 	}
@@ -122,9 +143,15 @@ func TestPrimariesOfABucket(t *testing.T) {
 	}
 	endpoint, bucket := at[:strings.LastIndexByte(at, '/')], at[strings.LastIndexByte(at, '/')+1:]
 	cfg := filepath.Join(t.TempDir(), "collections.json")
-	text := strings.Replace(string(config.DefaultText), `"evm": {`, `"evm": {"sharedNonces": true, `, 1)
+	text := strings.Replace(
+		string(config.DefaultText), `"evm": {`, `"evm": {"sharedNonces": true, `, 1,
+	)
 	require.NoError(t, os.WriteFile(cfg, []byte(text), 0o600))
-	env := []string{"S3_ENDPOINT=" + endpoint, "S3_BUCKET=" + bucket, "S3_REGION=us-east-1", "S3_ACCESS_KEY=" + os.Getenv("AWS_ACCESS_KEY_ID"), "S3_SECRET_KEY=" + os.Getenv("AWS_SECRET_ACCESS_KEY"), "ENCRYPTION_SECRET=secret"}
+	env := []string{
+		"S3_ENDPOINT=" + endpoint, "S3_BUCKET=" + bucket, "S3_REGION=us-east-1",
+		"S3_ACCESS_KEY=" + os.Getenv("AWS_ACCESS_KEY_ID"),
+		"S3_SECRET_KEY=" + os.Getenv("AWS_SECRET_ACCESS_KEY"), "ENCRYPTION_SECRET=secret",
+	}
 	_, one := serveCollectionsAs(t, t.TempDir(), "primary", env, "--config", cfg)
 	_, two := serveCollectionsAs(t, t.TempDir(), "primary", env, "--config", cfg)
 	one, two = strings.TrimSuffix(one, "/v1"), strings.TrimSuffix(two, "/v1")
@@ -136,16 +163,28 @@ func TestPrimariesOfABucket(t *testing.T) {
 	sealed, err := base64.StdEncoding.DecodeString(octoBots)
 	require.NoError(t, err)
 	require.NotEmpty(t, sealed)
-	require.NoError(t, old.Put(t.Context(), "users/"+walletOf(t, 1).Key.Address().String()+"/accounts", &store.Object{Body: []byte(octoBots), Type: "application/json"}, store.Whatever))
+	require.NoError(
+		t,
+		old.Put(
+			t.Context(), "users/"+walletOf(t, 1).Key.Address().String()+"/accounts",
+			&store.Object{Body: []byte(octoBots), Type: "application/json"}, store.Whatever,
+		),
+	)
 	require.NoError(t, old.Close())
-	_, text = signed(t, walletOf(t, 1), one, "GET", "/v1/pull/users/"+walletOf(t, 1).Key.Address().String(), "")
+	_, text = signed(
+		t, walletOf(t, 1), one, "GET", "/v1/pull/users/"+walletOf(t, 1).Key.Address().String(), "",
+	)
 	require.Contains(t, text, `"accounts":{"data":{"from":"octobot"}`)
 
 	base := "null"
-	if _, text := signed(t, alice, one, "GET", "/v1/pull"+mine, ""); strings.Contains(text, `"data":{"n":1},"hash":"`) { // of a test before
+	if _, text := signed(
+		t, alice, one, "GET", "/v1/pull"+mine, "",
+	); strings.Contains(text, `"data":{"n":1},"hash":"`) { // of a test before
 		base = text[strings.Index(text, `"data":{"n":1},"hash":`)+22:][:66]
 	}
-	status, text := signed(t, alice, one, "POST", "/v1/push"+mine+"/bots", signedPush(t, alice, `{"n":1}`, base))
+	status, text := signed(
+		t, alice, one, "POST", "/v1/push"+mine+"/bots", signedPush(t, alice, `{"n":1}`, base),
+	)
 	require.Equal(t, http.StatusOK, status, text)
 	_, text = signed(t, alice, two, "GET", "/v1/pull"+mine, "")
 	require.Contains(t, text, `"data":{"n":1}`)
@@ -159,6 +198,8 @@ func TestPrimariesOfABucket(t *testing.T) {
 		res, err := http.DefaultClient.Do(r)
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
-		require.Equal(t, []int{http.StatusOK, http.StatusUnauthorized, http.StatusUnauthorized}[i], res.StatusCode)
+		require.Equal(
+			t, []int{http.StatusOK, http.StatusUnauthorized, http.StatusUnauthorized}[i], res.StatusCode,
+		)
 	}
 }

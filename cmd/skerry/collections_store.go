@@ -27,9 +27,21 @@ import (
 type storeFlags struct{ place.Spec }
 
 func (f *storeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.Name, "store", "replica:collections", "where documents are kept: replica:NAME, which is made if there is none; directory:PATH; s3:URL, such as s3:https://s3.example/bucket/prefix; or memory")
-	cmd.Flags().StringVar(&f.Region, "s3-region", "", "region of the S3 service, if it does not tell (keys are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials)")
-	cmd.Flags().BoolVar(&f.PlainNames, "s3-plain-names", f.PlainNames, "objects in the bucket have the names of their documents' paths, as those of OctoBot's servers have")
+	cmd.Flags().StringVar(
+		&f.Name, "store", "replica:collections",
+		"where documents are kept: replica:NAME, which is made if there is none; directory:PATH; "+
+			"s3:URL, such as s3:https://s3.example/bucket/prefix; or memory",
+	)
+	cmd.Flags().StringVar(
+		&f.Region, "s3-region", "",
+		"region of the S3 service, if it does not tell (keys are taken from AWS_ACCESS_KEY_ID and "+
+			"AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials)",
+	)
+	cmd.Flags().BoolVar(
+		&f.PlainNames, "s3-plain-names", f.PlainNames,
+		"objects in the bucket have the names of their documents' paths, as those of "+
+			"OctoBot's servers have",
+	)
 }
 
 // The variables with the secrets of encryption at rest. Each may be given in a file, which the
@@ -103,14 +115,18 @@ func codecOf(c *config.Config) (*encrypted.Codec, error) {
 	x, err := encrypted.New(c, s)
 	var missing *encrypted.MissingError
 	if errors.As(err, &missing) {
-		name, like := envIdentitySecret, "a secret that is kept as long as the documents, such as what openssl rand -hex 32 prints"
+		name, like := envIdentitySecret, "a secret that is kept as long as the documents, such as "+
+			"what openssl rand -hex 32 prints"
 		switch {
 		case missing.Salt:
 			name, like = envAdmin, "the address of the platform's administrator"
 		case missing.Encryption == config.Server:
 			name = envServerSecret
 		}
-		return nil, fmt.Errorf("collection %q is encrypted at rest (encryption %q): set %s in the environment to %s", missing.Collection, missing.Encryption, name, like)
+		return nil, fmt.Errorf(
+			"collection %q is encrypted at rest (encryption %q): set %s in the environment to %s",
+			missing.Collection, missing.Encryption, name, like,
+		)
 	}
 	return x, err
 }
@@ -159,10 +175,17 @@ func (a *app) collectionsMigrate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring stored documents into the form of a configuration",
-		Long: "Encrypt what a configuration says is encrypted at rest and is not, or was by another server or a former secret; and decrypt what is not to be encrypted any more, if --from names the\n" +
-			"configuration of before. In a directory or bucket, also rename what no request reaches any more: user ids in capitals, addresses of wallets without the capitals of their checksum, and ids that\n" +
-			"end in __seg or __remote, which then end in _seg or _remote. No server may use the store meanwhile. Of a replica, each node migrates what it has written itself: run it at each that serves. It may be interrupted and run again.\n" +
-			"For a new secret, set ENCRYPTION_SECRET (or PLATFORM_ENCRYPTION_SECRET) to it and ENCRYPTION_SECRET_FORMER to the old one, also for the server, until this is done.",
+		Long: "Encrypt what a configuration says is encrypted at rest and is not, or was by another " +
+			"server or a former secret; and decrypt what is not to be encrypted any more, if " +
+			"--from names the\n" +
+			"configuration of before. In a directory or bucket, also rename what no request reaches any " +
+			"more: user ids in capitals, addresses of wallets without the capitals of their checksum, " +
+			"and ids that\n" +
+			"end in __seg or __remote, which then end in _seg or _remote. No server may use the store " +
+			"meanwhile. Of a replica, each node migrates what it has written itself: run it at each that " +
+			"serves. It may be interrupted and run again.\n" +
+			"For a new secret, set ENCRYPTION_SECRET (or PLATFORM_ENCRYPTION_SECRET) to it and " +
+			"ENCRYPTION_SECRET_FORMER to the old one, also for the server, until this is done.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if to == "" {
@@ -172,7 +195,9 @@ func (a *app) collectionsMigrate() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&to, "config", "", "file with the configuration, collections.json")
-	cmd.Flags().StringVar(&from, "from", "", "file with the configuration of before, if it encrypted otherwise")
+	cmd.Flags().StringVar(
+		&from, "from", "", "file with the configuration of before, if it encrypted otherwise",
+	)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only count what would be written")
 	f.add(cmd)
 	return cmd

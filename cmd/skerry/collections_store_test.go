@@ -26,7 +26,9 @@ func walletOf(t *testing.T, b byte) *evm.Signer {
 }
 
 // signed sends a request that a wallet has signed.
-func signed(t *testing.T, who *evm.Signer, base, method, path, body string) (status int, text string) {
+func signed(
+	t *testing.T, who *evm.Signer, base, method, path, body string,
+) (status int, text string) {
 	t.Helper()
 	h, err := who.Sign(method, path, []byte(body))
 	require.NoError(t, err)
@@ -64,7 +66,10 @@ func TestDefaultCollections(t *testing.T) {
 	alice, bob := walletOf(t, 1), walletOf(t, 2)
 	mine := "/users/" + alice.Key.Address().String()
 	p, url := serveCollectionsWith(t, dir, []string{"ENCRYPTION_SECRET=first"})
-	status, text := signed(t, alice, url, "POST", "/push"+mine+"/bots", signedPush(t, alice, `{"strategy":"buyverylow"}`, "null"))
+	status, text := signed(
+		t, alice, url, "POST", "/push"+mine+"/bots",
+		signedPush(t, alice, `{"strategy":"buyverylow"}`, "null"),
+	)
 	require.Equal(t, http.StatusOK, status, text)
 	status, _ = signed(t, bob, url, "POST", "/push"+mine+"/errors/1", signedPush(t, bob, `{}`, "null"))
 	require.Equal(t, http.StatusForbidden, status)
@@ -90,12 +95,19 @@ func TestDefaultCollections(t *testing.T) {
 	reads(url)
 	cfg := filepath.Join(t.TempDir(), "collections.json")
 	require.NoError(t, os.WriteFile(cfg, ranWith(t, nil, "collections", "default"), 0o600))
-	migrate := exec.Command("skerry", "--dir", dir, "--json", "collections", "migrate", "--config", cfg)
+	migrate := exec.Command(
+		"skerry", "--dir", dir, "--json", "collections", "migrate", "--config", cfg,
+	)
 	migrate.Env = append(os.Environ(), both...)
 	require.Error(t, migrate.Run(), "a server is using the store")
 	p.kill()
 	var done struct{ Documents, Encrypted, Rewritten int }
-	require.NoError(t, json.Unmarshal(ranWith(t, both, "--dir", dir, "--json", "collections", "migrate", "--config", cfg), &done))
+	require.NoError(
+		t,
+		json.Unmarshal(
+			ranWith(t, both, "--dir", dir, "--json", "collections", "migrate", "--config", cfg), &done,
+		),
+	)
 	require.Equal(t, 1, done.Rewritten, "%+v", done)
 	p, url = serveCollectionsWith(t, dir, second)
 	reads(url)

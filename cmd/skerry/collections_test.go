@@ -37,15 +37,25 @@ func serveCollections(t *testing.T, dir, text string, flags ...string) (p *proc,
 }
 
 // serveCollectionsWith starts one with more variables in its environment.
-func serveCollectionsWith(t *testing.T, dir string, env []string, flags ...string) (p *proc, url string) {
+func serveCollectionsWith(
+	t *testing.T, dir string, env []string, flags ...string,
+) (p *proc, url string) {
 	t.Helper()
 	return serveCollectionsAs(t, dir, "serve", env, flags...)
 }
 
 // serveCollectionsAs starts one by another command.
-func serveCollectionsAs(t *testing.T, dir, command string, env []string, flags ...string) (p *proc, url string) {
+func serveCollectionsAs(
+	t *testing.T, dir, command string, env []string, flags ...string,
+) (p *proc, url string) {
 	t.Helper()
-	args := append([]string{"--dir", dir, "--json", "collections", command, "-q", "--no-discovery", "--listen", "127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"}, flags...)
+	args := append(
+		[]string{
+			"--dir", dir, "--json", "collections", command, "-q", "--no-discovery", "--listen",
+			"127.0.0.1:0", "--p2p-listen", "/ip4/127.0.0.1/tcp/0",
+		},
+		flags...,
+	)
 	p = &proc{t: t, dir: dir, cmd: exec.Command("skerry", args...)}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = os.Stderr
@@ -74,7 +84,10 @@ func TestKilledServerOfCollections(t *testing.T) {
 			writers.Go(func() {
 				for i := 0; ; i++ {
 					name := fmt.Sprintf("%d-%d-%d", round, w, i)
-					res, err := http.Post(url+"/push/notes/"+name, "application/json", strings.NewReader(fmt.Sprintf(`{"data":{"n":%d},"baseHash":null}`, i)))
+					res, err := http.Post(
+						url+"/push/notes/"+name, "application/json",
+						strings.NewReader(fmt.Sprintf(`{"data":{"n":%d},"baseHash":null}`, i)),
+					)
 					if err != nil {
 						return // the server is gone
 					}
@@ -90,7 +103,11 @@ func TestKilledServerOfCollections(t *testing.T) {
 				}
 			})
 		}
-		require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) > 500*(round+1) }, 60*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(acknowledged) > 500*(round+1)
+		}, 60*time.Second, time.Millisecond)
 		p.kill()
 		writers.Wait()
 	}
@@ -111,10 +128,14 @@ func TestHostileHTTP(t *testing.T) {
 	t.Parallel()
 	_, url := serveCollections(t, t.TempDir(), openCollections)
 	host := strings.TrimPrefix(url, "http://")
-	for _, flood := range []string{"X-Long: " + strings.Repeat("x", 1<<20) + "\r\n", strings.Repeat("X-Many: y\r\n", 1<<16)} {
+	for _, flood := range []string{
+		"X-Long: " + strings.Repeat("x", 1<<20) + "\r\n", strings.Repeat("X-Many: y\r\n", 1<<16),
+	} {
 		conn, err := net.Dial("tcp", host)
 		require.NoError(t, err)
-		go func() { _, _ = io.WriteString(conn, "GET /pull/notes/a HTTP/1.1\r\nHost: x\r\n"+flood+"\r\n") }() // the server does not read all of it
+		go func() {
+			_, _ = io.WriteString(conn, "GET /pull/notes/a HTTP/1.1\r\nHost: x\r\n"+flood+"\r\n")
+		}() // the server does not read all of it
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		require.NoError(t, err)
@@ -185,12 +206,17 @@ func rpcOf(t *testing.T, owner eth.Address) (url string, away *atomic.Bool) {
 func signedPush(t *testing.T, who *evm.Signer, data, base string) string {
 	o, err := value.ParseObject([]byte(data), value.MaxDepth)
 	require.NoError(t, err)
-	return fmt.Sprintf(`{"data":%s,"baseHash":%s,"authorSignature":"%s"}`, data, base, evm.SignData(who.Key, o))
+	return fmt.Sprintf(
+		`{"data":%s,"baseHash":%s,"authorSignature":"%s"}`, data, base, evm.SignData(who.Key, o),
+	)
 }
 
 func TestFromEnvironment(t *testing.T) {
 	one, two := eth.Address{19: 1}, eth.Address{19: 2}
-	cfg := &config.EVM{Admins: []eth.Address{one}, Chains: []*config.EVMChain{{Number: 1}, {Number: 8453, Access: time.Second}}}
+	cfg := &config.EVM{
+		Admins: []eth.Address{one},
+		Chains: []*config.EVMChain{{Number: 1}, {Number: 8453, Access: time.Second}},
+	}
 	get := func(pairs ...string) func(string) string {
 		return func(name string) string {
 			for i := 0; i < len(pairs); i += 2 {
@@ -204,16 +230,29 @@ func TestFromEnvironment(t *testing.T) {
 	got, err := fromEnvironment(cfg, get())
 	require.NoError(t, err)
 	require.Equal(t, cfg, got)
-	got, err = fromEnvironment(cfg, get(envAdmin, two.Lower(), envRPC, "https://rpc.example", envContract, two.Lower()))
+	got, err = fromEnvironment(
+		cfg, get(envAdmin, two.Lower(), envRPC, "https://rpc.example", envContract, two.Lower()),
+	)
 	require.NoError(t, err)
 	require.Equal(t, []eth.Address{one, two}, got.Admins)
-	require.Equal(t, &config.EVMChain{Number: 8453, Access: time.Second, Endpoints: []string{"https://rpc.example"}, Contract: two}, got.Chains[1])
+	require.Equal(
+		t,
+		&config.EVMChain{
+			Number: 8453, Access: time.Second, Endpoints: []string{"https://rpc.example"}, Contract: two,
+		},
+		got.Chains[1],
+	)
 	require.Empty(t, cfg.Chains[1].Endpoints, "the configuration stays as it is")
 	given := &config.EVM{Chains: got.Chains}
-	again, err := fromEnvironment(given, get(envRPC, "https://other.example", envContract, one.Lower()))
+	again, err := fromEnvironment(
+		given, get(envRPC, "https://other.example", envContract, one.Lower()),
+	)
 	require.NoError(t, err)
 	require.Equal(t, given, again, "what the configuration says counts")
-	for _, wrong := range [][]string{{envAdmin, "bob"}, {envRPC, "https://rpc.example"}, {envContract, one.Lower()}, {envRPC, "https://rpc.example", envContract, "0x1"}} {
+	for _, wrong := range [][]string{
+		{envAdmin, "bob"}, {envRPC, "https://rpc.example"}, {envContract, one.Lower()},
+		{envRPC, "https://rpc.example", envContract, "0x1"},
+	} {
 		_, err = fromEnvironment(cfg, get(wrong...))
 		require.ErrorContains(t, err, wrong[0][:4])
 	}
@@ -291,7 +330,9 @@ func TestWallets(t *testing.T) {
 	for range 2 {
 		got, _ = send(h, "GET", "/v1/pull"+mine, "")
 		p.kill()
-		p, url = serveCollections(t, dir, fmt.Sprintf(walletCollections, admin.Key.Address(), rpc), "--prefix", "/v1")
+		p, url = serveCollections(
+			t, dir, fmt.Sprintf(walletCollections, admin.Key.Address(), rpc), "--prefix", "/v1",
+		)
 	}
 	require.Equal(t, http.StatusUnauthorized, got, "the second time")
 	status(http.StatusOK, alice, "GET", "/v1/pull"+mine, "")

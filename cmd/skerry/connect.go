@@ -155,7 +155,10 @@ func (a *app) absDir() (err error) {
 		return api.UsageErrorf("--dir is empty: name the data directory")
 	}
 	if a.dir == "" {
-		return api.UsageErrorf("there is no home directory (HOME is not set): name the data directory with --dir or in SKERRY_DIR")
+		return api.UsageErrorf(
+			"there is no home directory (HOME is not set): name the data directory with --dir or " +
+				"in SKERRY_DIR",
+		)
 	}
 	a.dir, err = filepath.Abs(a.dir)
 	return err
@@ -171,7 +174,9 @@ func (a *app) openOwn(ctx context.Context, online, handsOver bool) (*session, er
 	if online {
 		f, flags := netFlags{oneShot: true}, pflag.NewFlagSet("", pflag.ContinueOnError)
 		f.add(flags)
-		if err := errors.Join(a.readConfig(flags), goOnline(n.Node, &f, slog.New(slog.DiscardHandler))); err != nil {
+		if err := errors.Join(
+			a.readConfig(flags), goOnline(n.Node, &f, slog.New(slog.DiscardHandler)),
+		); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 	}

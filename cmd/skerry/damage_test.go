@@ -78,7 +78,8 @@ func TestDamagedDirectory(t *testing.T) {
 	require.NoError(t, filepath.WalkDir(whole.dir, func(path string, e fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(whole.dir, path)
 		inStore := strings.HasPrefix(rel, "kv/") || strings.HasPrefix(rel, "content/")
-		if err != nil || !e.Type().IsRegular() || !inStore || e.Name() == "ballast" || e.Name() == "LOCK" {
+		if err != nil || !e.Type().IsRegular() || !inStore || e.Name() == "ballast" ||
+			e.Name() == "LOCK" {
 			return err
 		}
 		if info, err := e.Info(); err != nil || info.Size() < 64 {
@@ -103,8 +104,11 @@ func TestDamagedDirectory(t *testing.T) {
 				require.NoError(t, os.WriteFile(at, b, 0o600))
 
 				for _, args := range [][]string{
-					{"replica", "ls"}, {"blob", "ls"}, {"replica", "list", "kept"}, {"replica", "get", "kept", "k007"},
-					{"replica", "export", "kept", filepath.Join(d.dir, "..", "out")}, {"replica", "verify", "kept"},
+					{"replica", "ls"}, {"blob", "ls"}, {"replica", "list", "kept"},
+					{"replica", "get", "kept", "k007"},
+					{"replica", "export", "kept", filepath.Join(
+						d.dir, "..", "out",
+					)}, {"replica", "verify", "kept"},
 					{"blob", "verify"}, {"blob", "verify", "--repair"}, {"blob", "gc"}, {"replica", "leave", "left"},
 					{"replica", "join", ticket, "--name", "again"}, {"replica", "set", "kept", "new", "value"},
 				} {

@@ -135,14 +135,19 @@ func TestDiskOfAHost(t *testing.T) {
 		a.must("replica", "set", name, m.make(), "-f", file)
 		var lines bytes.Buffer
 		for range 200 {
-			require.NoError(t, json.NewEncoder(&lines).Encode(map[string]string{"key": m.make(), "value": m.make()}))
+			require.NoError(
+				t, json.NewEncoder(&lines).Encode(map[string]string{"key": m.make(), "value": m.make()}),
+			)
 		}
 		items := filepath.Join(t.TempDir(), "items")
 		require.NoError(t, os.WriteFile(items, lines.Bytes(), 0o600))
 		a.must("replica", "import", name, items)
 	}
 	join := func(name string) {
-		b.must("replica", "join", strings.TrimSpace(a.must("replica", "share", name, "--mode", "sync", "-q")), "--name", "hosted-"+fmt.Sprint(len(name)))
+		b.must(
+			"replica", "join", strings.TrimSpace(a.must("replica", "share", name, "--mode", "sync", "-q")),
+			"--name", "hosted-"+fmt.Sprint(len(name)),
+		)
 	}
 	private := secret.make()
 	a.must("replica", "new", private, "--encrypted")
@@ -154,7 +159,10 @@ func TestDiskOfAHost(t *testing.T) {
 	author := strings.TrimSpace(b.must("author", "default", "-q"))
 	a.must("replica", "grant", "public", author) // and statements with prefixes and keys
 	prefix := secret.make()
-	a.must("replica", "grant", private, strings.TrimSpace(a.must("author", "new", "-q")), "--prefix", prefix+"/")
+	a.must(
+		"replica", "grant", private, strings.TrimSpace(a.must("author", "new", "-q")), "--prefix",
+		prefix+"/",
+	)
 	before := strings.TrimSpace(a.must("replica", "share", private, "--mode", "write", "-q"))
 	a.must("replica", "rotate", private)
 	write(private, &secret)
@@ -164,7 +172,12 @@ func TestDiskOfAHost(t *testing.T) {
 	b.must("replica", "sync", "hosted-"+fmt.Sprint(len(private)))
 	require.Eventually(t, func() bool {
 		var info api.ReplicaInfo
-		require.NoError(t, json.Unmarshal([]byte(b.must("replica", "info", "hosted-"+fmt.Sprint(len(private)), "--json")), &info))
+		require.NoError(
+			t,
+			json.Unmarshal(
+				[]byte(b.must("replica", "info", "hosted-"+fmt.Sprint(len(private)), "--json")), &info,
+			),
+		)
 		return info.PendingContent == 0 && info.Entries >= 440
 	}, 30e9, 50e6)
 	b.stop()

@@ -15,7 +15,9 @@ import (
 type duration time.Duration
 
 // durationVar adds a flag of a length of time.
-func durationVar(f *pflag.FlagSet, to *time.Duration, name string, value time.Duration, usage string) {
+func durationVar(
+	f *pflag.FlagSet, to *time.Duration, name string, value time.Duration, usage string,
+) {
 	*to = value
 	f.Var((*duration)(to), name, usage)
 }

@@ -69,8 +69,9 @@ func (a *app) replicaGet() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get NAME KEY",
 		Short: "Write the latest value of a key to standard output",
-		Long:  "Write the latest value of a key to standard output. With --json, describe every author's entry.",
-		Args:  cobra.ExactArgs(2),
+		Long: "Write the latest value of a key to standard output. With --json, describe every " +
+			"author's entry.",
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := api.ParseKey(args[1])
 			if err != nil {
@@ -78,10 +79,14 @@ func (a *app) replicaGet() *cobra.Command {
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
 				if !a.json {
-					return a.stdout.content(func(w io.Writer) error { return s.ReadValue(cmd.Context(), args[0], key, w) })
+					return a.stdout.content(func(w io.Writer) error {
+						return s.ReadValue(cmd.Context(), args[0], key, w)
+					})
 				}
 				out := newList(a, func(api.Entry) (string, display) { return "", "" })
-				if err := s.Client.ReplicaGet(cmd.Context(), api.KeyRequest{Name: args[0], Key: key}, out.add); err != nil {
+				if err := s.Client.ReplicaGet(
+					cmd.Context(), api.KeyRequest{Name: args[0], Key: key}, out.add,
+				); err != nil {
 					return err
 				}
 				return out.end()
@@ -93,15 +98,20 @@ func (a *app) replicaGet() *cobra.Command {
 func (a *app) replicaDel() *cobra.Command {
 	var prefix bool
 	var author string
-	cmd := &cobra.Command{Use: "del NAME KEY", Short: "Delete a key, or with --prefix all keys that begin with it", Args: cobra.ExactArgs(2)}
+	cmd := &cobra.Command{
+		Use: "del NAME KEY", Short: "Delete a key, or with --prefix all keys that begin with it",
+		Args: cobra.ExactArgs(2),
+	}
 	cmd.Flags().BoolVar(&prefix, "prefix", false, "delete all keys that begin with KEY")
 	cmd.Flags().StringVar(&author, "author", "", "author to write as (default: the default author)")
-	return one(a, cmd, false, (*api.Client).ReplicaDelete, func(args []string) (api.KeyRequest, error) {
-		key, err := api.ParseKey(args[1])
-		return api.KeyRequest{Name: args[0], Key: key, Prefix: prefix, Author: author}, err
-	}, func(r api.Removed) (string, display) {
-		return strconv.Itoa(r.Removed), displayf("deleted %d keys", r.Removed)
-	})
+	return one(
+		a, cmd, false, (*api.Client).ReplicaDelete, func(args []string) (api.KeyRequest, error) {
+			key, err := api.ParseKey(args[1])
+			return api.KeyRequest{Name: args[0], Key: key, Prefix: prefix, Author: author}, err
+		}, func(r api.Removed) (string, display) {
+			return strconv.Itoa(r.Removed), displayf("deleted %d keys", r.Removed)
+		},
+	)
 }
 
 // parseTime reads a time: RFC 3339, a date, or how long ago.
@@ -114,7 +124,9 @@ func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", time.DateOnly} {
+	for _, layout := range []string{
+		time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", time.DateOnly,
+	} {
 		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
 			return t, nil
 		}
@@ -129,7 +141,10 @@ func parseTimeFrom(flag, text string, ahead time.Duration) (time.Time, error) {
 	if ahead > 0 {
 		how = "how long from now"
 	}
-	return time.Time{}, api.UsageErrorf("--%s %q: give a date, an RFC 3339 time, microseconds since 1970, or %s (90m, 7d)", flag, text, how)
+	return time.Time{}, api.UsageErrorf(
+		"--%s %q: give a date, an RFC 3339 time, microseconds since 1970, or %s (90m, 7d)", flag, text,
+		how,
+	)
 }
 
 func entryLine(e api.Entry) (string, display) {
@@ -140,7 +155,9 @@ func entryLine(e api.Entry) (string, display) {
 	if e.Dropped {
 		what = "   revoked"
 	}
-	return e.Key.String(), displayf("%s  %s  %s  %s", timeText(e.Timestamp), e.Author.String()[:10], what, e.Key)
+	return e.Key.String(), displayf(
+		"%s  %s  %s  %s", timeText(e.Timestamp), e.Author.String()[:10], what, e.Key,
+	)
 }
 
 func (a *app) replicaEntries() *cobra.Command {
@@ -179,7 +196,9 @@ func (a *app) replicaEntries() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&prefix, "prefix", "", "only keys that begin with this")
 	f.StringVar(&req.Author, "author", "", "only entries by this author")
-	f.StringVar(&since, "since", "", "only entries at or after this time, or not older than this (90m)")
+	f.StringVar(
+		&since, "since", "", "only entries at or after this time, or not older than this (90m)",
+	)
 	f.StringVar(&until, "until", "", "only entries before this time")
 	f.IntVar(&req.Limit, "limit", 0, "at most this many")
 	f.BoolVar(&req.All, "all", false, "every author's entries, and deletions")
@@ -191,7 +210,11 @@ func (a *app) replicaEntries() *cobra.Command {
 // noteUnreadable tells that there is more than can be shown.
 func (a *app) noteUnreadable(n uint64) {
 	if n > 0 {
-		a.note("%d entries cannot be read here: they are sealed with a read key that this node does not have. Ask for a new ticket or invite", n)
+		a.note(
+			"%d entries cannot be read here: they are sealed with a read key that this node does not "+
+				"have. Ask for a new ticket or invite",
+			n,
+		)
 	}
 }
 
@@ -200,7 +223,8 @@ func (a *app) replicaImport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import NAME FILE",
 		Short: "Set many keys from lines of JSON",
-		Long: "Set many keys from lines of {\"key\",\"value\"} or {\"key\",\"file\"} in FILE (- is standard input). Files are relative to the directory of FILE, or to\n" +
+		Long: "Set many keys from lines of {\"key\",\"value\"} or {\"key\",\"file\"} in FILE (- is " +
+			"standard input). Files are relative to the directory of FILE, or to\n" +
 			"the current one for standard input, and must be in it; --files-from names another directory.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -225,12 +249,16 @@ func (a *app) replicaImport() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(sum, strconv.Itoa(sum.Imported), displayf("set %d keys in %.1f s", sum.Imported, sum.Seconds))
+				return a.print(
+					sum, strconv.Itoa(sum.Imported), displayf("set %d keys in %.1f s", sum.Imported, sum.Seconds),
+				)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&author, "author", "", "author to write as (default: the default author)")
-	cmd.Flags().StringVar(&files, "files-from", "", "directory that files must be in (default: that of FILE)")
+	cmd.Flags().StringVar(
+		&files, "files-from", "", "directory that files must be in (default: that of FILE)",
+	)
 	return cmd
 }
 
@@ -239,7 +267,8 @@ func (a *app) replicaExport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export NAME DIR",
 		Short: "Write the latest value of each key to a file under DIR",
-		Long: "Write the latest value of each key to a file under DIR, which must not exist or be empty.\n" +
+		Long: "Write the latest value of each key to a file under DIR, which must not exist " +
+			"or be empty.\n" +
 			"Keys that cannot be names of files below DIR are listed and left out; the command then\n" +
 			"exits with 1, unless --skip-unsafe says that they may be.",
 		Example: "  skerry replica export notes ./notes",
@@ -250,7 +279,9 @@ func (a *app) replicaExport() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), false, func(s *session) error {
-				r, err := s.Client.ReplicaExport(cmd.Context(), api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip})
+				r, err := s.Client.ReplicaExport(
+					cmd.Context(), api.ExportReplicaRequest{Name: args[0], Dir: dir, SkipUnsafe: skip},
+				)
 				if err != nil {
 					return err
 				}
@@ -263,14 +294,19 @@ func (a *app) replicaExport() *cobra.Command {
 					return err
 				}
 				if len(r.Skipped) > 0 && !skip {
-					return fmt.Errorf("%d keys of %s are not written: they cannot be names of files (--skip-unsafe takes that for success)",
-						len(r.Skipped), args[0])
+					return fmt.Errorf(
+						"%d keys of %s are not written: they cannot be names of files (--skip-unsafe takes "+
+							"that for success)",
+						len(r.Skipped), args[0],
+					)
 				}
 				return nil
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&skip, "skip-unsafe", false, "succeed although keys are left out that cannot be names of files")
+	cmd.Flags().BoolVar(
+		&skip, "skip-unsafe", false, "succeed although keys are left out that cannot be names of files",
+	)
 	return cmd
 }
 
@@ -281,17 +317,19 @@ func (a *app) replicaWatch() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.untilInterrupted(cmd.Context(), func(s *session) error {
-				err := s.Client.ReplicaWatch(cmd.Context(), api.NameRequest{Name: args[0]}, func(e api.Entry) error {
-					if e.Missed > 0 {
-						a.note("%d entries were stored too fast to be shown", e.Missed)
-						if a.json {
-							return a.print(map[string]uint64{"missed": e.Missed}, "", "")
+				err := s.Client.ReplicaWatch(
+					cmd.Context(), api.NameRequest{Name: args[0]}, func(e api.Entry) error {
+						if e.Missed > 0 {
+							a.note("%d entries were stored too fast to be shown", e.Missed)
+							if a.json {
+								return a.print(map[string]uint64{"missed": e.Missed}, "", "")
+							}
+							return nil
 						}
-						return nil
-					}
-					essential, text := entryLine(e)
-					return a.print(e, essential, text)
-				})
+						essential, text := entryLine(e)
+						return a.print(e, essential, text)
+					},
+				)
 				if cmd.Context().Err() != nil {
 					return nil // that is how a watch ends
 				}

@@ -23,37 +23,51 @@ runs, until skerry replica uninvite ends it, or until the time of --until, when 
 		Args: cobra.ExactArgs(2),
 	}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that begin with this")
-	cmd.Flags().StringVar(&from, "from", "", "only entries with a timestamp from this on: a time, or how long from now")
-	cmd.Flags().StringVar(&until, "until", "", "only entries with a timestamp up to this: a time, or how long from now")
+	cmd.Flags().StringVar(
+		&from, "from", "", "only entries with a timestamp from this on: a time, or how long from now",
+	)
+	cmd.Flags().StringVar(
+		&until, "until", "", "only entries with a timestamp up to this: a time, or how long from now",
+	)
 	cmd.Flags().BoolVar(&delegable, "delegable", false, "the author may grant others as much, or less")
-	one(a, cmd, false, (*api.Client).ReplicaGrant, func(args []string) (req api.GrantRequest, err error) {
-		req = api.GrantRequest{Name: args[0], Author: args[1], Delegable: delegable}
-		if req.Prefix, err = api.ParseKey(prefix); err != nil {
+	one(
+		a, cmd, false, (*api.Client).ReplicaGrant,
+		func(args []string) (req api.GrantRequest, err error) {
+			req = api.GrantRequest{Name: args[0], Author: args[1], Delegable: delegable}
+			if req.Prefix, err = api.ParseKey(prefix); err != nil {
+				return req, err
+			}
+			if req.NotBefore, err = parseAhead("from", from); err != nil {
+				return req, err
+			}
+			req.NotAfter, err = parseAhead("until", until)
 			return req, err
-		}
-		if req.NotBefore, err = parseAhead("from", from); err != nil {
-			return req, err
-		}
-		req.NotAfter, err = parseAhead("until", until)
-		return req, err
-	}, func(g api.Grant) (string, display) { return g.ID, grantText(g) })
+		}, func(g api.Grant) (string, display) { return g.ID, grantText(g) },
+	)
 	toAuthor := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !strings.HasPrefix(args[1], "0x") {
 			return toAuthor(cmd, args)
 		}
 		if from != "" {
-			return api.UsageErrorf("--from: what a wallet is granted has no such limit; --until, --prefix and --delegable can be set")
+			return api.UsageErrorf(
+				"--from: what a wallet is granted has no such limit; --until, --prefix and " +
+					"--delegable can be set",
+			)
 		}
 		key, err := api.ParseKey(prefix)
 		if err != nil {
 			return err
 		}
-		invite := &api.InviteRequest{Prefix: key, Delegable: delegable, Forever: until == "", Uses: new(int), Wallet: args[1]}
+		invite := &api.InviteRequest{
+			Prefix: key, Delegable: delegable, Forever: until == "", Uses: new(int), Wallet: args[1],
+		}
 		if invite.Expires, err = parseAhead("until", until); err != nil {
 			return err
 		}
-		return a.shareTicket(cmd, api.ShareReplicaRequest{Name: args[0], Mode: replica.Write, Invite: invite})
+		return a.shareTicket(
+			cmd, api.ShareReplicaRequest{Name: args[0], Mode: replica.Write, Invite: invite},
+		)
 	}
 	return cmd
 }
@@ -77,22 +91,27 @@ the author's entries anew as its own before it revokes everything.`,
 	}
 	cmd.Flags().StringVar(&from, "from", "", "entries from this time on are void (default: now)")
 	cmd.Flags().BoolVar(&all, "all", false, "everything that the author ever wrote is void")
-	cmd.Flags().BoolVar(&keep, "keep", false, "like --all, but sign what is here anew as this node's own")
-	return one(a, cmd, false, (*api.Client).ReplicaRevoke, func(args []string) (req api.RevokeRequest, err error) {
-		req = api.RevokeRequest{Name: args[0], Author: args[1], All: all, Keep: keep}
-		req.From, err = parseTime("from", from)
-		return req, err
-	}, func(r api.Revoked) (string, display) {
-		since := "all its entries are void"
-		if !r.From.IsZero() {
-			since = "its entries are void from " + dateText(r.From) + " on"
-		}
-		text := displayf("revoked author %s: %s, %d dropped here", r.Author, since, r.Dropped)
-		if r.Kept > 0 {
-			text += displayf("; %d signed anew", r.Kept)
-		}
-		return r.Author.String(), text
-	})
+	cmd.Flags().BoolVar(
+		&keep, "keep", false, "like --all, but sign what is here anew as this node's own",
+	)
+	return one(
+		a, cmd, false, (*api.Client).ReplicaRevoke,
+		func(args []string) (req api.RevokeRequest, err error) {
+			req = api.RevokeRequest{Name: args[0], Author: args[1], All: all, Keep: keep}
+			req.From, err = parseTime("from", from)
+			return req, err
+		}, func(r api.Revoked) (string, display) {
+			since := "all its entries are void"
+			if !r.From.IsZero() {
+				since = "its entries are void from " + dateText(r.From) + " on"
+			}
+			text := displayf("revoked author %s: %s, %d dropped here", r.Author, since, r.Dropped)
+			if r.Kept > 0 {
+				text += displayf("; %d signed anew", r.Kept)
+			}
+			return r.Author.String(), text
+		},
+	)
 }
 
 func (a *app) replicaGrants() *cobra.Command {
@@ -112,7 +131,9 @@ sign entries with a time before the end, which all nodes accept.`,
 				if a.json {
 					return a.print(all, "", "")
 				}
-				out := newList(a, func(g api.Grant) (string, display) { return g.Author.String(), grantText(g) })
+				out := newList(a, func(g api.Grant) (string, display) {
+					return g.Author.String(), grantText(g)
+				})
 				for _, g := range all.Grants {
 					if err := out.add(g); err != nil {
 						return err

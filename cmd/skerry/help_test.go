@@ -114,9 +114,13 @@ func words(line string) (out []string) {
 func TestOutputFitsTheTerminal(t *testing.T) {
 	long := "/" + strings.Repeat("d", 90)
 	for text, want := range map[string]string{
-		"short":                                       "short",
-		"a" + strings.Repeat(" word", 20):             "a" + strings.Repeat(" word", 15) + "\n  word word word word word",
-		"  in" + strings.Repeat(" word", 20):          "  in" + strings.Repeat(" word", 15) + "\n    word word word word word",
+		"short": "short",
+		"a" + strings.Repeat(
+			" word", 20,
+		): "a" + strings.Repeat(" word", 15) + "\n  word word word word word",
+		"  in" + strings.Repeat(
+			" word", 20,
+		): "  in" + strings.Repeat(" word", 15) + "\n    word word word word word",
 		"cannot read " + long + ": it is a directory": "cannot read " + long + ":\n  it is a directory",
 		strings.Repeat("é", 80):                       strings.Repeat("é", 80),
 		"two\nlines":                                  "two\nlines",

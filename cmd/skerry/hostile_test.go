@@ -24,7 +24,9 @@ func TestPeersTextReachesTheTerminalCleaned(t *testing.T) {
 	a.must("replica", "new", "r")
 	a.must("replica", "set", "r", key, "x\x1b[2J")
 	b.must("replica", "join", "--name", "r", a.must("replica", "share", "r", "--mode", "read", "-q"))
-	require.Eventually(t, func() bool { return b.must("replica", "list", "r", "-q") != "" }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return b.must("replica", "list", "r", "-q") != ""
+	}, 20*time.Second, 50*time.Millisecond)
 
 	require.Equal(t, escaped, b.must("replica", "list", "r", "-q"))
 	plain, asJSON := b.must("replica", "list", "r"), b.must("replica", "list", "r", "--json")
@@ -39,7 +41,9 @@ func TestPeersTextReachesTheTerminalCleaned(t *testing.T) {
 	require.Equal(t, key, items[0].Key, "JSON keeps the value")
 	require.Equal(t, "x\x1b[2J", b.must("replica", "get", "r", key), "a program gets content as it is")
 
-	out, err := exec.Command("skerry", "--dir", b.dir, "replica", "get", "r", "no\u202esuch").CombinedOutput()
+	out, err := exec.Command(
+		"skerry", "--dir", b.dir, "replica", "get", "r", "no\u202esuch",
+	).CombinedOutput()
 	require.Error(t, err)
 	require.NotContains(t, string(out), "\u202e")
 }
@@ -74,7 +78,9 @@ func TestKeyringKeepsAFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(name, []byte("precious"), 0o600))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // else it serves there
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "skerry", "--dir", dir, "keyring", "--socket", name).CombinedOutput()
+	out, err := exec.CommandContext(
+		ctx, "skerry", "--dir", dir, "keyring", "--socket", name,
+	).CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), "is no socket")
 	b, err := os.ReadFile(name)

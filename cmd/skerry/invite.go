@@ -22,19 +22,39 @@ type inviteFlags struct {
 
 func (f *inviteFlags) add(cmd *cobra.Command) {
 	f.cmd = cmd
-	cmd.Flags().BoolVar(&f.invite, "invite", false, "make an invite: this node gives what it says to whoever brings it, as often as --uses")
-	cmd.Flags().StringVar(&f.expires, "expires", "never", "when what an invite lets write ends, and the invite, too: a time, how long from now (24h, 7d), or never")
-	cmd.Flags().StringVar(&f.inviteExpires, "invite-expires", "7d", "when the invite alone ends: a time, how long from now, or never; what it gave stays")
+	cmd.Flags().BoolVar(
+		&f.invite, "invite", false,
+		"make an invite: this node gives what it says to whoever brings it, as often as --uses",
+	)
+	cmd.Flags().StringVar(
+		&f.expires, "expires", "never",
+		"when what an invite lets write ends, and the invite, too: a time, how long from now (24h, "+
+			"7d), or never",
+	)
+	cmd.Flags().StringVar(
+		&f.inviteExpires, "invite-expires", "7d",
+		"when the invite alone ends: a time, how long from now, or never; what it gave stays",
+	)
 	cmd.Flags().IntVar(&f.uses, "uses", 1, "of an invite: how many authors may use it, 0 for no limit")
-	cmd.Flags().StringVar(&f.prefix, "prefix", "", "of an invite to write: only keys that begin with this")
-	cmd.Flags().StringVar(&f.wallet, "wallet", "", "of an invite: only the holder of this EVM address may use it, who signs when joining")
-	cmd.Flags().BoolVar(&f.delegable, "delegable", false, "of an invite to write: whoever uses it may let others write as much, or less")
+	cmd.Flags().StringVar(
+		&f.prefix, "prefix", "", "of an invite to write: only keys that begin with this",
+	)
+	cmd.Flags().StringVar(
+		&f.wallet, "wallet", "",
+		"of an invite: only the holder of this EVM address may use it, who signs when joining",
+	)
+	cmd.Flags().BoolVar(
+		&f.delegable, "delegable", false,
+		"of an invite to write: whoever uses it may let others write as much, or less",
+	)
 }
 
 // request returns nil if no invite is asked for.
 func (f *inviteFlags) request() (*api.InviteRequest, error) {
 	asked := f.invite
-	for _, name := range []string{"expires", "invite-expires", "uses", "prefix", "delegable", "wallet"} {
+	for _, name := range []string{
+		"expires", "invite-expires", "uses", "prefix", "delegable", "wallet",
+	} {
 		asked = asked || f.cmd.Flags().Changed(name)
 	}
 	if !asked {
@@ -92,7 +112,9 @@ comes later.`,
 			return a.shareTicket(cmd, api.ShareReplicaRequest{Name: args[0], Mode: c, Invite: invite})
 		},
 	}
-	cmd.Flags().StringVar(&mode, "mode", "read", "what the ticket or invite allows: sync, read or write")
+	cmd.Flags().StringVar(
+		&mode, "mode", "read", "what the ticket or invite allows: sync, read or write",
+	)
 	flags.add(cmd)
 	return cmd
 }
@@ -137,7 +159,9 @@ func inviteNote(t api.ReplicaTicket, wallet string) display {
 	if !t.Expires.IsZero() {
 		b += displayf(", until %s", dateText(t.Expires))
 	}
-	b += displayf(". This node must run for it to be taken.\n%s.", givesText(t.Mode, t.GrantExpires, t.Encrypted))
+	b += displayf(
+		". This node must run for it to be taken.\n%s.", givesText(t.Mode, t.GrantExpires, t.Encrypted),
+	)
 	return b
 }
 
@@ -145,13 +169,16 @@ func inviteNote(t api.ReplicaTicket, wallet string) display {
 func givesText(mode replica.Capability, until time.Time, encrypted bool) string {
 	switch {
 	case mode == replica.Write && !until.IsZero() && encrypted:
-		return "What it lets write ends " + dateText(until) + "; reading does not, until skerry replica rotate after that"
+		return "What it lets write ends " + dateText(
+			until,
+		) + "; reading does not, until skerry replica rotate after that"
 	case mode == replica.Write && !until.IsZero():
 		return "What it lets write ends " + dateText(until)
 	case mode == replica.Write:
 		return "What it gives never ends by itself: skerry replica revoke ends it"
 	case mode == replica.Read && encrypted:
-		return "What it gives never ends by itself: whoever takes it keeps the read key, and skerry replica revoke changes it for what comes later"
+		return "What it gives never ends by itself: whoever takes it keeps the read key, and skerry " +
+			"replica revoke changes it for what comes later"
 	}
 	return "What it gives never ends, and cannot be taken back"
 }
@@ -160,8 +187,9 @@ func (a *app) replicaInvites() *cobra.Command {
 	return &cobra.Command{
 		Use:   "invites [NAME]",
 		Short: "List invites made here, and those not redeemed yet",
-		Long:  "List the invites that this node has made, and those of others that it has not redeemed yet.",
-		Args:  cobra.MaximumNArgs(1),
+		Long: "List the invites that this node has made, and those of others that it has not " +
+			"redeemed yet.",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var req api.InvitesRequest
 			if len(args) == 1 {
@@ -189,7 +217,9 @@ func (a *app) replicaInvites() *cobra.Command {
 					if p.Refused {
 						state = "refused"
 					}
-					return p.ID, displayf("%s  from %s  %s: %s", p.ID[:8], strings.Join(p.From, ", "), state, p.Error)
+					return p.ID, displayf(
+						"%s  from %s  %s: %s", p.ID[:8], strings.Join(p.From, ", "), state, p.Error,
+					)
 				})
 				for _, p := range all.Pending {
 					if err := pending.add(p); err != nil {
@@ -245,6 +275,7 @@ func (a *app) replicaUninvite() *cobra.Command {
 		Long: `End an invite: nobody can use it any more. What it has given stays; skerry replica revoke ends what an author may write.
 ID is that of skerry replica invites, or its first 8 or more digits.`,
 		Args: cobra.ExactArgs(1),
-	}, false, (*api.Client).ReplicaUninvite, func(args []string) (api.UninviteRequest, error) { return api.UninviteRequest{ID: args[0]}, nil },
+	}, false, (*api.Client).ReplicaUninvite,
+		func(args []string) (api.UninviteRequest, error) { return api.UninviteRequest{ID: args[0]}, nil },
 		func(u api.Uninvited) (string, display) { return u.ID, displayf("ended invite %s", u.ID[:8]) })
 }

@@ -46,7 +46,11 @@ func TestGrantToAWallet(t *testing.T) {
 	require.Equal(t, 2, code, stderr)
 	_, stderr, code = run(a.dir, "", "replica", "grant", "album", me.Address, "--from", "1h")
 	require.Equal(t, 2, code, stderr)
-	ticket := strings.TrimSpace(must(a.dir, "replica", "grant", "album", me.Address, "--prefix", "photos/", "--until", "1h", "-q"))
+	ticket := strings.TrimSpace(
+		must(
+			a.dir, "replica", "grant", "album", me.Address, "--prefix", "photos/", "--until", "1h", "-q",
+		),
+	)
 	_, stderr, code = run(b, "", "replica", "join", ticket)
 	require.Equal(t, 5, code)
 	require.Contains(t, stderr, "join with --wallet")
@@ -59,13 +63,19 @@ func TestGrantToAWallet(t *testing.T) {
 	require.Equal(t, 5, code)
 
 	// Another program signs.
-	ticket = strings.TrimSpace(must(a.dir, "replica", "share", "album", "--mode", "write", "--wallet", other.Address().Lower(), "-q"))
+	ticket = strings.TrimSpace(
+		must(
+			a.dir, "replica", "share", "album", "--mode", "write", "--wallet", other.Address().Lower(), "-q",
+		),
+	)
 	_, stderr, code = run(b, "", "replica", "join", ticket, "--wallet", me.Identity)
 	require.Equal(t, 2, code)
 	require.Contains(t, stderr, other.Address().String())
 	_, stderr, code = run(c, "0x12\n", "replica", "join", ticket, "--wallet", other.Address().String())
 	require.Equal(t, 2, code, stderr)
-	cmd := exec.Command("skerry", "--dir", c, "replica", "join", ticket, "--wallet", other.Address().String())
+	cmd := exec.Command(
+		"skerry", "--dir", c, "replica", "join", ticket, "--wallet", other.Address().String(),
+	)
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StderrPipe()

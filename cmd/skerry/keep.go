@@ -91,8 +91,10 @@ func (a *app) blobFetch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fetch HASH|TICKET",
 		Short: "Fetch a blob, or parts of it, into the store",
-		Long: "Fetch a blob, or only byte ranges of it, into the store. With --children, fetch the blob and those byte ranges of each child of the sequence\n" +
-			"or directory, such as --children 0-64KiB for the beginning of each file. Ranges are FROM-TO, in bytes or with a unit; TO is not included.",
+		Long: "Fetch a blob, or only byte ranges of it, into the store. With --children, fetch the " +
+			"blob and those byte ranges of each child of the sequence\n" +
+			"or directory, such as --children 0-64KiB for the beginning of each file. Ranges are " +
+			"FROM-TO, in bytes or with a unit; TO is not included.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := api.FetchRequest{What: args[0]}
@@ -108,11 +110,16 @@ func (a *app) blobFetch() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(got, got.Hash.String(), displayf("%s  fetched %s in %.1f s", got.Hash, bytesText(got.FetchedBytes), got.Seconds))
+				return a.print(
+					got, got.Hash.String(),
+					displayf("%s  fetched %s in %.1f s", got.Hash, bytesText(got.FetchedBytes), got.Seconds),
+				)
 			})
 		},
 	}
-	cmd.Flags().StringArrayVar(&ranges, "range", nil, "bytes of the blob, such as 1MiB-2MiB (repeatable; default: all)")
+	cmd.Flags().StringArrayVar(
+		&ranges, "range", nil, "bytes of the blob, such as 1MiB-2MiB (repeatable; default: all)",
+	)
 	cmd.Flags().StringArrayVar(&children, "children", nil, "bytes of each child (repeatable)")
 	return cmd
 }
@@ -137,8 +144,13 @@ func (a *app) blobPin() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&req.Name, "name", "", "name of the pin (default: the hash)")
-	cmd.Flags().BoolVar(&req.Single, "single", false, "of a directory or sequence, keep only the list itself")
-	return one(a, cmd, false, (*api.Client).BlobPin, func(args []string) (api.PinRequest, error) { req.Hash = args[0]; return req, nil },
+	cmd.Flags().BoolVar(
+		&req.Single, "single", false, "of a directory or sequence, keep only the list itself",
+	)
+	return one(a, cmd, false, (*api.Client).BlobPin, func(args []string) (api.PinRequest, error) {
+		req.Hash = args[0]
+		return req, nil
+	},
 		func(p api.Pin) (string, display) { return p.Name, displayf("pinned %s as %s", p.Hash, p.Name) })
 }
 
@@ -172,7 +184,9 @@ func (a *app) pins(
 	cmd *cobra.Command, before string, run func(s *session, each func(api.Pin) error) error,
 ) error {
 	return a.with(cmd.Context(), false, func(s *session) error {
-		out := newList(a, func(p api.Pin) (string, display) { return p.Name, displayf("%s%s  %s", before, p.Hash, p.Name) })
+		out := newList(a, func(p api.Pin) (string, display) {
+			return p.Name, displayf("%s%s  %s", before, p.Hash, p.Name)
+		})
 		if err := run(s, out.add); err != nil {
 			return err
 		}
@@ -185,11 +199,14 @@ func (a *app) blobCollect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what nothing keeps, and give its room back",
-		Long:  "Remove blobs that no pin and no replica's entry keeps and that are not being fetched, and give their room back to the file system.",
-		Args:  cobra.NoArgs,
+		Long: "Remove blobs that no pin and no replica's entry keeps and that are not being fetched, " +
+			"and give their room back to the file system.",
+		Args: cobra.NoArgs,
 	}
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed")
-	return one(a, cmd, false, (*api.Client).BlobCollect, func([]string) (api.CollectRequest, error) { return req, nil }, func(c api.Collected) (string, display) {
+	return one(a, cmd, false, (*api.Client).BlobCollect, func([]string) (api.CollectRequest, error) {
+		return req, nil
+	}, func(c api.Collected) (string, display) {
 		verb := "removed"
 		if c.DryRun {
 			verb = "would remove"

@@ -26,7 +26,9 @@ func (a *app) keyringCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keyring",
 		Short: "Hold identity keys in a process of its own",
-		Long: "Hold identity keys in a process of its own, which talks to no network, instead of within the node. Start the node with --keyring and the socket that this prints; all commands on the\n" +
+		Long: "Hold identity keys in a process of its own, which talks to no network, instead of " +
+			"within the node. Start the node with --keyring and the socket that this prints; all " +
+			"commands on the\n" +
 			"node then use it. The keys lie in the directory keyring below --dir.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -46,13 +48,18 @@ func (a *app) keyringCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, l.Close()) }()
-			if err := a.print(map[string]string{"event": "ready", "socket": l.Path}, l.Path, displayf("the keyring answers at %s", l.Path)); err != nil {
+			if err := a.print(
+				map[string]string{"event": "ready", "socket": l.Path}, l.Path,
+				displayf("the keyring answers at %s", l.Path),
+			); err != nil {
 				return err
 			}
 			<-cmd.Context().Done()
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", "", "path of the socket (default: keyring.sock beside the keys)")
+	cmd.Flags().StringVar(
+		&socket, "socket", "", "path of the socket (default: keyring.sock beside the keys)",
+	)
 	return cmd
 }

@@ -107,9 +107,11 @@ func (a *app) failed(err error, args []string) {
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "skerry",
-		Short:         "Sync content and replicas between your devices, peer to peer",
-		Long:          "Skerry keeps blobs and replicas the same on all your devices, and with everybody you give a ticket.\nStart with: skerry share PATH on one machine, and skerry get TICKET on another.",
+		Use:   "skerry",
+		Short: "Sync content and replicas between your devices, peer to peer",
+		Long: "Skerry keeps blobs and replicas the same on all your devices, and with " +
+			"everybody you give a ticket.\n" +
+			"Start with: skerry share PATH on one machine, and skerry get TICKET on another.",
 		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -126,8 +128,12 @@ func (a *app) root() *cobra.Command {
 		"socket of a keyring in a process of its own "+
 			"(default: $SKERRY_KEYRING, or the keys in the data directory)")
 	root.PersistentFlags().Lookup("keyring").DefValue = ""
-	root.AddCommand(a.collectionsCommand(), a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(), a.blobCommand(), a.replicaCommand(),
-		a.authorCommand(), a.identityCommand(), a.vaultCommand(), a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(), a.doctorCommand(), a.storeCommand(), a.versionCommand())
+	root.AddCommand(
+		a.collectionsCommand(), a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(),
+		a.blobCommand(), a.replicaCommand(), a.authorCommand(), a.identityCommand(), a.vaultCommand(),
+		a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(),
+		a.doctorCommand(), a.storeCommand(), a.versionCommand(),
+	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	return root
@@ -158,7 +164,13 @@ func versionText() string {
 }
 
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		return a.print(map[string]string{"version": versionText()}, versionText(), displayf("skerry %s", versionText()))
-	}}
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return a.print(
+				map[string]string{"version": versionText()}, versionText(),
+				displayf("skerry %s", versionText()),
+			)
+		},
+	}
 }

@@ -44,16 +44,47 @@ func (f *netFlags) add(flags *pflag.FlagSet) {
 	if f.listenFlag == "" {
 		f.listenFlag = "listen"
 	}
-	flags.StringArrayVar(&f.listen, f.listenFlag, nil, "multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, a port kept in the data directory)")
-	flags.BoolVar(&f.noDiscovery, "no-discovery", false, "neither look for peers on the local network and in the hash table nor be found there")
-	flags.StringArrayVar(&f.bootstrap, "bootstrap", nil, "address of a node to know from the start, through which the others of the hash table are found (repeatable)")
-	flags.StringVar(&f.table, "dht", string(libp2pnet.Auto), "part in the hash table by which nodes find each other: auto (serve if others can reach this node), server, client or off")
-	flags.StringArrayVar(&f.relays, "use-relay", nil, "address of a node that relays, through which others reach this one behind a router (repeatable)")
+	flags.StringArrayVar(
+		&f.listen, f.listenFlag, nil,
+		"multiaddr to listen at, such as /ip4/0.0.0.0/tcp/4001 (repeatable; default: all interfaces, "+
+			"a port kept in the data directory)",
+	)
+	flags.BoolVar(
+		&f.noDiscovery, "no-discovery", false,
+		"neither look for peers on the local network and in the hash table nor be found there",
+	)
+	flags.StringArrayVar(
+		&f.bootstrap, "bootstrap", nil,
+		"address of a node to know from the start, through which the others of the hash table are "+
+			"found (repeatable)",
+	)
+	flags.StringVar(
+		&f.table, "dht", string(libp2pnet.Auto),
+		"part in the hash table by which nodes find each other: auto (serve if others can reach this "+
+			"node), server, client or off",
+	)
+	flags.StringArrayVar(
+		&f.relays, "use-relay", nil,
+		"address of a node that relays, through which others reach this one behind a router (repeatable)",
+	)
 	flags.BoolVar(&f.relay, "relay", false, "relay for other nodes; this one must be reachable by all")
-	flags.StringVar(&f.keyFile, "network-key", "", "file with the key of a private network, as other libp2p programs have it; only nodes with the same key can connect")
-	flags.IntVar(&f.maxPeers, "max-peers", max(f.maxPeers, libp2pnet.DefaultMaxPeers), "connections to keep; of more, those of least use are closed")
-	flags.StringArrayVar(&f.allow, "allow", nil, "let in and dial only these: a node id, an address or a network such as 192.0.2.0/24 (repeatable)")
-	flags.StringArrayVar(&f.deny, "deny", nil, "neither let in nor dial this node, address or network (repeatable)")
+	flags.StringVar(
+		&f.keyFile, "network-key", "",
+		"file with the key of a private network, as other libp2p programs have it; only nodes with "+
+			"the same key can connect",
+	)
+	flags.IntVar(
+		&f.maxPeers, "max-peers", max(f.maxPeers, libp2pnet.DefaultMaxPeers),
+		"connections to keep; of more, those of least use are closed",
+	)
+	flags.StringArrayVar(
+		&f.allow, "allow", nil,
+		"let in and dial only these: a node id, an address or a network such as "+
+			"192.0.2.0/24 (repeatable)",
+	)
+	flags.StringArrayVar(
+		&f.deny, "deny", nil, "neither let in nor dial this node, address or network (repeatable)",
+	)
 	if f.dial == "" {
 		f.dial = dialAll
 	}
@@ -73,7 +104,8 @@ const (
 
 // config reads the flags.
 func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config, err error) {
-	cfg = libp2pnet.Config{Key: n.Key(), Log: log, MDNS: !f.noDiscovery && !f.oneShot, Relay: f.relay && !f.oneShot, MaxPeers: f.maxPeers}
+	cfg = libp2pnet.Config{Key: n.Key(), Log: log, MDNS: !f.noDiscovery &&
+		!f.oneShot, Relay: f.relay && !f.oneShot, MaxPeers: f.maxPeers}
 	for _, text := range f.listen {
 		m, err := ma.NewMultiaddr(text)
 		if err != nil {
@@ -87,7 +119,10 @@ func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config,
 	case dialPublic:
 		cfg.PublicOnly = true
 	case dialAuto:
-		cfg.PublicOnly = len(cfg.Listen) == 0 || slices.ContainsFunc(cfg.Listen, func(m ma.Multiaddr) bool { return !manet.IsPrivateAddr(m) && !manet.IsIPLoopback(m) })
+		cfg.PublicOnly = len(cfg.Listen) == 0 ||
+			slices.ContainsFunc(cfg.Listen, func(m ma.Multiaddr) bool {
+				return !manet.IsPrivateAddr(m) && !manet.IsIPLoopback(m)
+			})
 	default:
 		return cfg, api.UsageErrorf("--dial must be all, public or auto, not %q", f.dial)
 	}
@@ -162,7 +197,9 @@ func checkHostPort(flag, text string) error {
 	if isHostPort(text) {
 		return nil
 	}
-	return api.UsageErrorf("--%s must be a host and a port, such as 127.0.0.1:8490, not %q", flag, text)
+	return api.UsageErrorf(
+		"--%s must be a host and a port, such as 127.0.0.1:8490, not %q", flag, text,
+	)
 }
 
 func isHostPort(text string) bool {
@@ -187,7 +224,11 @@ func readNetworkKey(dir, path string) (key pnet.PSK, err error) {
 	}
 	key, err = pnet.DecodeV1PSK(bytes.NewReader(text))
 	if err != nil {
-		return nil, api.UsageErrorf("--network-key %s: %v; it is three lines, /key/swarm/psk/1.0.0/ and /base16/ and 64 random hex digits", path, err)
+		return nil, api.UsageErrorf(
+			"--network-key %s: %v; it is three lines, /key/swarm/psk/1.0.0/ and /base16/ and 64 "+
+				"random hex digits",
+			path, err,
+		)
 	}
 	return key, nil
 }

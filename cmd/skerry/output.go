@@ -164,7 +164,9 @@ func barText(p api.Progress, base uint64, elapsed time.Duration) display {
 		done := min(float64(p.Bytes)/float64(p.TotalBytes), 1)
 		const cells = 12
 		full := int(done * cells)
-		text += displayf("[%s%s] %3.0f%% ", strings.Repeat("#", full), strings.Repeat(".", cells-full), done*100)
+		text += displayf(
+			"[%s%s] %3.0f%% ", strings.Repeat("#", full), strings.Repeat(".", cells-full), done*100,
+		)
 	}
 	if p.Bytes > 0 {
 		text += displayf("%s", bytesText(p.Bytes))

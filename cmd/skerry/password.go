@@ -20,7 +20,12 @@ type passwordFlag struct {
 }
 
 func (f *passwordFlag) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.file, f.name+"-file", "", fmt.Sprintf("file with the password of %s (default: %s, or the terminal is asked)", f.what, f.env))
+	cmd.Flags().StringVar(
+		&f.file, f.name+"-file", "",
+		fmt.Sprintf(
+			"file with the password of %s (default: %s, or the terminal is asked)", f.what, f.env,
+		),
+	)
 }
 
 // newPassword is that of an identity's key.
@@ -38,7 +43,9 @@ func (f *passwordFlag) read(a *app, twice bool) (string, error) {
 		return text, nil
 	}
 	if a.terminal == nil {
-		return "", api.UsageErrorf("the password of %s is needed: give it with --%s-file or in %s", f.what, f.name, f.env)
+		return "", api.UsageErrorf(
+			"the password of %s is needed: give it with --%s-file or in %s", f.what, f.name, f.env,
+		)
 	}
 	ask := func(prompt display) (string, error) {
 		if err := a.stderr.prompt(prompt); err != nil {

@@ -155,7 +155,8 @@ func (p *printer) rewrite(text display, width int) int {
 	line = line[:min(len(line), columns-1)] // one that wraps round could not be rewritten; it is ASCII
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, _ = io.WriteString(p.raw, "\r"+line+strings.Repeat(" ", max(0, width-len(line)))) // only progress
+	// only progress
+	_, _ = io.WriteString(p.raw, "\r"+line+strings.Repeat(" ", max(0, width-len(line))))
 	return len(line)
 }
 

@@ -42,7 +42,9 @@ func TestTextOfOthersIsShown(t *testing.T) {
 	a, out, errs := testApp(true)
 	wide := func() (int, int) { return 1000, 24 }
 	a.stdout.size, a.stderr.size = wide, wide
-	require.NoError(t, a.print(nil, "", displayf("name %-10s %q %v", hostile, "plain", errors.New(hostile))))
+	require.NoError(
+		t, a.print(nil, "", displayf("name %-10s %q %v", hostile, "plain", errors.New(hostile))),
+	)
 	require.Equal(t, "name "+shown+` "plain" `+shown+"\n", out.String())
 	a.note("note %s", hostile)
 	a.warn("%s", hostile)
@@ -63,7 +65,9 @@ func TestTextOfOthersIsShown(t *testing.T) {
 func TestQuestionsAreSafe(t *testing.T) {
 	a, _, errs := testApp(true)
 	a.stdin = strings.NewReader("n\n")
-	r := api.KeyringRequest{Asked: api.Asked{Code: "1234"}, Application: hostile, Reason: hostile, Peer: hostile}
+	r := api.KeyringRequest{
+		Asked: api.Asked{Code: "1234"}, Application: hostile, Reason: hostile, Peer: hostile,
+	}
 	_, err := a.ask(requestText(r) + "\nLet it? [y/N] ")
 	require.NoError(t, err)
 	require.Equal(t, 4, strings.Count(errs.String(), shown))
@@ -82,7 +86,9 @@ func TestQuestionsAreSafe(t *testing.T) {
 
 func TestErrorsCannotForgeLines(t *testing.T) {
 	a, _, errs := testApp(true)
-	a.stderr.problem(fmt.Errorf("the seed says: %w", errors.Join(errors.New(hostile), errors.New("and more"))))
+	a.stderr.problem(
+		fmt.Errorf("the seed says: %w", errors.Join(errors.New(hostile), errors.New("and more"))),
+	)
 	lines := strings.Split(strings.TrimSuffix(errs.String(), "\n"), "\n")
 	require.Len(t, lines, 3)
 	for _, l := range lines[1:] {
@@ -116,7 +122,9 @@ func TestContent(t *testing.T) {
 	require.Equal(t, hostile+"\xc3", out.String())
 	a, out, _ = testApp(true)
 	require.NoError(t, a.stdout.content(write))
-	require.Equal(t, strings.ReplaceAll(strings.ReplaceAll(shown, `\n`, "\n"), `\t`, "\t")+`\xc3`, out.String())
+	require.Equal(
+		t, strings.ReplaceAll(strings.ReplaceAll(shown, `\n`, "\n"), `\t`, "\t")+`\xc3`, out.String(),
+	)
 }
 
 // Nobody prints around the printer: outside of printer.go nothing names the standard streams,
@@ -138,8 +146,11 @@ func TestOnlyThePrinterPrints(t *testing.T) {
 	require.Greater(t, checked, 30, "the files have moved")
 
 	// The check itself finds each way.
-	for _, bad := range []string{`fmt.Println("x")`, `fmt.Fprintf(w, "x")`, `fmt.Print()`, `_ = os.Stdout`, `_ = os.Stderr`, `println("x")`, `_ = display(s)`,
-		`log.Print("x")`, `io.WriteString(a.stdout, s)`, `a.stderr.Write(b)`, `_ = a.stdout.raw`, `syscall.Write(1, b)`} {
+	for _, bad := range []string{
+		`fmt.Println("x")`, `fmt.Fprintf(w, "x")`, `fmt.Print()`, `_ = os.Stdout`, `_ = os.Stderr`,
+		`println("x")`, `_ = display(s)`, `log.Print("x")`, `io.WriteString(a.stdout, s)`,
+		`a.stderr.Write(b)`, `_ = a.stdout.raw`, `syscall.Write(1, b)`,
+	} {
 		set := token.NewFileSet()
 		file, err := parser.ParseFile(set, "x.go", "package main\nfunc f() {\n"+bad+"\n}", 0)
 		require.NoError(t, err)
@@ -151,7 +162,9 @@ func TestOnlyThePrinterPrints(t *testing.T) {
 
 // exact are the files, with the number of times, in which text is shown as it is with its line
 // ends. Each is our own, or was compared with what visible.Lines makes of it.
-var exact = map[string]int{"identity.go": 1, "replica.go": 1, "collections.go": 1, "collections_store.go": 1}
+var exact = map[string]int{
+	"identity.go": 1, "replica.go": 1, "collections.go": 1, "collections_store.go": 1,
+}
 
 func around(set *token.FileSet, file *ast.File) (found []string) {
 	left := exact[filepath.Base(set.Position(file.Pos()).Filename)]
@@ -162,12 +175,15 @@ func around(set *token.FileSet, file *ast.File) (found []string) {
 			of, _ := x.X.(*ast.Ident)
 			inner, _ := x.X.(*ast.SelectorExpr)
 			switch {
-			case of != nil && of.Name == "fmt" && (strings.HasPrefix(x.Sel.Name, "Print") || strings.HasPrefix(x.Sel.Name, "Fprint")),
+			case of != nil && of.Name == "fmt" && (strings.HasPrefix(x.Sel.Name, "Print") ||
+				strings.HasPrefix(x.Sel.Name, "Fprint")),
 				of != nil && of.Name == "os" && (x.Sel.Name == "Stdout" || x.Sel.Name == "Stderr"),
-				of != nil && (of.Name == "log" && strings.HasPrefix(x.Sel.Name, "Print") || of.Name == "syscall" && x.Sel.Name == "Write"),
+				of != nil && (of.Name == "log" && strings.HasPrefix(x.Sel.Name, "Print") ||
+					of.Name == "syscall" && x.Sel.Name == "Write"),
 				x.Sel.Name == "raw" || x.Sel.Name == "clean" && inner != nil:
 				bad = x.Sel.Name
-			case x.Sel.Name == "Write" && inner != nil && (inner.Sel.Name == "stdout" || inner.Sel.Name == "stderr"):
+			case x.Sel.Name == "Write" && inner != nil && (inner.Sel.Name == "stdout" ||
+				inner.Sel.Name == "stderr"):
 				if left--; left < 0 {
 					bad = "Write to " + inner.Sel.Name
 				}
@@ -183,7 +199,8 @@ func around(set *token.FileSet, file *ast.File) (found []string) {
 			case of != nil && (of.Name == "println" || of.Name == "print"):
 				bad = of.Name
 			case sel != nil && sel.Sel.Name == "WriteString" && len(x.Args) > 0:
-				if to, ok := x.Args[0].(*ast.SelectorExpr); ok && (to.Sel.Name == "stdout" || to.Sel.Name == "stderr") {
+				if to, ok := x.Args[0].(*ast.SelectorExpr); ok && (to.Sel.Name == "stdout" ||
+					to.Sel.Name == "stderr") {
 					bad = "WriteString to " + to.Sel.Name
 				}
 			}
@@ -223,7 +240,15 @@ func TestTheBarFitsTheTerminal(t *testing.T) {
 		require.Less(t, len(strings.TrimPrefix(out.String(), "\r")), usualColumns)
 		require.Equal(t, 0, strings.Count(out.String(), "\n"))
 	}
-	require.Less(t, len(barText(api.Progress{Doing: "fetching", Bytes: 1000 << 30, TotalBytes: 1023 << 30}, 0, time.Hour)), usualColumns)
+	require.Less(
+		t,
+		len(
+			barText(
+				api.Progress{Doing: "fetching", Bytes: 1000 << 30, TotalBytes: 1023 << 30}, 0, time.Hour,
+			),
+		),
+		usualColumns,
+	)
 }
 
 // A QR code that does not fit the window is not drawn, and its size is told.
@@ -256,8 +281,11 @@ func TestFlagsTellTheirDefaultOnce(t *testing.T) {
 	walk = func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			_, days := f.Value.(*duration)
-			require.Equal(t, f.Value.Type() == "duration", days, "%s --%s takes days", c.CommandPath(), f.Name)
-			require.False(t, strings.Contains(f.Usage, "(default") && f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" && f.DefValue != "0",
+			require.Equal(
+				t, f.Value.Type() == "duration", days, "%s --%s takes days", c.CommandPath(), f.Name,
+			)
+			require.False(t, strings.Contains(f.Usage, "(default") && f.DefValue != "" &&
+				f.DefValue != "false" && f.DefValue != "[]" && f.DefValue != "0",
 				"%s --%s: %s", c.CommandPath(), f.Name, f.DefValue)
 		})
 		for _, sub := range c.Commands() {
@@ -269,12 +297,16 @@ func TestFlagsTellTheirDefaultOnce(t *testing.T) {
 
 // At the end of input nobody has answered, and nothing is decided.
 func TestNoAnswerDecidesNothing(t *testing.T) {
-	for input, want := range map[string]bool{"y\n": true, "yes": true, "n\n": false, "\n": false, "no": false} {
+	for input, want := range map[string]bool{
+		"y\n": true, "yes": true, "n\n": false, "\n": false, "no": false,
+	} {
 		a := &app{stdin: strings.NewReader(input), stderr: newPrinter(io.Discard, false)}
 		yes, err := a.ask("Really? ")
 		require.NoError(t, err, "%q", input)
 		require.Equal(t, want, yes, "%q", input)
 	}
-	_, err := (&app{stdin: strings.NewReader(""), stderr: newPrinter(io.Discard, false)}).ask("Really? ")
+	_, err := (&app{
+		stdin: strings.NewReader(""), stderr: newPrinter(io.Discard, false),
+	}).ask("Really? ")
 	require.Equal(t, 2, api.ExitCode(err))
 }

@@ -34,11 +34,16 @@ type proc struct {
 
 func startProc(t *testing.T, dir string, listen string) *proc {
 	t.Helper()
-	p := &proc{t: t, dir: dir, cmd: exec.Command("skerry", "--dir", dir, "up", "-q", "--no-discovery", "--listen", listen)}
+	p := &proc{
+		t: t, dir: dir,
+		cmd: exec.Command("skerry", "--dir", dir, "up", "-q", "--no-discovery", "--listen", listen),
+	}
 	p.cmd.Stderr = os.Stderr
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(p.kill)
-	require.Eventually(t, func() bool { return exec.Command("skerry", "--dir", dir, "status").Run() == nil }, 20*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return exec.Command("skerry", "--dir", dir, "status").Run() == nil
+	}, 20*time.Second, 20*time.Millisecond)
 	return p
 }
 
@@ -127,7 +132,10 @@ func TestKilledTransferResumes(t *testing.T) {
 		get := exec.Command("skerry", "--dir", dirB, "get", ticket, "-o", target)
 		require.NoError(t, get.Start())
 		start, _ := b.present()
-		require.Eventually(t, func() bool { have, _ = b.present(); return have > start+16<<20 }, 30*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool {
+			have, _ = b.present()
+			return have > start+16<<20
+		}, 30*time.Second, time.Millisecond)
 		b.commit() // what has been seen may have been on its way to the system still
 		victim.kill()
 		require.Error(t, get.Wait(), "the transfer was cut")
@@ -185,7 +193,9 @@ func TestLyingPeer(t *testing.T) {
 	require.NoError(t, err)
 	listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
 	require.NoError(t, err)
-	liar, err := libp2pnet.New(libp2pnet.Config{Key: key, Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
+	liar, err := libp2pnet.New(
+		libp2pnet.Config{Key: key, Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)},
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, liar.Close()) })
 	liar.Handle("/skerry/blobs/2", func(s link.Stream) {

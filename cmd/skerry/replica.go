@@ -19,10 +19,16 @@ import (
 )
 
 func (a *app) replicaCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "replica", Short: "Work with replicas: signed sets of entries that sync"}
-	cmd.AddCommand(a.replicaNew(), a.replicaLs(), a.replicaJoin(), a.replicaLeave(), a.replicaShare(), a.replicaInfo(), a.replicaSet(),
-		a.replicaGet(), a.replicaDel(), a.replicaEntries(), a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaVerify(), a.replicaPolicy(),
-		a.replicaGrant(), a.replicaRevoke(), a.replicaGrants(), a.replicaRotate(), a.replicaRename(), a.replicaDelete(), a.replicaInvites(), a.replicaUninvite())
+	cmd := &cobra.Command{
+		Use: "replica", Short: "Work with replicas: signed sets of entries that sync",
+	}
+	cmd.AddCommand(
+		a.replicaNew(), a.replicaLs(), a.replicaJoin(), a.replicaLeave(), a.replicaShare(),
+		a.replicaInfo(), a.replicaSet(), a.replicaGet(), a.replicaDel(), a.replicaEntries(),
+		a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaVerify(),
+		a.replicaPolicy(), a.replicaGrant(), a.replicaRevoke(), a.replicaGrants(), a.replicaRotate(),
+		a.replicaRename(), a.replicaDelete(), a.replicaInvites(), a.replicaUninvite(),
+	)
 	return cmd
 }
 
@@ -56,17 +62,23 @@ func (a *app) replicaNew() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "new NAME",
 		Short: "Make a replica that this node may write",
-		Long: "Make a replica that this node may write. With --encrypted, names and content are sealed before they are stored: whoever is given a sync ticket, such as a seed,\n" +
+		Long: "Make a replica that this node may write. With --encrypted, names and content are " +
+			"sealed before they are stored: whoever is given a sync ticket, such as a seed,\n" +
 			"keeps and passes on what it cannot read.",
 		Args: cobra.ExactArgs(1),
 	}
-	cmd.Flags().BoolVar(&encrypted, "encrypted", false, "seal names and content, for all but those who may read")
-	return one(a, cmd, false, (*api.Client).ReplicaNew, func(args []string) (api.NewReplicaRequest, error) {
-		return api.NewReplicaRequest{Name: args[0], Encrypted: encrypted}, nil
-	},
-		func(r api.ReplicaStatus) (string, display) {
-			return r.ReplicaID.String(), displayf("made %sreplica %s  %s", encryptedText(r.Encrypted), r.Name, r.ReplicaID)
-		})
+	cmd.Flags().BoolVar(
+		&encrypted, "encrypted", false, "seal names and content, for all but those who may read",
+	)
+	return one(
+		a, cmd, false, (*api.Client).ReplicaNew, func(args []string) (api.NewReplicaRequest, error) {
+			return api.NewReplicaRequest{Name: args[0], Encrypted: encrypted}, nil
+		}, func(r api.ReplicaStatus) (string, display) {
+			return r.ReplicaID.String(), displayf(
+				"made %sreplica %s  %s", encryptedText(r.Encrypted), r.Name, r.ReplicaID,
+			)
+		},
+	)
 }
 
 func grantedText(mayWrite bool) string {
@@ -87,11 +99,16 @@ func (a *app) replicaRotate() *cobra.Command {
 	return one(a, &cobra.Command{
 		Use:   "rotate NAME",
 		Short: "Change the read key of an encrypted replica",
-		Long: "Begin a new epoch of an encrypted replica: what is written from now on is sealed with a new read key, which those who may write, those who joined by an invite, and all who have the\n" +
-			"replica's write ticket are given. Read tickets that were handed out before open nothing new. skerry replica revoke does this by itself.",
+		Long: "Begin a new epoch of an encrypted replica: what is written from now on is sealed with " +
+			"a new read key, which those who may write, those who joined by an invite, and all " +
+			"who have the\n" +
+			"replica's write ticket are given. Read tickets that were handed out before open nothing " +
+			"new. skerry replica revoke does this by itself.",
 		Args: cobra.ExactArgs(1),
 	}, false, (*api.Client).ReplicaRotate, named, func(r api.Rotated) (string, display) {
-		return fmt.Sprint(r.Epoch), displayf("epoch %d has begun: give new read tickets to those who have one", r.Epoch)
+		return fmt.Sprint(r.Epoch), displayf(
+			"epoch %d has begun: give new read tickets to those who have one", r.Epoch,
+		)
 	})
 }
 
@@ -160,12 +177,21 @@ as "personal sign", is read from standard input.`,
 					a.note("the replica was here already, as %s: skerry replica rename %s %s names it anew",
 						r.Name, r.Name, name)
 				}
-				return a.print(r, r.ReplicaID.String(), displayf("joined replica %s (%s): %d entries  %s", r.Name, mayText(r), r.Entries, r.ReplicaID))
+				return a.print(
+					r, r.ReplicaID.String(),
+					displayf("joined replica %s (%s): %d entries  %s", r.Name, mayText(r), r.Entries, r.ReplicaID),
+				)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "name of the replica on this node (default: made from its id)")
-	cmd.Flags().StringVar(&wallet, "wallet", "", "who signs, if the invite is for the holder of a wallet: an identity of the keyring, or an address whose wallet is another program")
+	cmd.Flags().StringVar(
+		&name, "name", "", "name of the replica on this node (default: made from its id)",
+	)
+	cmd.Flags().StringVar(
+		&wallet, "wallet", "",
+		"who signs, if the invite is for the holder of a wallet: an identity of the keyring, or an "+
+			"address whose wallet is another program",
+	)
 	password.add(cmd)
 	policy.add(cmd)
 	return cmd
@@ -203,7 +229,9 @@ func (a *app) askSignature(wallet, text string) (string, error) {
 	a.bar.clear()
 	shown := visible.Lines(text)
 	if shown != text {
-		return "", fmt.Errorf("the text to sign has characters that cannot be seen, and is not signed: %s", shown)
+		return "", fmt.Errorf(
+			"the text to sign has characters that cannot be seen, and is not signed: %s", shown,
+		)
 	}
 	question := displayf("Sign this text with the wallet %s\n(\"personal sign\", EIP-191), "+
 		"as it is between the lines:\n----\n%s\n----\nSignature: ", wallet, display(shown))
@@ -293,16 +321,21 @@ func (a *app) replicaLeave() *cobra.Command {
 	return one(a, &cobra.Command{
 		Use:   "leave NAME",
 		Short: "Remove a replica from this node",
-		Long: "Remove a replica from this node. If your vault lists it, it is taken off the list if no other device is known to hold it; skerry replica delete takes it off in any case.\n" +
+		Long: "Remove a replica from this node. If your vault lists it, it is taken off the list if " +
+			"no other device is known to hold it; skerry replica delete takes it off in any case.\n" +
 			"Content stays until skerry blob gc.",
 		Args: cobra.ExactArgs(1),
-	}, false, (*api.Client).ReplicaLeave, func(args []string) (api.LeaveRequest, error) { return api.LeaveRequest{Name: args[0]}, nil }, a.showLeft)
+	}, false, (*api.Client).ReplicaLeave,
+		func(args []string) (api.LeaveRequest, error) { return api.LeaveRequest{Name: args[0]}, nil },
+		a.showLeft)
 }
 
 func (a *app) showLeft(r api.Left) (string, display) {
 	text := displayf("left replica %s", r.Name)
 	if r.InVault {
-		text += displayf("; your vault lists it still, since other devices hold it (skerry vault rm %s)", r.ReplicaID)
+		text += displayf(
+			"; your vault lists it still, since other devices hold it (skerry vault rm %s)", r.ReplicaID,
+		)
 	}
 	return r.ReplicaID.String(), text
 }
@@ -323,8 +356,9 @@ func (a *app) replicaRename() *cobra.Command {
 	return one(a, &cobra.Command{
 		Use:   "rename NAME NEW",
 		Short: "Give a replica another name",
-		Long:  "Give a replica another name on this node and, if this node may write to it, in your vault.",
-		Args:  cobra.ExactArgs(2),
+		Long: "Give a replica another name on this node and, if this node may write to it, " +
+			"in your vault.",
+		Args: cobra.ExactArgs(2),
 	}, false, (*api.Client).ReplicaRename, func(args []string) (api.RenameRequest, error) {
 		return api.RenameRequest{Name: args[0], To: args[1]}, nil
 	},
@@ -334,10 +368,17 @@ func (a *app) replicaRename() *cobra.Command {
 }
 
 func (a *app) replicaInfo() *cobra.Command {
-	return one(a, &cobra.Command{Use: "info NAME", Short: "Show a replica: counts, fingerprint, authors and peers", Args: cobra.ExactArgs(1)}, false,
-		(*api.Client).ReplicaInfo, named, func(r api.ReplicaInfo) (string, display) {
-			text := displayf("replica      %s  %s\ncapability   %s\nentries      %d, and %d deletions\nfingerprint  %s",
-				r.Name, r.ReplicaID, mayText(r.ReplicaStatus), r.Entries, r.Tombstones, r.Fingerprint)
+	return one(
+		a,
+		&cobra.Command{
+			Use: "info NAME", Short: "Show a replica: counts, fingerprint, authors and peers",
+			Args: cobra.ExactArgs(1),
+		},
+		false, (*api.Client).ReplicaInfo, named, func(r api.ReplicaInfo) (string, display) {
+			text := displayf(
+				"replica      %s  %s\ncapability   %s\nentries      %d, and %d deletions\nfingerprint  %s",
+				r.Name, r.ReplicaID, mayText(r.ReplicaStatus), r.Entries, r.Tombstones, r.Fingerprint,
+			)
 			if r.Encrypted {
 				text += displayf("\nencrypted    epoch %s", epochText(r.Epoch))
 			}
@@ -345,7 +386,11 @@ func (a *app) replicaInfo() *cobra.Command {
 				text += displayf("\nto fetch     content of %d entries", r.PendingContent)
 			}
 			if r.Ahead > 0 {
-				text += displayf("\nahead        %d entries have times ahead of this clock: peers refuse them (skerry replica verify)", r.Ahead)
+				text += displayf(
+					"\nahead        %d entries have times ahead of this clock: peers refuse them (skerry "+
+						"replica verify)",
+					r.Ahead,
+				)
 			}
 			for _, w := range r.WrongSizes {
 				text += displayf("\nwrong size   %q by %s: claims %d bytes, its content has %d",
@@ -364,11 +409,15 @@ func (a *app) replicaInfo() *cobra.Command {
 					text += "  (a seed)"
 				}
 				if p.Lost > 0 {
-					text += displayf("  (on %s it lacked %d entries that it had had before)", p.LostAt.Local().Format(time.DateTime), p.Lost)
+					text += displayf(
+						"  (on %s it lacked %d entries that it had had before)",
+						p.LostAt.Local().Format(time.DateTime), p.Lost,
+					)
 				}
 			}
 			return r.ReplicaID.String(), text
-		})
+		},
+	)
 }
 
 func epochText(epoch uint32) string {
@@ -391,7 +440,9 @@ func (a *app) replicaSync() *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), true, func(s *session) error {
-				res, err := s.Client.ReplicaSync(cmd.Context(), api.SyncRequest{Name: args[0], Peer: who, Prefix: from})
+				res, err := s.Client.ReplicaSync(
+					cmd.Context(), api.SyncRequest{Name: args[0], Peer: who, Prefix: from},
+				)
 				if err != nil {
 					return err
 				}
@@ -419,10 +470,17 @@ func (a *app) replicaSync() *cobra.Command {
 						text += displayf("%s  failed: %s", x.Peer, x.Error)
 						continue
 					}
-					text += displayf("%s  %d entries sent, %d received, %d rounds, %d messages, %s, %.0f ms", x.Peer, x.EntriesSent, x.EntriesReceived, x.Rounds, x.Messages,
-						bytesText(x.BytesSent+x.BytesReceived), x.Milliseconds)
+					text += displayf(
+						"%s  %d entries sent, %d received, %d rounds, %d messages, %s, %.0f ms", x.Peer,
+						x.EntriesSent, x.EntriesReceived, x.Rounds, x.Messages,
+						bytesText(x.BytesSent+x.BytesReceived), x.Milliseconds,
+					)
 					if x.Lost > 0 {
-						a.warn("peer %s lacked %d entries or more that it had had before: it was reset, shows an old state, or withholds them. It has them again", x.Peer, x.Lost)
+						a.warn(
+							"peer %s lacked %d entries or more that it had had before: it was reset, shows an old "+
+								"state, or withholds them. It has them again",
+							x.Peer, x.Lost,
+						)
 					}
 				}
 				return a.print(res, "", text)
@@ -439,9 +497,12 @@ func (a *app) replicaVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify NAME",
 		Short: "Check every entry of a replica, and what is kept beside them",
-		Long: "Verify the signature and the grant of every entry of a replica, and compare its indexes, counts and summary tree with what the entries say. With --repair\n" +
-			"these are written anew if one is wrong, and entries of this node's authors whose times are ahead\n" +
-			"of the clock are signed anew with the present time; other entries are never changed. It ends with exit code 4 if something is wrong and has not been repaired.",
+		Long: "Verify the signature and the grant of every entry of a replica, and compare its " +
+			"indexes, counts and summary tree with what the entries say. With --repair\n" +
+			"these are written anew if one is wrong, and entries of this node's authors whose " +
+			"times are ahead\n" +
+			"of the clock are signed anew with the present time; other entries are never changed. It " +
+			"ends with exit code 4 if something is wrong and has not been repaired.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), false, func(s *session) error {
@@ -452,25 +513,57 @@ func (a *app) replicaVerify() *cobra.Command {
 				for _, f := range c.Faults {
 					a.note("wrong: %s", f)
 				}
-				text := displayf("%d entries, fingerprint %s: %d bad, %d faults", c.Entries, c.Fingerprint[:16], c.Bad, len(c.Faults))
+				text := displayf(
+					"%d entries, fingerprint %s: %d bad, %d faults", c.Entries, c.Fingerprint[:16], c.Bad,
+					len(c.Faults),
+				)
 				if c.Repaired {
 					text += ", repaired"
 				}
 				if c.Ahead > 0 {
-					text += displayf("\n%d entries have times ahead of this clock, %d of these are signed anew", c.Ahead, c.Mended)
+					text += displayf(
+						"\n%d entries have times ahead of this clock, %d of these are signed anew", c.Ahead, c.Mended,
+					)
 				}
 				if err := a.print(c, c.Fingerprint, text); err != nil {
 					return err
 				}
 				switch {
 				case c.Bad > 0:
-					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d entries of %s have a wrong signature or no grant: leave the replica, and join it again", c.Bad, args[0])}
+					return &api.Error{
+						Kind: api.Verification,
+						Message: fmt.Sprintf(
+							"%d entries of %s have a wrong signature or no grant: leave the replica, and join it again",
+							c.Bad, args[0],
+						),
+					}
 				case c.Ahead > c.Mended && repair:
-					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d entries of %s have times ahead of this clock, and their authors' keys are not here: mend them where they were written", c.Ahead-c.Mended, args[0])}
+					return &api.Error{
+						Kind: api.Verification,
+						Message: fmt.Sprintf(
+							"%d entries of %s have times ahead of this clock, and their authors' keys are not here: "+
+								"mend them where they were written",
+							c.Ahead-c.Mended, args[0],
+						),
+					}
 				case c.Ahead > 0 && !repair:
-					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d entries of %s have times ahead of this clock, and peers refuse them: if this clock is right, sign them anew with skerry replica verify --repair %s", c.Ahead, args[0], args[0])}
+					return &api.Error{
+						Kind: api.Verification,
+						Message: fmt.Sprintf(
+							"%d entries of %s have times ahead of this clock, and peers refuse them: if this clock "+
+								"is right, sign them anew with skerry replica verify --repair %s",
+							c.Ahead, args[0], args[0],
+						),
+					}
 				case len(c.Faults) > 0 && !c.Repaired:
-					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("what is kept beside the entries of %s is wrong: mend it with skerry replica verify --repair %s", args[0], args[0])}
+					return &api.Error{
+						Kind: api.Verification,
+						Message: fmt.Sprintf(
+							"what is kept beside the entries of %s is wrong: mend it with skerry replica "+
+								"verify --repair %s",
+							args[0], args[0],
+						),
+					}
 				}
 				return nil
 			})

@@ -35,7 +35,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually, "sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
+			"random": random, "mistype": mistype, "setenv": setenv, "eventually": eventually,
+			"sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
 			"setcode": setCode, "until": until, "web": web, "post": post, "webuntil": webUntil, "hangup": hangup, "called": called,
 			"latin1": latin1,
 		},
@@ -73,7 +74,9 @@ func setenv(ts *testscript.TestScript, _ bool, args []string) {
 // seconds.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(
+		20 * time.Millisecond,
+	) {
 		if err = ts.Exec(args[0], args[1:]...); (err != nil) == neg {
 			return
 		}
@@ -85,7 +88,9 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 // seconds.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile(args[0])
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(
+		50 * time.Millisecond,
+	) {
 		if err := ts.Exec(args[1], args[2:]...); err == nil && want.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
@@ -123,7 +128,9 @@ func called(ts *testscript.TestScript, _ bool, args []string) {
 func webUntil(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile(args[1])
 	var last []byte
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(
+		20 * time.Millisecond,
+	) {
 		resp, err := http.Get(args[0])
 		if err != nil {
 			continue
@@ -197,7 +204,8 @@ func describe(dir string) (string, error) {
 				return err
 			}
 		}
-		fmt.Fprintf(&out, "%s %v %d %x\n", rel, d.IsDir() || st.Mode()&0o111 != 0, len(content), content[:min(len(content), 64)])
+		fmt.Fprintf(&out, "%s %v %d %x\n", rel, d.IsDir() ||
+			st.Mode()&0o111 != 0, len(content), content[:min(len(content), 64)])
 		return nil
 	})
 	return out.String(), err
@@ -239,7 +247,9 @@ func freePort(ts *testscript.TestScript, _ bool, args []string) {
 // setcode NAME DIR waits until an app's request waits at the node of a data directory, and sets a
 // variable to its code.
 func setCode(ts *testscript.TestScript, _ bool, args []string) {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(
+		20 * time.Millisecond,
+	) {
 		out, err := exec.Command("skerry", "--dir", args[1], "vault", "requests", "-q").Output()
 		if code := strings.TrimSpace(string(out)); err == nil && code != "" {
 			ts.Setenv(args[0], code)

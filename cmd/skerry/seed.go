@@ -26,7 +26,9 @@ func (a *app) seedCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seed",
 		Short: "Keep replicas for others, or have yours kept",
-		Long: "A seed is a node that keeps other people's replicas while their devices sleep. It needs no more than a sync ticket, so it cannot read an encrypted replica. Whoever has an identity\n" +
+		Long: "A seed is a node that keeps other people's replicas while their devices sleep. It " +
+			"needs no more than a sync ticket, so it cannot read an encrypted replica. Whoever has " +
+			"an identity\n" +
 			"registers replicas at it, within a quota.",
 	}
 	cmd.AddCommand(a.seedServe(), a.seedRegister(), a.seedUnregister(), a.seedStatus(), a.seedReady())
@@ -106,8 +108,11 @@ func (s *seedService) online() (stop func() error, facts map[string]string, err 
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("seed: %w", err), stop())
 	}
-	srv := &http.Server{Handler: netaddr.Local(l.Addr(), s.s.Handler(), s.hosts...), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	srv := &http.Server{
+		Handler: netaddr.Local(l.Addr(), s.s.Handler(), s.hosts...), ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(netaddr.LimitBehind(l, netaddr.MaxPublicConns, s.s.ProxyHops)) }()
 	facts["seed"] = "http://" + l.Addr().String()
@@ -129,28 +134,47 @@ func (a *app) seedServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node that keeps replicas for others",
-		Long: "Run a node that keeps the replicas which identities register at it, by the seed protocol and, with --http, by REST. What skerry up does it does, too. HTTP is without TLS: put a\n" +
+		Long: "Run a node that keeps the replicas which identities register at it, by the seed " +
+			"protocol and, with --http, by REST. What skerry up does it does, too. HTTP is " +
+			"without TLS: put a\n" +
 			"proxy before it that adds it.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, s) },
 	}
-	cmd.Flags().StringVar(&s.http, "http", "", "serve REST at this address, such as 127.0.0.1:8490 (default: not)")
+	cmd.Flags().StringVar(
+		&s.http, "http", "", "serve REST at this address, such as 127.0.0.1:8490 (default: not)",
+	)
 	cmd.Flags().StringArrayVar(&s.hosts, "host", nil, hostUsage("--http"))
 	cmd.Flags().IntVar(&s.hops, "proxy-hops", 0, "proxies before --http that add to X-Forwarded-For; "+
 		"without them what callers say of their address counts for nothing")
 	cmd.Flags().Var(&s.quota, "quota", "bytes of content and entries of each identity")
-	cmd.Flags().Uint32Var(&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity")
-	durationVar(cmd.Flags(), &s.limits.Grace, "grace", seed.DefaultLimits.Grace, "how long a replica is kept after its registration has ended")
-	durationVar(cmd.Flags(), &s.limits.Retention, "retention", seed.DefaultLimits.Retention, "how long a replica is kept that no device has synced, before its registration ends by itself (0 is for ever)")
-	cmd.Flags().StringArrayVar(&s.only, "for", nil, "identity that may have replicas kept (repeatable; default: anybody)")
-	cmd.Flags().BoolVar(&s.openReads, "open-reads", false, "tell anybody about any identity's replicas and quota, without a signature")
+	cmd.Flags().Uint32Var(
+		&s.limits.Replicas, "replicas", seed.DefaultLimits.Replicas, "replicas of each identity",
+	)
+	durationVar(
+		cmd.Flags(), &s.limits.Grace, "grace", seed.DefaultLimits.Grace,
+		"how long a replica is kept after its registration has ended",
+	)
+	durationVar(
+		cmd.Flags(), &s.limits.Retention, "retention", seed.DefaultLimits.Retention,
+		"how long a replica is kept that no device has synced, before its registration ends by itself "+
+			"(0 is for ever)",
+	)
+	cmd.Flags().StringArrayVar(
+		&s.only, "for", nil, "identity that may have replicas kept (repeatable; default: anybody)",
+	)
+	cmd.Flags().BoolVar(
+		&s.openReads, "open-reads", false,
+		"tell anybody about any identity's replicas and quota, without a signature",
+	)
 	flags.add(cmd)
 	return cmd
 }
 
 // hostUsage describes --host, of a command that serves HTTP at the address of another flag.
 func hostUsage(flag string) string {
-	return "name by which clients reach " + flag + " through a proxy, such as sync.example (repeatable); " +
+	return "name by which clients reach " + flag + " through a proxy, such as sync.example " +
+		"(repeatable); " +
 		"at a loopback address, requests for any other name than localhost are refused"
 }
 
@@ -162,8 +186,13 @@ type seedRequest struct {
 
 func (r *seedRequest) add(cmd *cobra.Command) {
 	r.password = newPassword()
-	cmd.Flags().StringVar(&r.req.At, "at", "", "address of the seed, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…")
-	cmd.Flags().StringVar(&r.req.Identity, "identity", "", "as whom (default: your vault's identity, or the only one of the keyring)")
+	cmd.Flags().StringVar(
+		&r.req.At, "at", "", "address of the seed, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…",
+	)
+	cmd.Flags().StringVar(
+		&r.req.Identity, "identity", "",
+		"as whom (default: your vault's identity, or the only one of the keyring)",
+	)
 	r.password.add(cmd)
 }
 
@@ -178,7 +207,9 @@ func (r *seedRequest) request(a *app, replica string) (req api.SeedRequest, err 
 }
 
 func seedLine(x report.Answer) (string, display) {
-	text := displayf("%-8s  %8d entries  %10s  %s", x.State, x.EntryCount, bytesText(x.BytesStored), x.ReplicaID)
+	text := displayf(
+		"%-8s  %8d entries  %10s  %s", x.State, x.EntryCount, bytesText(x.BytesStored), x.ReplicaID,
+	)
 	if x.DeletionAt > 0 {
 		text += displayf("  until %s", time.Unix(x.DeletionAt, 0).Local().Format(time.DateTime))
 	}
@@ -193,11 +224,14 @@ func (a *app) seedRegister() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "register REPLICA",
 		Short: "Have a seed keep a replica while your devices sleep",
-		Long:  "Have a seed keep a replica. The seed is given a sync ticket; tickets that this node makes of the replica name the seed, too.",
-		Args:  cobra.ExactArgs(1),
+		Long: "Have a seed keep a replica. The seed is given a sync ticket; tickets that this node " +
+			"makes of the replica name the seed, too.",
+		Args: cobra.ExactArgs(1),
 	}
 	r.add(cmd)
-	return one(a, cmd, true, (*api.Client).SeedRegister, func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
+	return one(a, cmd, true, (*api.Client).SeedRegister, func(args []string) (api.SeedRequest, error) {
+		return r.request(a, args[0])
+	}, seedLine)
 }
 
 func (a *app) seedUnregister() *cobra.Command {
@@ -205,17 +239,24 @@ func (a *app) seedUnregister() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unregister REPLICA",
 		Short: "Stop a seed from keeping a replica",
-		Long: "Stop a seed from keeping a replica. The seed still serves it for a grace period, and then " +
+		Long: "Stop a seed from keeping a replica. The seed still serves it for a grace " +
+			"period, and then " +
 			"deletes it.",
 		Args: cobra.ExactArgs(1),
 	}
 	r.add(cmd)
-	return one(a, cmd, true, (*api.Client).SeedUnregister, func(args []string) (api.SeedRequest, error) { return r.request(a, args[0]) }, seedLine)
+	return one(
+		a, cmd, true, (*api.Client).SeedUnregister, func(args []string) (api.SeedRequest, error) {
+			return r.request(a, args[0])
+		}, seedLine,
+	)
 }
 
 func (a *app) seedStatus() *cobra.Command {
 	var r seedRequest
-	cmd := &cobra.Command{Use: "status", Short: "Show what a seed keeps for you, and your quota", Args: cobra.NoArgs}
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show what a seed keeps for you, and your quota", Args: cobra.NoArgs,
+	}
 	r.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		req, err := r.request(a, "")
@@ -246,7 +287,9 @@ func seedStatusText(s api.SeedStatus) (essential, text display) {
 		ids = append(ids, displayf("%s", id))
 	}
 	for _, id := range s.Missing {
-		text += displayf("\nMISSING   %s: registered from here, and not kept there any more; register it again", id)
+		text += displayf(
+			"\nMISSING   %s: registered from here, and not kept there any more; register it again", id,
+		)
 	}
 	return joinDisplays(ids, "\n"), text
 }
@@ -259,7 +302,8 @@ func (a *app) seedReady() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ready",
 		Short: "Check that a seed on this machine is ready",
-		Long: "Check that a seed on this machine is ready, as a supervisor does. The seed must serve REST:\n" +
+		Long: "Check that a seed on this machine is ready, as a supervisor does. The seed must " +
+			"serve REST:\n" +
 			"skerry seed serve --http 127.0.0.1:8490. Exits with 0 if it is ready, else with 1.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -277,7 +321,9 @@ func (a *app) seedReady() *cobra.Command {
 				if e, ok := errors.AsType[*url.Error](err); ok {
 					err = e.Err // without the request in words of the library
 				}
-				return fmt.Errorf("the seed does not answer at %s: %w; is it run with skerry seed serve --http %s?", at, err, at)
+				return fmt.Errorf(
+					"the seed does not answer at %s: %w; is it run with skerry seed serve --http %s?", at, err, at,
+				)
 			}
 			defer func() { err = errors.Join(err, resp.Body.Close()) }()
 			if resp.StatusCode != http.StatusOK {

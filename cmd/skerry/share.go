@@ -19,8 +19,9 @@ func (a *app) shareCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "share PATH",
 		Short: "Share a file or directory by a ticket",
-		Long:  "Import a file or directory, print its ticket, and serve it until interrupted. A running node serves it afterwards, too.",
-		Args:  cobra.ExactArgs(1),
+		Long: "Import a file or directory, print its ticket, and serve it until interrupted. A " +
+			"running node serves it afterwards, too.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := absPath(args[0])
 			if err != nil {
@@ -64,7 +65,10 @@ func (a *app) showQR(text string) {
 	}
 	columns, rows := qrSize(text)
 	if c, r := a.stderr.size(); columns > c || rows > r {
-		a.note("A QR code of this ticket takes %d columns and %d rows: make the window larger to see it.", columns, rows)
+		a.note(
+			"A QR code of this ticket takes %d columns and %d rows: make the window larger to see it.",
+			columns, rows,
+		)
 		return
 	}
 	drawQR(text, a.stderr)
@@ -92,7 +96,8 @@ func (a *app) getCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get TICKET|HASH",
 		Short: "Fetch a blob or directory and write it to a path",
-		Long: "Fetch a blob or directory and write it to a path. If it was interrupted, the same command goes on " +
+		Long: "Fetch a blob or directory and write it to a path. If it was interrupted, the same " +
+			"command goes on " +
 			"where it stopped.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -117,7 +122,11 @@ func (a *app) getCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().
-		StringVarP(&out, "output", "o", "", "path to write to: one that does not exist, or an empty directory (default: skerry- and the hash's first digits, here)")
+		StringVarP(
+			&out, "output", "o", "",
+			"path to write to: one that does not exist, or an empty directory (default: skerry- and the "+
+				"hash's first digits, here)",
+		)
 	return cmd
 }
 

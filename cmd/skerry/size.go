@@ -36,7 +36,9 @@ func (b *byteSize) Set(text string) error {
 	}
 	x, err := strconv.ParseFloat(number, 64)
 	if err != nil || x < 0 || x*factor >= 1<<62 || math.IsNaN(x) {
-		return api.UsageErrorf("%q is not a size: expected a number of bytes, or one with a unit such as 10MiB", text)
+		return api.UsageErrorf(
+			"%q is not a size: expected a number of bytes, or one with a unit such as 10MiB", text,
+		)
 	}
 	*b = byteSize(x * factor)
 	return nil

@@ -22,7 +22,8 @@ func (a *app) storeRepair() *cobra.Command {
 	return &cobra.Command{
 		Use:   "repair",
 		Short: "Save what can be read of a damaged store",
-		Long: "Save what can be read of a damaged store. Stop the node first. Every record that can be\n" +
+		Long: "Save what can be read of a damaged store. Stop the node first. Every record " +
+			"that can be\n" +
 			"read moves to a new store; the damaged one is kept beside it until you delete it. Indexes\n" +
 			"are built anew, and all content is verified. What was lost comes back from peers at the\n" +
 			"next sync. Exits with 0 if nothing was damaged, and with 4 if something was lost.",
@@ -48,11 +49,13 @@ func (a *app) storeRepair() *cobra.Command {
 			}
 			if len(got.Unread) > 0 {
 				return &api.Error{Kind: api.Failed, Message: fmt.Sprintf(
-					"%d blobs and replicas could not be looked at, and stay as they are; see above for why", len(got.Unread))}
+					"%d blobs and replicas could not be looked at, and stay as they are; see above for why",
+					len(got.Unread))}
 			}
 			if len(got.Damaged)+len(got.Lost) > 0 {
 				return &api.Error{Kind: api.Verification, Message: fmt.Sprintf(
-					"%d files of the store and %d blobs were damaged; what was lost comes back from peers", len(got.Damaged), len(got.Lost))}
+					"%d files of the store and %d blobs were damaged; what was lost comes back from peers",
+					len(got.Damaged), len(got.Lost))}
 			}
 			return nil
 		},
@@ -80,7 +83,9 @@ func repairText(r *repair.Report) display {
 		text += displayf("\nreplica      %s: rebuilt (%s)", x.Name, strings.Join(x.Faults, "; "))
 	}
 	if r.Old != "" {
-		text += displayf("\nkept         %s holds the damaged store; delete it when nothing is missing", r.Old)
+		text += displayf(
+			"\nkept         %s holds the damaged store; delete it when nothing is missing", r.Old,
+		)
 	}
 	return text
 }

@@ -123,7 +123,9 @@ func brief(text string) string { return api.Brief(text) }
 // usage gives them.
 func (a *app) completion(cmd *cobra.Command) cobra.CompletionFunc {
 	names := strings.Fields(cmd.Use)
-	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return func(
+		cmd *cobra.Command, args []string, _ string,
+	) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const nothing = cobra.ShellCompDirectiveNoFileComp
 		at := len(args) + 1
 		if at >= len(names) {
@@ -134,9 +136,11 @@ func (a *app) completion(cmd *cobra.Command) cobra.CompletionFunc {
 		}
 		name := strings.Trim(names[at], "[].")
 		switch {
-		case strings.Contains(name, "PATH"), strings.Contains(name, "FILE"), name == "KEYSTORE", name == "DIR":
+		case strings.Contains(name, "PATH"), strings.Contains(name, "FILE"), name == "KEYSTORE",
+			name == "DIR":
 			return nil, cobra.ShellCompDirectiveDefault
-		case at == 1 && cmd.Parent() != nil && cmd.Parent().Name() == "replica" && name == "NAME" && cmd.Name() != "new":
+		case at == 1 && cmd.Parent() != nil && cmd.Parent().Name() == "replica" && name == "NAME" &&
+			cmd.Name() != "new":
 			return a.replicaNames(cmd), nothing
 		}
 		return nil, nothing

@@ -36,12 +36,27 @@ type upFlags struct {
 
 func (f *upFlags) add(cmd *cobra.Command) {
 	f.net.add(cmd.Flags())
-	cmd.Flags().BoolVar(&f.noConsole, "no-console", false, "do not serve a web console (this version has none)")
-	cmd.Flags().StringVar(&f.gateway, "gateway", "", "let browsers read content over HTTP at this address, such as 127.0.0.1:8480; a port alone is on the loopback interface")
-	durationVar(cmd.Flags(), &f.collectEvery, "gc-every", f.collectEvery, "remove what nothing keeps this often, such as 24h or 7d (0 is only when asked to)")
-	cmd.Flags().StringVar(&f.metrics, "metrics", "", "serve metrics for Prometheus at this address, such as 127.0.0.1:8488; a port alone is on the loopback interface")
+	cmd.Flags().BoolVar(
+		&f.noConsole, "no-console", false, "do not serve a web console (this version has none)",
+	)
+	cmd.Flags().StringVar(
+		&f.gateway, "gateway", "",
+		"let browsers read content over HTTP at this address, such as 127.0.0.1:8480; a port alone is "+
+			"on the loopback interface",
+	)
+	durationVar(
+		cmd.Flags(), &f.collectEvery, "gc-every", f.collectEvery,
+		"remove what nothing keeps this often, such as 24h or 7d (0 is only when asked to)",
+	)
+	cmd.Flags().StringVar(
+		&f.metrics, "metrics", "",
+		"serve metrics for Prometheus at this address, such as 127.0.0.1:8488; a port alone is on the "+
+			"loopback interface",
+	)
 	f.limits.add(cmd)
-	cmd.Flags().StringVar(&f.logFormat, "log", "text", "form of the log on standard error: text, or json, a value a line")
+	cmd.Flags().StringVar(
+		&f.logFormat, "log", "text", "form of the log on standard error: text, or json, a value a line",
+	)
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log what goes on between peers")
 }
 
@@ -50,9 +65,10 @@ func (a *app) upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run the node",
-		Long:  "Run the node until interrupted. Other commands on the same data directory then talk to it.",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, nil) },
+		Long: "Run the node until interrupted. Other commands on the same data directory " +
+			"then talk to it.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, nil) },
 	}
 	flags.add(cmd)
 	return cmd
@@ -92,7 +108,9 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with extension) (err error) {
 	default:
 		return api.UsageErrorf("--log must be text or json, not %q", f.logFormat)
 	}
-	if err := errors.Join(checkAddress("gateway", f.gateway), checkAddress("metrics", f.metrics)); err != nil {
+	if err := errors.Join(
+		checkAddress("gateway", f.gateway), checkAddress("metrics", f.metrics),
+	); err != nil {
 		return err
 	}
 	cfg := node.Config{
@@ -210,7 +228,9 @@ func collectRegularly(ctx context.Context, n *node.Node, every time.Duration, lo
 			log.Error("collecting garbage", "error", err)
 			continue
 		}
-		log.Info("collected garbage", "removed", got.Removed, "bytes", got.RemovedBytes, "freed", got.Freed)
+		log.Info(
+			"collected garbage", "removed", got.Removed, "bytes", got.RemovedBytes, "freed", got.Freed,
+		)
 	}
 }
 
@@ -228,21 +248,37 @@ func (f *limitFlags) add(cmd *cobra.Command) {
 		to          *byteSize
 		name, usage string
 	}{
-		{&f.upload, "max-upload", "bytes a second of content to all peers together, such as 5MiB (default: no limit)"},
+		{
+			&f.upload, "max-upload",
+			"bytes a second of content to all peers together, such as 5MiB (default: no limit)",
+		},
 		{&f.download, "max-download", "bytes a second of content from all peers together"},
 		{&f.peerUpload, "max-peer-upload", "bytes a second of content to any one peer"},
 		{&f.peerDownload, "max-peer-download", "bytes a second of content from any one peer"},
-		{&f.relay, "relay-limit", "bytes a second to relay for other nodes, which count for --max-upload and --max-download, too (0 is no limit of its own)"},
-		{&f.storage, "max-storage", "bytes of content and records to hold; imports, downloads and new entries beyond it are refused"},
-		{&f.peerStorage, "max-peer-storage", "bytes of replicas' content to fetch from any one peer without being asked"},
+		{
+			&f.relay, "relay-limit",
+			"bytes a second to relay for other nodes, which count for --max-upload and --max-download, " +
+				"too (0 is no limit of its own)",
+		},
+		{
+			&f.storage, "max-storage",
+			"bytes of content and records to hold; imports, downloads and new entries beyond it are refused",
+		},
+		{
+			&f.peerStorage, "max-peer-storage",
+			"bytes of replicas' content to fetch from any one peer without being asked",
+		},
 	} {
 		cmd.Flags().Var(x.to, x.name, x.usage)
 	}
 }
 
 func (f *limitFlags) limits() limits.Config {
-	return limits.Config{Upload: uint64(f.upload), Download: uint64(f.download), PeerUpload: uint64(f.peerUpload), PeerDownload: uint64(f.peerDownload), Relay: uint64(f.relay),
-		Storage: uint64(f.storage), PeerStorage: uint64(f.peerStorage)}
+	return limits.Config{
+		Upload: uint64(f.upload), Download: uint64(f.download), PeerUpload: uint64(f.peerUpload),
+		PeerDownload: uint64(f.peerDownload), Relay: uint64(f.relay), Storage: uint64(f.storage),
+		PeerStorage: uint64(f.peerStorage),
+	}
 }
 
 // ready tells that the node is up, with facts about what is built upon it.
@@ -252,7 +288,9 @@ func (a *app) ready(n *node.Node, apiPath string, facts map[string]string) error
 		addrs = append(addrs, m.String())
 	}
 	if a.json {
-		event := map[string]any{"event": "ready", "node_id": n.ID().String(), "addrs": addrs, "api": apiPath}
+		event := map[string]any{
+			"event": "ready", "node_id": n.ID().String(), "addrs": addrs, "api": apiPath,
+		}
 		for name, value := range facts {
 			event[name] = value
 		}
@@ -298,9 +336,14 @@ func (a *app) statusCommand() *cobra.Command {
 				text += displayf("peer      %s  %s  %s\n", p.ID, p.Transport, p.Addr)
 			}
 			for _, r := range st.Replicas {
-				text += displayf("replica   %s  %s  %d entries  %s\n", r.Name, r.Capability, r.Entries, r.ReplicaID)
+				text += displayf(
+					"replica   %s  %s  %d entries  %s\n", r.Name, r.Capability, r.Entries, r.ReplicaID,
+				)
 			}
-			text += displayf("blobs     %d, of these %d partial, %s", st.Blobs.Count, st.Blobs.Partial, bytesText(st.Blobs.Bytes))
+			text += displayf(
+				"blobs     %d, of these %d partial, %s", st.Blobs.Count, st.Blobs.Partial,
+				bytesText(st.Blobs.Bytes),
+			)
 			return a.print(st, st.NodeID, text)
 		},
 	}

@@ -18,10 +18,15 @@ func (a *app) vaultCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vault",
 		Short: "Manage vaults, which list all your replicas privately",
-		Long: "Work with vaults. A vault is a replica that is derived from your identity, and lists all your replicas. Whoever hosts it sees nothing of them. With your identity's words and the address of one\n" +
+		Long: "Work with vaults. A vault is a replica that is derived from your identity, and lists " +
+			"all your replicas. Whoever hosts it sees nothing of them. With your identity's words and " +
+			"the address of one\n" +
 			"node that holds it, a new device has everything again; apps read it after you have approved.",
 	}
-	cmd.AddCommand(a.vaultInit(), a.vaultLs(), a.vaultAdd(), a.vaultRm(), a.vaultJoin(), a.vaultOpen(), a.vaultRequests(), a.vaultApprove(), a.vaultDeny(), a.vaultVaults())
+	cmd.AddCommand(
+		a.vaultInit(), a.vaultLs(), a.vaultAdd(), a.vaultRm(), a.vaultJoin(), a.vaultOpen(),
+		a.vaultRequests(), a.vaultApprove(), a.vaultDeny(), a.vaultVaults(),
+	)
 	return cmd
 }
 
@@ -42,12 +47,19 @@ func (a *app) vaultInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Open your vault on this node: begin it, or find it at a peer",
-		Long: "Open your vault on this node. Without --peer it is begun; with the address of a node that holds it, it comes from there, as on a new device. From then on every replica that this node\n" +
+		Long: "Open your vault on this node. Without --peer it is begun; with the address of a node " +
+			"that holds it, it comes from there, as on a new device. From then on every replica " +
+			"that this node\n" +
 			"makes is listed in it by itself.",
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&identity, "identity", "", "whose vault (default: the only identity of the keyring)")
-	cmd.Flags().StringArrayVar(&peers, "peer", nil, "address of a node that holds it, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW… (repeatable)")
+	cmd.Flags().StringVar(
+		&identity, "identity", "", "whose vault (default: the only identity of the keyring)",
+	)
+	cmd.Flags().StringArrayVar(
+		&peers, "peer", nil,
+		"address of a node that holds it, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW… (repeatable)",
+	)
 	password.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		pw, err := password.read(a, false)
@@ -55,11 +67,16 @@ func (a *app) vaultInit() *cobra.Command {
 			return err
 		}
 		return a.with(cmd.Context(), len(peers) > 0, func(s *session) error {
-			v, err := s.Client.VaultInit(cmd.Context(), api.OpenVaultRequest{Identity: identity, Password: pw, Peers: peers})
+			v, err := s.Client.VaultInit(
+				cmd.Context(), api.OpenVaultRequest{Identity: identity, Password: pw, Peers: peers},
+			)
 			if err != nil {
 				return err
 			}
-			return a.print(v, v.ReplicaID.String(), displayf("the vault of %s is open as %s: skerry vault ls lists it", v.Identity, v.Name))
+			return a.print(
+				v, v.ReplicaID.String(),
+				displayf("the vault of %s is open as %s: skerry vault ls lists it", v.Identity, v.Name),
+			)
 		})
 	}
 	return cmd
@@ -67,7 +84,10 @@ func (a *app) vaultInit() *cobra.Command {
 
 // vaultFlag names a vault where there are several.
 func vaultFlag(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVar(to, "vault", "", "which vault, by its identity or its replica (default: your own, or the only one)")
+	cmd.Flags().StringVar(
+		to, "vault", "",
+		"which vault, by its identity or its replica (default: your own, or the only one)",
+	)
 }
 
 func (a *app) vaultLs() *cobra.Command {
@@ -99,7 +119,10 @@ func (a *app) vaultLs() *cobra.Command {
 					}
 				}
 				if !l.Newest.IsZero() {
-					a.note("%d projects; the newest entry is of %s", len(l.Projects), l.Newest.Local().Format(time.DateTime))
+					a.note(
+						"%d projects; the newest entry is of %s", len(l.Projects),
+						l.Newest.Local().Format(time.DateTime),
+					)
 				}
 				return nil
 			})
@@ -114,7 +137,9 @@ func projectLine(p api.VaultProject) (string, display) {
 	if p.Here != "" {
 		here = "here as " + p.Here
 	}
-	return p.Name, displayf("%-24s  %-5s  %-20s  %s%s", p.Name, p.Capability, here, encryptedText(p.Encrypted), p.ReplicaID)
+	return p.Name, displayf(
+		"%-24s  %-5s  %-20s  %s%s", p.Name, p.Capability, here, encryptedText(p.Encrypted), p.ReplicaID,
+	)
 }
 
 // warn tells a person something that must not be overlooked, whatever the form of output.
@@ -128,14 +153,20 @@ func (a *app) vaultAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add REPLICA",
 		Short: "Add a replica to your vault's list",
-		Long:  "Add a replica to your vault's list that it does not list by itself, such as somebody else's.",
-		Args:  cobra.ExactArgs(1),
+		Long: "Add a replica to your vault's list that it does not list by itself, such as " +
+			"somebody else's.",
+		Args: cobra.ExactArgs(1),
 	}
 	vaultFlag(cmd, &which)
 	cmd.Flags().StringVar(&name, "name", "", "name in the vault (default: the one that it has here)")
-	return one(a, cmd, false, (*api.Client).VaultAdd, func(args []string) (api.VaultProjectRequest, error) {
-		return api.VaultProjectRequest{Vault: which, Project: args[0], Name: name}, nil
-	}, func(p api.VaultProject) (string, display) { return p.ProjectID, displayf("the vault lists %s", p.Name) })
+	return one(
+		a, cmd, false, (*api.Client).VaultAdd, func(args []string) (api.VaultProjectRequest, error) {
+			return api.VaultProjectRequest{Vault: which, Project: args[0], Name: name}, nil
+		},
+		func(p api.VaultProject) (string, display) {
+			return p.ProjectID, displayf("the vault lists %s", p.Name)
+		},
+	)
 }
 
 func (a *app) vaultRm() *cobra.Command {
@@ -147,11 +178,13 @@ func (a *app) vaultRm() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	vaultFlag(cmd, &which)
-	return one(a, cmd, false, (*api.Client).VaultRemove, func(args []string) (api.VaultProjectRequest, error) {
-		return api.VaultProjectRequest{Vault: which, Project: args[0]}, nil
-	}, func(p api.VaultProject) (string, display) {
-		return p.ProjectID, displayf("the vault lists %s no longer", p.Name)
-	})
+	return one(
+		a, cmd, false, (*api.Client).VaultRemove, func(args []string) (api.VaultProjectRequest, error) {
+			return api.VaultProjectRequest{Vault: which, Project: args[0]}, nil
+		}, func(p api.VaultProject) (string, display) {
+			return p.ProjectID, displayf("the vault lists %s no longer", p.Name)
+		},
+	)
 }
 
 func (a *app) vaultJoin() *cobra.Command {
@@ -183,14 +216,20 @@ func (a *app) vaultJoin() *cobra.Command {
 		},
 	}
 	vaultFlag(cmd, &which)
-	cmd.Flags().StringVar(&name, "name", "", "name of the replica on this node (default: the one in the vault)")
+	cmd.Flags().StringVar(
+		&name, "name", "", "name of the replica on this node (default: the one in the vault)",
+	)
 	cmd.Flags().BoolVar(&all, "all", false, "all projects that are not here")
 	return cmd
 }
 
-func (a *app) joinProjects(ctx context.Context, s *session, which, name string, projects []string) error {
+func (a *app) joinProjects(
+	ctx context.Context, s *session, which, name string, projects []string,
+) error {
 	out := newList(a, func(r api.ReplicaStatus) (string, display) {
-		return r.ReplicaID.String(), displayf("joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID)
+		return r.ReplicaID.String(), displayf(
+			"joined replica %s (%s): %d entries  %s", r.Name, r.Capability, r.Entries, r.ReplicaID,
+		)
 	})
 	var missing []error
 	for _, p := range projects {
@@ -213,8 +252,11 @@ func (a *app) joinProjects(ctx context.Context, s *session, which, name string, 
 	if err := out.end(); err != nil || len(missing) == 0 {
 		return err
 	}
-	return fmt.Errorf("%d of %d projects could not be joined; say this again when somebody who holds them is online: %w",
-		len(missing), len(projects), missing[0])
+	return fmt.Errorf(
+		"%d of %d projects could not be joined; say this again when somebody who holds them "+
+			"is online: %w",
+		len(missing), len(projects), missing[0],
+	)
 }
 
 func (a *app) vaultOpen() *cobra.Command {
@@ -222,8 +264,11 @@ func (a *app) vaultOpen() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "open",
 		Short: "Ask a person for read access to their vault",
-		Long: "Ask a person for read access to their vault, as an app does. The identity's key stays where it is. The request waits at the keyring's node until the person approves it there (skerry vault requests, skerry vault approve), who\n" +
-			"compares the code that both show. Then this node has the vault to read, and can join what it lists: skerry vault ls, skerry vault join.",
+		Long: "Ask a person for read access to their vault, as an app does. The identity's key stays " +
+			"where it is. The request waits at the keyring's node until the person approves it there " +
+			"(skerry vault requests, skerry vault approve), who\n" +
+			"compares the code that both show. Then this node has the vault to read, and can join what " +
+			"it lists: skerry vault ls, skerry vault join.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), true, func(s *session) error {
@@ -244,33 +289,51 @@ func (a *app) vaultOpen() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(v, v.ReplicaID.String(), displayf("the vault of %s is open to read as %s: skerry vault ls lists it", v.Identity, v.Name))
+				return a.print(
+					v, v.ReplicaID.String(),
+					displayf(
+						"the vault of %s is open to read as %s: skerry vault ls lists it", v.Identity, v.Name,
+					),
+				)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&req.At, "keyring-at", "", "address of the keyring's node, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW… (default: this node)")
-	cmd.Flags().StringVar(&req.Application, "app", "skerry", "who asks: the app's domain, which the person is shown and signs; names like skerry-… are reserved")
+	cmd.Flags().StringVar(
+		&req.At, "keyring-at", "",
+		"address of the keyring's node, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW… "+
+			"(default: this node)",
+	)
+	cmd.Flags().StringVar(
+		&req.Application, "app", "skerry",
+		"who asks: the app's domain, which the person is shown and signs; names like "+
+			"skerry-… are reserved",
+	)
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "what for; the person is shown it")
 	cmd.Flags().StringVar(&req.Identity, "identity", "", "whose vault (default: the person chooses)")
 	return cmd
 }
 
 func (a *app) vaultRequests() *cobra.Command {
-	return &cobra.Command{Use: "requests", Short: "List the requests of apps that wait for you", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return a.with(cmd.Context(), false, func(s *session) error {
-			all, err := s.Client.VaultRequests(cmd.Context())
-			if err != nil {
-				return err
-			}
-			out := newList(a, func(r api.KeyringRequest) (string, display) { return r.Code, requestText(r) })
-			for _, r := range all {
-				if err := out.add(r); err != nil {
+	return &cobra.Command{
+		Use: "requests", Short: "List the requests of apps that wait for you", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), false, func(s *session) error {
+				all, err := s.Client.VaultRequests(cmd.Context())
+				if err != nil {
 					return err
 				}
-			}
-			return out.end()
-		})
-	}}
+				out := newList(a, func(r api.KeyringRequest) (string, display) {
+					return r.Code, requestText(r)
+				})
+				for _, r := range all {
+					if err := out.add(r); err != nil {
+						return err
+					}
+				}
+				return out.end()
+			})
+		},
+	}
 }
 
 // shortRequest is as much of a request's id as tells it from others; approve and deny take it, too.
@@ -302,12 +365,17 @@ func (a *app) vaultApprove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "approve [CODE]",
 		Short: "Let an app know who you are, and read your vault",
-		Long: "Let the app that shows this code know who you are, and read the list of your\nreplicas. It is not given your identity's key, and cannot change the list. The\n" +
-			"identity signs one message, \"Authenticate\" for the app's name. Skerry signs other\nthings with other messages, so the app can use the signature for nothing else.\n" +
+		Long: "Let the app that shows this code know who you are, and read the list of your\n" +
+			"replicas. It is not given your identity's key, and cannot change the list. The\n" +
+			"identity signs one message, \"Authenticate\" for the app's name. Skerry signs other\n" +
+			"things with other messages, so the app can use the signature for nothing else.\n" +
 			"Without a code, wait for a request, show it, and ask.",
 		Args: cobra.MaximumNArgs(1),
 	}
-	cmd.Flags().StringVar(&who, "identity", "", "as whom (default: the only identity of the keyring, or the one that is asked for)")
+	cmd.Flags().StringVar(
+		&who, "identity", "",
+		"as whom (default: the only identity of the keyring, or the one that is asked for)",
+	)
 	password.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.with(cmd.Context(), false, func(s *session) error {
@@ -416,25 +484,34 @@ func (a *app) ask(question display) (yes bool, err error) {
 }
 
 func (a *app) vaultDeny() *cobra.Command {
-	return one(a, &cobra.Command{Use: "deny CODE", Short: "Refuse a request of an app", Args: cobra.ExactArgs(1)}, false, (*api.Client).VaultDeny,
-		func(args []string) (api.DecideRequest, error) { return api.DecideRequest{Request: args[0]}, nil },
-		func(d api.Decided) (string, display) { return d.Request, decidedText(d) })
+	return one(
+		a,
+		&cobra.Command{Use: "deny CODE", Short: "Refuse a request of an app", Args: cobra.ExactArgs(1)},
+		false, (*api.Client).VaultDeny,
+		func(args []string) (api.DecideRequest, error) {
+			return api.DecideRequest{Request: args[0]}, nil
+		},
+		func(d api.Decided) (string, display) { return d.Request, decidedText(d) },
+	)
 }
 
 func (a *app) vaultVaults() *cobra.Command {
-	return &cobra.Command{Use: "vaults", Short: "List the vaults that are open on this node", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return a.with(cmd.Context(), false, func(s *session) error {
-			all, err := s.Client.Vaults(cmd.Context())
-			if err != nil {
-				return err
-			}
-			out := newList(a, vaultLine)
-			for _, v := range all {
-				if err := out.add(v); err != nil {
+	return &cobra.Command{
+		Use: "vaults", Short: "List the vaults that are open on this node", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), false, func(s *session) error {
+				all, err := s.Client.Vaults(cmd.Context())
+				if err != nil {
 					return err
 				}
-			}
-			return out.end()
-		})
-	}}
+				out := newList(a, vaultLine)
+				for _, v := range all {
+					if err := out.add(v); err != nil {
+						return err
+					}
+				}
+				return out.end()
+			})
+		},
+	}
 }

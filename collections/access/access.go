@@ -28,10 +28,11 @@ import (
 
 // Auth is who makes a request, and what it may do.
 type Auth struct {
-	Identity  string   // user id, "" for nobody in particular
-	Roles     []string // not yet those that depend on what is asked for
-	Scope     *Scope   // of the certificate that the caller presents; nil without one, and no restriction
-	Presenter string   // the Ed25519 public key, in hex, that has signed the request; "" without one
+	Identity string   // user id, "" for nobody in particular
+	Roles    []string // not yet those that depend on what is asked for
+	// of the certificate that the caller presents; nil without one, and no restriction
+	Scope     *Scope
+	Presenter string // the Ed25519 public key, in hex, that has signed the request; "" without one
 
 	// VerifyAuthor, unless nil, tells whether a signature over data is this identity's, which signs
 	// all that it writes otherwise than with an Ed25519 key.

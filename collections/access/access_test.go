@@ -40,16 +40,22 @@ func TestNonces(t *testing.T) {
 			require.NoError(t, n.Use(t.Context(), "alice", nonce, now-250_000, now))
 			require.NoError(t, n.Use(t.Context(), "bob", nonce, now-250_000, now))
 			require.ErrorIs(t, n.Use(t.Context(), "alice", nonce, now-250_000, now), access.ErrReplayed)
-			require.ErrorIs(t, n.Use(t.Context(), "alice", nonce, now, now), access.ErrReplayed, "with another time")
+			require.ErrorIs(
+				t, n.Use(t.Context(), "alice", nonce, now, now), access.ErrReplayed, "with another time",
+			)
 			if journal && i%7 == 0 {
 				if i%2 == 0 { // otherwise it is as if the process had been killed
 					require.NoError(t, n.Close())
 				}
 				n, err = access.NewNonces(access.NonceOptions{Dir: dir, Clock: at(now)})
 				require.NoError(t, err)
-				require.ErrorIs(t, n.Use(t.Context(), "alice", nonce, now-250_000, now+40_000), access.ErrReplayed)
+				require.ErrorIs(
+					t, n.Use(t.Context(), "alice", nonce, now-250_000, now+40_000), access.ErrReplayed,
+				)
 				if i > 0 {
-					require.ErrorIs(t, n.Use(t.Context(), "bob", fmt.Sprint(i-1), now-270_000, now+5_000), access.ErrReplayed)
+					require.ErrorIs(
+						t, n.Use(t.Context(), "bob", fmt.Sprint(i-1), now-270_000, now+5_000), access.ErrReplayed,
+					)
 				}
 			}
 		}
@@ -119,20 +125,32 @@ func TestNobodyFillsTheNonces(t *testing.T) {
 			one := func(int) string { return "mallory" }
 			many := func(i int) string { return fmt.Sprint("mallory", count) }
 			require.Equal(t, most/64, send("192.0.2.1", one, most), "one key")
-			require.Equal(t, most/16-most/64, send("192.0.2.1", many, most), "any number of keys at one address")
+			require.Equal(
+				t, most/16-most/64, send("192.0.2.1", many, most), "any number of keys at one address",
+			)
 			require.Equal(t, 0, send("::ffff:192.0.2.1", many, most))
 			require.Equal(t, most/16, send("2001:db8::1", many, most))
 			require.Equal(t, 0, send("2001:db8:0:ff::1", many, most), "the same network")
-			require.NoError(t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "a", start, start))
-			for i := range 4 * 16 { // whoever has so many addresses leaves the rest to those who ask for little
+			require.NoError(
+				t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "a", start, start),
+			)
+			// whoever has so many addresses leaves the rest to those who ask for little
+			for i := range 4 * 16 {
 				send(fmt.Sprintf("198.51.100.%d", i), many, most)
 			}
-			require.NoError(t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "b", start, start))
+			require.NoError(
+				t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "b", start, start),
+			)
 			require.Equal(t, 3, send("192.0.2.3", func(int) string { return "bob" }, 3))
-			require.ErrorIs(t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "a", start, start), access.ErrReplayed)
+			require.ErrorIs(
+				t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "a", start, start),
+				access.ErrReplayed,
+			)
 			require.Equal(t, 3, send("192.0.2.4", func(int) string { return "carol" }, 3))
 			// Behind a proxy of this machine all are one source, so they are not bounded as one.
-			require.Equal(t, 100, send("127.0.0.1", func(i int) string { return fmt.Sprint("local", i) }, 100))
+			require.Equal(t, 100, send("127.0.0.1", func(i int) string {
+				return fmt.Sprint("local", i)
+			}, 100))
 			require.NoError(t, n.Close())
 		})
 	}
@@ -163,7 +181,9 @@ func TestNoncesAreReadBack(t *testing.T) {
 func TestSharedNonces(t *testing.T) {
 	ctx := t.Context()
 	s := store.NewMemory()
-	one, two := &access.SharedNonces{Store: s, Skew: 10 * time.Second}, &access.SharedNonces{Store: s, Skew: 10 * time.Second}
+	one, two := &access.SharedNonces{
+		Store: s, Skew: 10 * time.Second,
+	}, &access.SharedNonces{Store: s, Skew: 10 * time.Second}
 	const count = 1500
 	for i := range int64(count) {
 		require.NoError(t, one.Use(ctx, "a", fmt.Sprint(i), start+i, start))
@@ -172,13 +192,20 @@ func TestSharedNonces(t *testing.T) {
 	require.NoError(t, two.Use(ctx, "b", "7", start+7, start))
 	require.NoError(t, two.Use(ctx, "b", "8", start+30_000, start+30_000))
 	require.NoError(t, one.Clean(ctx, start+20_000))
-	require.ErrorIs(t, two.Use(ctx, "a", "7", start+7, start), access.ErrReplayed, "it may still be let in by another")
+	require.ErrorIs(
+		t, two.Use(ctx, "a", "7", start+7, start), access.ErrReplayed,
+		"it may still be let in by another",
+	)
 	require.NoError(t, one.Clean(ctx, start+23_000))
 	keys, err := s.List(ctx, "__sync__/nonces/", "", 10)
 	require.NoError(t, err)
 	require.Len(t, keys, 1)
 	away := errors.New("away")
-	broken := &access.SharedNonces{Store: &store.Funcs{OnPut: func(context.Context, string, *store.Object, store.Condition) error { return away }}, Skew: time.Second}
+	broken := &access.SharedNonces{
+		Store: &store.Funcs{OnPut: func(context.Context, string, *store.Object, store.Condition) error {
+			return away
+		}}, Skew: time.Second,
+	}
 	require.ErrorIs(t, broken.Use(ctx, "a", "1", start, start), away)
 }
 
@@ -186,12 +213,16 @@ func TestSharedNonces(t *testing.T) {
 // have been forgotten is denied until its time has passed.
 func TestNoncesClockGoesBack(t *testing.T) {
 	for _, restarted := range []bool{false, true} {
-		o := access.NonceOptions{Skew: 10 * time.Second, Dir: t.TempDir(), Name: "short", Clock: at(start)}
+		o := access.NonceOptions{
+			Skew: 10 * time.Second, Dir: t.TempDir(), Name: "short", Clock: at(start),
+		}
 		n, err := access.NewNonces(o)
 		require.NoError(t, err)
 		const hour = 3_600_000
 		require.NoError(t, n.Use(t.Context(), "a", "early", start, start))
-		require.NoError(t, n.Use(t.Context(), "a", "late", start+hour, start+hour), "the first is forgotten")
+		require.NoError(
+			t, n.Use(t.Context(), "a", "late", start+hour, start+hour), "the first is forgotten",
+		)
 		if restarted {
 			require.NoError(t, n.Close())
 			o.Clock = at(start)
@@ -250,7 +281,10 @@ func TestRevocations(t *testing.T) {
 		return l
 	}
 	require.False(t, r.IsRevoked(issuer.Public, "s", "n"))
-	require.NoError(t, r.Accept(ctx, sign(2, []capcert.Revoked{{Subject: "s", Nonce: "n"}, {Nonce: "link"}}, "all", "")))
+	require.NoError(
+		t,
+		r.Accept(ctx, sign(2, []capcert.Revoked{{Subject: "s", Nonce: "n"}, {Nonce: "link"}}, "all", "")),
+	)
 	check := func(r *access.Revocations) {
 		require.True(t, r.IsRevoked(issuer.Public, "s", "n"))
 		require.False(t, r.IsRevoked(issuer.Public, "s", "other"))
@@ -269,13 +303,21 @@ func TestRevocations(t *testing.T) {
 	require.True(t, r.IsRevoked(issuer.Public, "s", "n"))
 	require.NoError(t, r.Load(ctx), "what another server has accepted")
 	require.False(t, r.IsRevoked(issuer.Public, "s", "n"))
-	require.NoError(t, s.Put(ctx, "__sync__/revocations/x", &store.Object{Body: []byte("{}")}, store.Whatever))
+	require.NoError(
+		t, s.Put(ctx, "__sync__/revocations/x", &store.Object{Body: []byte("{}")}, store.Whatever),
+	)
 	require.ErrorIs(t, r.Load(ctx), capcert.ErrRevocations)
-	require.ErrorIs(t, access.CheckInternal("__sync__/revocations/x", []byte("{}")), capcert.ErrRevocations)
+	require.ErrorIs(
+		t, access.CheckInternal("__sync__/revocations/x", []byte("{}")), capcert.ErrRevocations,
+	)
 	require.NoError(t, access.CheckInternal("__sync__/else", []byte("{}")))
 	keys, err := s.List(ctx, "__sync__/revocations/", "", 10)
 	require.NoError(t, err)
-	require.Equal(t, []string{"__sync__/revocations/" + issuer.Public + "/0000000000000003", "__sync__/revocations/x"}, keys, "one list of an issuer")
+	require.Equal(
+		t,
+		[]string{"__sync__/revocations/" + issuer.Public + "/0000000000000003", "__sync__/revocations/x"},
+		keys, "one list of an issuer",
+	)
 	last, err := access.NewRevocations(ctx, s, s)
 	require.NoError(t, err, "what is none keeps the others from nobody")
 	require.False(t, last.IsRevoked(issuer.Public, "s", "n"))
@@ -292,10 +334,15 @@ func TestEnrichers(t *testing.T) {
 		if d, err := docs.Get(ctx, "users/alice/entitlements"); err == nil && d != nil {
 			base = d.Hash
 		}
-		_, err := docs.Push(ctx, "users/alice/entitlements", value.NewObject(value.Member{Key: "features", Value: value.Array(features)}), &base, nil, false)
+		_, err := docs.Push(
+			ctx, "users/alice/entitlements",
+			value.NewObject(value.Member{Key: "features", Value: value.Array(features)}), &base, nil, false,
+		)
 		require.NoError(t, err)
 	}
-	e := access.Compose(access.Entitlements{}.Enricher(docs, clock), access.IdentityRole("alice", "admin"))
+	e := access.Compose(
+		access.Entitlements{}.Enricher(docs, clock), access.IdentityRole("alice", "admin"),
+	)
 	roles := func(identity string) []string {
 		got, err := e(ctx, &access.Auth{Identity: identity}, access.Place{})
 		require.NoError(t, err)
@@ -310,20 +357,32 @@ func TestEnrichers(t *testing.T) {
 	now += 60_000
 	require.Equal(t, []string{"entitlement:silver", "admin"}, roles("alice"))
 	failing := errors.New("away")
-	_, err := access.Compose(access.IdentityRole("alice", "admin"), func(context.Context, *access.Auth, access.Place) ([]string, error) { return nil, failing })(ctx, &access.Auth{}, access.Place{})
+	_, err := access.Compose(
+		access.IdentityRole("alice", "admin"),
+		func(context.Context, *access.Auth, access.Place) ([]string, error) {
+			return nil, failing
+		},
+	)(ctx, &access.Auth{}, access.Place{})
 	require.ErrorIs(t, err, failing)
 }
 
 func TestRestricted(t *testing.T) {
-	c, err := config.Parse([]byte(`{"version": 1, "restrictions": [{"mode": "deny", "identities": ["carol"]}], "collections": [{"name": "a", "storagePath": "a/{id}", "readRoles": ["public"], "writeRoles": ["public"], "maxBodyBytes": 1,
-		"restrictions": [{"mode": "allow", "identities": ["alice"], "actions": ["push"]}]}]}`))
+	c, err := config.Parse(
+		[]byte(
+			`{"version": 1, "restrictions": [{"mode": "deny", "identities": ["carol"]}], "collections": [{"name": "a", "storagePath": "a/{id}", "readRoles": ["public"], "writeRoles": ["public"], "maxBodyBytes": 1,
+		"restrictions": [{"mode": "allow", "identities": ["alice"], "actions": ["push"]}]}]}`,
+		),
+	)
 	require.NoError(t, err)
 	require.True(t, access.HasRestrictions(c))
 	col := c.Collections[0]
 	for _, x := range []struct {
 		who, action string
 		shut        bool
-	}{{"alice", "push", false}, {"bob", "push", true}, {"", "push", true}, {"bob", "pull", false}, {"", "pull", false}, {"carol", "pull", true}, {"carol", "push", true}} {
+	}{
+		{"alice", "push", false}, {"bob", "push", true}, {"", "push", true}, {"bob", "pull", false},
+		{"", "pull", false}, {"carol", "pull", true}, {"carol", "push", true},
+	} {
 		require.Equal(t, x.shut, access.Restricted(c, col, x.who, x.action), "%v", x)
 	}
 }

@@ -24,7 +24,10 @@ const (
 type allowance struct{ issuers, bytes *rate.Limiter }
 
 func newAllowance() *allowance {
-	return &allowance{rate.NewLimiter(rate.Every(issuerPause), sourceIssuers), rate.NewLimiter(bytesPerSecond, sourceBytes)}
+	return &allowance{
+		rate.NewLimiter(rate.Every(issuerPause), sourceIssuers),
+		rate.NewLimiter(bytesPerSecond, sourceBytes),
+	}
 }
 
 // full reports whether nothing has been taken that has not come back.

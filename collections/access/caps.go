@@ -20,16 +20,18 @@ const (
 	HeaderSignature = "X-Starfish-Sig"   // base64
 	HeaderTime      = "X-Starfish-Ts"    // Unix milliseconds
 	HeaderNonce     = "X-Starfish-Nonce" // base64
-	HeaderPublic    = "X-Starfish-Pub"   // of who presents an audience certificate: Ed25519 public key, hex
+	// of who presents an audience certificate: Ed25519 public key, hex
+	HeaderPublic = "X-Starfish-Pub"
 )
 
 // Caps is the resolver of capability certificates: a request presents one and is signed by its
 // subject.
 type Caps struct {
-	Nonces         NonceStore
-	Revocations    *Revocations // may be nil
-	Kinds          []string     // of certificates that are accepted; nil is all
-	MustIdentify   bool         // whoever presents no certificate is denied, also where anybody may read
+	Nonces      NonceStore
+	Revocations *Revocations // may be nil
+	Kinds       []string     // of certificates that are accepted; nil is all
+	// whoever presents no certificate is denied, also where anybody may read
+	MustIdentify   bool
 	Clock          Clock
 	MaxNonceLength int // in bytes; 0 is defaultNonceLength
 
@@ -87,7 +89,10 @@ func (c *Caps) Resolve(ctx context.Context, r *Request) (who Auth, err error) {
 	key := cert.Subject
 	if cert.Kind == capcert.Audience {
 		if key = h.Get(HeaderPublic); !capcert.IsKey(key) {
-			return who, deny(http.StatusUnauthorized, "who presents an audience certificate must name its public key in %s", HeaderPublic)
+			return who, deny(
+				http.StatusUnauthorized, "who presents an audience certificate must name its public key in %s",
+				HeaderPublic,
+			)
 		}
 	}
 	proof := signed(r, body, &sig, key)
@@ -203,8 +208,13 @@ func signed(r *Request, body []byte, sig *capcert.RequestSignature, key string) 
 			if !signed.Verify(sig, key) {
 				continue
 			}
-			p := &store.Proof{Method: r.HTTP.Method, Target: target, Host: host, Media: h.Get("Content-Type"), Header: http.Header{}}
-			for _, name := range []string{"Authorization", HeaderSignature, HeaderTime, HeaderNonce, HeaderPublic} {
+			p := &store.Proof{
+				Method: r.HTTP.Method, Target: target, Host: host, Media: h.Get("Content-Type"),
+				Header: http.Header{},
+			}
+			for _, name := range []string{
+				"Authorization", HeaderSignature, HeaderTime, HeaderNonce, HeaderPublic,
+			} {
 				if v := h.Get(name); v != "" {
 					p.Header.Set(name, v)
 				}
@@ -234,7 +244,9 @@ func authOf(cert *capcert.Cert, key string) (who Auth, err error) {
 		Paths: cert.Scope.ExpandPaths(who.Identity), Issuer: cert.IssuerID,
 	}
 	if cert.Kind != capcert.Device && len(who.Scope.Paths) == 0 {
-		return Auth{}, deny(http.StatusForbidden, "a certificate of kind %s must say which paths it is for", cert.Kind)
+		return Auth{}, deny(
+			http.StatusForbidden, "a certificate of kind %s must say which paths it is for", cert.Kind,
+		)
 	}
 	for _, op := range who.Scope.Ops {
 		for _, col := range who.Scope.Collections {

@@ -35,17 +35,23 @@ func newGate(t *testing.T) *gate {
 // cert is one of a kind that k may present: its own, for a device, or one that issuer gives it.
 func (g *gate) cert(issuer, k capcert.Key, kind string) *capcert.Cert {
 	subject := capcert.Subject{Key: k.Public, KEM: strings.Repeat("00", 32)}
-	terms := capcert.Terms{NotBefore: start/1000 - 10, Expires: start/1000 + 10, Nonce: make([]byte, capcert.NonceSize)}
+	terms := capcert.Terms{
+		NotBefore: start/1000 - 10, Expires: start/1000 + 10, Nonce: make([]byte, capcert.NonceSize),
+	}
 	var c *capcert.Cert
 	var err error
 	switch kind {
 	case capcert.Device:
-		scope := capcert.Scope{Ops: []string{"read"}, Collections: []string{"notes"}, Paths: []string{"users/{identity}/**"}}
+		scope := capcert.Scope{
+			Ops: []string{"read"}, Collections: []string{"notes"}, Paths: []string{"users/{identity}/**"},
+		}
 		c, err = capcert.MintDevice(issuer, subject, scope, terms)
 	case capcert.Member:
 		c, err = capcert.MintMember(issuer, subject, "team", capcert.WriterScope("team"), terms)
 	case capcert.Audience:
-		c, err = capcert.MintAudience(issuer, "team", capcert.ReaderScope("team"), []string{k.Public}, terms)
+		c, err = capcert.MintAudience(
+			issuer, "team", capcert.ReaderScope("team"), []string{k.Public}, terms,
+		)
 	}
 	require.NoError(g.t, err)
 	return c
@@ -96,10 +102,15 @@ func TestCapsRoles(t *testing.T) {
 	bobID, err := capcert.UserID(bob.Public)
 	require.NoError(t, err)
 	for kind, want := range map[string]access.Auth{
-		capcert.Device: {Identity: ownerID, Roles: []string{"cap:read:notes"}, Scope: &access.Scope{Ops: []string{"read"}, Collections: []string{"notes"}, Paths: []string{"users/" + ownerID + "/**"}, Issuer: ownerID}},
+		capcert.Device: {Identity: ownerID, Roles: []string{"cap:read:notes"}, Scope: &access.Scope{
+			Ops: []string{"read"}, Collections: []string{"notes"},
+			Paths: []string{"users/" + ownerID + "/**"}, Issuer: ownerID,
+		}},
 		capcert.Member: {
 			Identity: bobID, Scope: scopeOf(capcert.WriterScope("team"), ownerID),
-			Roles: []string{"cap:read:team", "cap:list:team", "cap:write:team", "delegated:" + ownerID + ":team"},
+			Roles: []string{
+				"cap:read:team", "cap:list:team", "cap:write:team", "delegated:" + ownerID + ":team",
+			},
 		},
 		capcert.Audience: {
 			Identity: bobID, Scope: scopeOf(capcert.ReaderScope("team"), ownerID),
@@ -181,12 +192,18 @@ func TestCapsLimits(t *testing.T) {
 		{"no time", set(access.HeaderTime, ""), http.StatusUnauthorized},
 		{"no nonce", set(access.HeaderNonce, ""), http.StatusUnauthorized},
 		{"no signature", set(access.HeaderSignature, ""), http.StatusUnauthorized},
-		{"a time with a sign", set(access.HeaderTime, fmt.Sprintf("+%d", int64(start))), http.StatusUnauthorized},
+		{"a time with a sign", set(
+			access.HeaderTime, fmt.Sprintf("+%d", int64(start)),
+		), http.StatusUnauthorized},
 		{"a time that is none", set(access.HeaderTime, "now"), http.StatusUnauthorized},
 		{"another signature", signed(start-1, "x"), 0},
 		{"the nonce again", signed(start, "x"), http.StatusUnauthorized},
-		{"another host", func(r *access.Request) { r.Hosts = []string{"other.example"} }, http.StatusUnauthorized},
-		{"another target", func(r *access.Request) { r.Targets = []string{"/pull/team/b"} }, http.StatusUnauthorized},
+		{"another host", func(r *access.Request) {
+			r.Hosts = []string{"other.example"}
+		}, http.StatusUnauthorized},
+		{"another target", func(r *access.Request) {
+			r.Targets = []string{"/pull/team/b"}
+		}, http.StatusUnauthorized},
 		{"another method", func(r *access.Request) { r.HTTP.Method = "HEAD" }, http.StatusUnauthorized},
 		{"a body", func(r *access.Request) {
 			r.Body = func() ([]byte, error) { return []byte("x"), nil }
@@ -246,7 +263,13 @@ func TestCapsLimits(t *testing.T) {
 // A header that is as long as any that is looked at is looked at.
 func TestCapsLongest(t *testing.T) {
 	g := newGate(t)
-	text := base64.StdEncoding.EncodeToString([]byte(`{"x":"` + strings.Repeat("a", (capcert.MaxAuthorization-len("Cap "))/4*3-len(`{"x":""}`)) + `"}`))
+	text := base64.StdEncoding.EncodeToString(
+		[]byte(
+			`{"x":"` + strings.Repeat(
+				"a", (capcert.MaxAuthorization-len("Cap "))/4*3-len(`{"x":""}`),
+			) + `"}`,
+		),
+	)
 	require.Len(t, text, capcert.MaxAuthorization-len("Cap "))
 	for more, want := range map[string]string{"": "malformed-shape", "A": "too long"} {
 		r := g.request(g.cert(key(t, 1), key(t, 2), capcert.Member), key(t, 2), "team/a")

@@ -15,7 +15,8 @@ import (
 
 // Entitlements says where each identity's features are listed.
 type Entitlements struct {
-	Path  string        // template of a document's storage path, with {identity}; "" is users/{identity}/entitlements
+	// template of a document's storage path, with {identity}; "" is users/{identity}/entitlements
+	Path  string
 	Field string        // the member with an array of names; "" is features
 	Role  string        // what stands before a colon and the name in the role; "" is entitlement
 	Keep  time.Duration // how long a list is remembered; 0 is a minute, less than 0 not at all

@@ -16,7 +16,9 @@ type Allowance = allowance
 func NewAllowance() *Allowance { return newAllowance() }
 
 // Take takes room for issuers and bytes, all or nothing.
-func (a *allowance) Take(now time.Time, issuers, bytes int) bool { return a.take(now, issuers, bytes) }
+func (a *allowance) Take(now time.Time, issuers, bytes int) bool {
+	return a.take(now, issuers, bytes)
+}
 
 // Full reports whether nothing has been taken that has not come back.
 func (a *allowance) Full(now time.Time) bool { return a.full(now) }

@@ -22,11 +22,16 @@ var (
 	ErrTooMany = errors.New("too many requests to remember their nonces")
 	// ErrForgotten reports a request of a time whose nonces are not remembered any more, which happens
 	// only if the clock of the server has gone back.
-	ErrForgotten = errors.New("the clock of this server has gone back, to a time whose requests it cannot tell from new ones: they are denied until that has passed")
+	ErrForgotten = errors.New(
+		"the clock of this server has gone back, to a time whose requests it cannot tell from new " +
+			"ones: they are denied until that has passed",
+	)
 )
 
 const (
-	bucketsOfSkew = 10          // the nonces of requests whose times differ by less than that part of the skew are remembered together
+	// the nonces of requests whose times differ by less than that part of the skew are remembered
+	// together
+	bucketsOfSkew = 10
 	maxNonces     = 4 << 20     // that are remembered at once, unless NonceOptions says otherwise
 	recordSize    = 8 + 16      // time and digest
 	journalNames  = "%s.%d.log" // of two, which take turns
@@ -69,10 +74,12 @@ type Nonces struct {
 
 // NonceOptions says how nonces are remembered.
 type NonceOptions struct {
-	Dir   string        // of the journal; "" is none
-	Name  string        // that its files begin with; "" is nonces
-	Max   int           // nonces that are remembered at once; 0 is 4,194,304
-	Skew  time.Duration // by which the time of a request may differ from the server's; 0 is that of certificates, five minutes
+	Dir  string // of the journal; "" is none
+	Name string // that its files begin with; "" is nonces
+	Max  int    // nonces that are remembered at once; 0 is 4,194,304
+	// by which the time of a request may differ from the server's; 0 is that of certificates, five
+	// minutes
+	Skew  time.Duration
 	Clock Clock
 }
 
@@ -83,7 +90,9 @@ type bucket struct {
 
 // NewNonces returns a memory of nonces.
 func NewNonces(o NonceOptions) (*Nonces, error) {
-	n := &Nonces{skew: o.Skew.Milliseconds(), most: cmp.Or(o.Max, maxNonces), buckets: map[int64]*bucket{}}
+	n := &Nonces{
+		skew: o.Skew.Milliseconds(), most: cmp.Or(o.Max, maxNonces), buckets: map[int64]*bucket{},
+	}
 	if n.skew == 0 {
 		n.skew = skew
 	}
@@ -91,7 +100,9 @@ func NewNonces(o NonceOptions) (*Nonces, error) {
 	if o.Dir == "" {
 		return n, nil
 	}
-	j, records, last, err := openJournal(o.Dir, cmp.Or(o.Name, "nonces"), 2*n.skew, o.Clock.Now().UnixMilli()-n.skew)
+	j, records, last, err := openJournal(
+		o.Dir, cmp.Or(o.Name, "nonces"), 2*n.skew, o.Clock.Now().UnixMilli()-n.skew,
+	)
 	if err != nil {
 		return nil, fmt.Errorf("journal of nonces: %w", err)
 	}
@@ -209,7 +220,9 @@ func (j *journal) name(turn int) string {
 // openJournal reads what both files hold and begins the one that was written to earlier anew. It
 // returns the records of requests of the time from, and later; before last, the next millisecond
 // after any other, it cannot tell what was let in.
-func openJournal(dir, name string, keep, from int64) (j *journal, all []record, last int64, err error) {
+func openJournal(
+	dir, name string, keep, from int64,
+) (j *journal, all []record, last int64, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, 0, err
 	}

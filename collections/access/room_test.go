@@ -101,7 +101,9 @@ func (x *ranked) accept(name, address string) error {
 // firstLists are the first lists of names, which are the same in all tests.
 var firstLists sync.Map // by name
 
-func (x *ranked) has(name string) bool { return x.IsRevoked(keyOf(x.t, name).Public, "stolen", "n") }
+func (x *ranked) has(name string) bool {
+	return x.IsRevoked(keyOf(x.t, name).Public, "stolen", "n")
+}
 
 // stored returns how many lists the store has.
 func (x *ranked) stored() int {

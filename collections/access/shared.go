@@ -37,7 +37,9 @@ func (s *SharedNonces) Use(ctx context.Context, signer, nonce string, time, now 
 		}
 	}
 	key := fmt.Sprintf("%s%016d/%x", sharedNonces, time/s.unit(), digestOf(signer, nonce))
-	err := s.Store.Put(ctx, key, &store.Object{Body: []byte("{}"), Type: "application/json"}, store.Absent)
+	err := s.Store.Put(
+		ctx, key, &store.Object{Body: []byte("{}"), Type: "application/json"}, store.Absent,
+	)
 	if errors.Is(err, store.ErrChanged) {
 		return ErrReplayed
 	}

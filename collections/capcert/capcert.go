@@ -25,9 +25,10 @@ import (
 
 // The kinds of certificates.
 const (
-	Device   = "device"   // acts for its issuer
-	Member   = "member"   // a grant of one collection to another identity
-	Audience = "audience" // a grant of one collection to whoever presents it, or to those whom it lists
+	Device = "device" // acts for its issuer
+	Member = "member" // a grant of one collection to another identity
+	// a grant of one collection to whoever presents it, or to those whom it lists
+	Audience = "audience"
 )
 
 // The operations of a scope.
@@ -60,7 +61,8 @@ func refuse(code string) error { return &RefusedError{code} }
 type Scope struct {
 	Ops         []string
 	Collections []string
-	Paths       []string // globs of storage paths, those with "!" in front are exceptions; none is no restriction
+	// globs of storage paths, those with "!" in front are exceptions; none is no restriction
+	Paths []string
 }
 
 // Cert is a capability certificate: what Issuer's root key grants to Subject.

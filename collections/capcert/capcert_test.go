@@ -95,26 +95,45 @@ func TestCertVectors(t *testing.T) {
 	load(t, "capcert.json", &v)
 	owner := v.People.Owner.key(t)
 	terms := func(ttl int64) capcert.Terms {
-		return capcert.Terms{NotBefore: 1_700_000_000, Expires: 1_700_000_000 + ttl, Nonce: []byte{7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22}}
+		return capcert.Terms{
+			NotBefore: 1_700_000_000, Expires: 1_700_000_000 + ttl,
+			Nonce: []byte{7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22},
+		}
 	}
 	minted := map[string]func() (*capcert.Cert, error){
 		"rootCap": func() (*capcert.Cert, error) {
-			return capcert.MintDevice(owner, v.People.Owner.subject(), capcert.RootScope(), terms(capcert.DefaultTTL))
+			return capcert.MintDevice(
+				owner, v.People.Owner.subject(), capcert.RootScope(), terms(capcert.DefaultTTL),
+			)
 		},
 		"deviceCap": func() (*capcert.Cert, error) {
-			return capcert.MintDevice(owner, v.People.Device.subject(), capcert.Scope{Ops: []string{"read"}, Collections: []string{"notes"}, Paths: []string{"notes/**", "!notes/_keyring"}}, terms(3600))
+			return capcert.MintDevice(
+				owner, v.People.Device.subject(),
+				capcert.Scope{
+					Ops: []string{"read"}, Collections: []string{"notes"},
+					Paths: []string{"notes/**", "!notes/_keyring"},
+				},
+				terms(3600),
+			)
 		},
 		"memberCap": func() (*capcert.Cert, error) {
-			return capcert.MintMember(owner, v.People.Bob.subject(), "team", capcert.WriterScope("team"), terms(capcert.DefaultTTL))
+			return capcert.MintMember(
+				owner, v.People.Bob.subject(), "team", capcert.WriterScope("team"), terms(capcert.DefaultTTL),
+			)
 		},
 		"readerCap": func() (*capcert.Cert, error) {
-			return capcert.MintMember(owner, v.People.Bob.subject(), "team", capcert.ReaderScope("team"), terms(capcert.DefaultTTL))
+			return capcert.MintMember(
+				owner, v.People.Bob.subject(), "team", capcert.ReaderScope("team"), terms(capcert.DefaultTTL),
+			)
 		},
 		"openCap": func() (*capcert.Cert, error) {
 			return capcert.MintAudience(owner, "posts", capcert.ReaderScope("posts"), nil, terms(60))
 		},
 		"closedCap": func() (*capcert.Cert, error) {
-			return capcert.MintAudience(owner, "posts", capcert.WriterScope("posts"), []string{v.People.Bob.EdPub, v.People.Carol.EdPub}, terms(capcert.DefaultTTL))
+			return capcert.MintAudience(
+				owner, "posts", capcert.WriterScope("posts"),
+				[]string{v.People.Bob.EdPub, v.People.Carol.EdPub}, terms(capcert.DefaultTTL),
+			)
 		},
 	}
 	require.Len(t, v.Certs, len(minted))
@@ -160,7 +179,9 @@ func TestMintRefuses(t *testing.T) {
 	load(t, "capcert.json", &v)
 	owner := v.People.Owner.key(t)
 	terms := capcert.Terms{NotBefore: 1, Expires: 2, Nonce: make([]byte, capcert.NonceSize)}
-	_, err := capcert.MintMember(owner, v.People.Owner.subject(), "team", capcert.WriterScope("team"), terms)
+	_, err := capcert.MintMember(
+		owner, v.People.Owner.subject(), "team", capcert.WriterScope("team"), terms,
+	)
 	require.Equal(t, "member-self", code(err))
 	_, err = capcert.MintMember(owner, v.People.Bob.subject(), "*", capcert.ReaderScope("team"), terms)
 	require.Equal(t, "member-wildcard-collections", code(err))
@@ -193,7 +214,9 @@ func TestRequestVectors(t *testing.T) {
 	k, err := capcert.ParseKey(v.EdPriv)
 	require.NoError(t, err)
 	for _, x := range v.Requests {
-		r := capcert.Request{Method: x.Method, PathAndQuery: x.PathAndQuery, Body: []byte(x.Body), Host: x.Host}
+		r := capcert.Request{
+			Method: x.Method, PathAndQuery: x.PathAndQuery, Body: []byte(x.Body), Host: x.Host,
+		}
 		require.Equal(t, x.Input, string(r.SigningInput(x.Ts, x.Nonce)))
 		nonce, err := base64.StdEncoding.DecodeString(x.Nonce)
 		require.NoError(t, err)
@@ -204,7 +227,9 @@ func TestRequestVectors(t *testing.T) {
 			func(r *capcert.Request, _ *capcert.RequestSignature) { r.Host += "x" },
 			func(r *capcert.Request, _ *capcert.RequestSignature) { r.Method = "PUT" },
 			func(r *capcert.Request, _ *capcert.RequestSignature) { r.PathAndQuery += "/" },
-			func(r *capcert.Request, _ *capcert.RequestSignature) { r.Body = append(slices.Clone(r.Body), ' ') },
+			func(r *capcert.Request, _ *capcert.RequestSignature) {
+				r.Body = append(slices.Clone(r.Body), ' ')
+			},
 			func(_ *capcert.Request, s *capcert.RequestSignature) { s.Time++ },
 			func(_ *capcert.Request, s *capcert.RequestSignature) { s.Nonce = "A" + s.Nonce[1:] },
 			func(_ *capcert.Request, s *capcert.RequestSignature) { s.Signature = "A" + s.Signature[1:] },
@@ -222,12 +247,23 @@ func TestRequestVectors(t *testing.T) {
 		require.Equal(t, x.AuthorSignature, capcert.SignAuthor(domains[x.Kind], x.Key, data, k))
 		require.True(t, strings.HasPrefix(x.Input, domains[x.Kind]))
 		for kind, domain := range domains {
-			require.Equal(t, kind == x.Kind, capcert.VerifyAuthor(domain, x.Key, data, x.AuthorPubkey, x.AuthorSignature))
-			require.False(t, capcert.VerifyAuthor(domain, x.Key+"/", data, x.AuthorPubkey, x.AuthorSignature))
+			require.Equal(
+				t, kind == x.Kind, capcert.VerifyAuthor(domain, x.Key, data, x.AuthorPubkey, x.AuthorSignature),
+			)
+			require.False(
+				t, capcert.VerifyAuthor(domain, x.Key+"/", data, x.AuthorPubkey, x.AuthorSignature),
+			)
 		}
 	}
 	for _, x := range v.AppendHash {
-		require.Equal(t, x.Hash, value.Hash(value.NewObject(value.Member{Key: "n", Value: x.N}, value.Member{Key: "last", Value: parse(t, x.Last)})))
+		require.Equal(
+			t, x.Hash,
+			value.Hash(
+				value.NewObject(
+					value.Member{Key: "n", Value: x.N}, value.Member{Key: "last", Value: parse(t, x.Last)},
+				),
+			),
+		)
 	}
 }
 
@@ -257,7 +293,10 @@ func FuzzParseAuthorization(f *testing.F) {
 
 // A glob covers what the regular expression matches that it stands for, and so all that it matches.
 func FuzzMatchGlob(f *testing.F) {
-	for _, x := range [][2]string{{"a/**/b*", "a/x/y/bc"}, {"**/*b", "a/x/yb"}, {"**/*a*/c", "x/ya/z/qaq/c"}, {"***", "0"}, {"*/**", "a/"}, {"*", "0"}} {
+	for _, x := range [][2]string{
+		{"a/**/b*", "a/x/y/bc"}, {"**/*b", "a/x/yb"}, {"**/*a*/c", "x/ya/z/qaq/c"}, {"***", "0"},
+		{"*/**", "a/"}, {"*", "0"},
+	} {
 		f.Add(x[0], x[1])
 	}
 	f.Fuzz(func(t *testing.T, glob, target string) {
@@ -283,7 +322,12 @@ func FuzzMatchGlob(f *testing.F) {
 				fmt.Fprintf(&text, "%02x,", target[i])
 			}
 		}
-		expression := strings.ReplaceAll(strings.NewReplacer("[^!]*", "([0-9a-f]{2},|/)*", "[^/!]*", "([0-9a-f]{2},)*").Replace(re.String()), "2f,", "/")
+		expression := strings.ReplaceAll(
+			strings.NewReplacer(
+				"[^!]*", "([0-9a-f]{2},|/)*", "[^/!]*", "([0-9a-f]{2},)*",
+			).Replace(re.String()),
+			"2f,", "/",
+		)
 		want := regexp.MustCompile("^(?:" + expression + ")$").MatchString(text.String())
 		require.Equal(t, want, capcert.Covers(glob, target), "%q %q", glob, target)
 		require.False(t, capcert.MatchGlob(glob, target) && !want, "%q %q", glob, target)

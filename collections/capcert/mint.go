@@ -30,13 +30,22 @@ func RootScope() Scope {
 
 // ReaderScope grants reading of a collection, but not who its members are.
 func ReaderScope(collection string) Scope {
-	return Scope{Ops: []string{Read, List}, Paths: []string{collection + "/**", "!" + collection + "/_members"}, Collections: []string{collection}}
+	return Scope{
+		Ops: []string{Read, List}, Paths: []string{collection + "/**", "!" + collection + "/_members"},
+		Collections: []string{collection},
+	}
 }
 
 // WriterScope grants reading and writing of a collection, but neither its keyring nor who its
 // members are.
 func WriterScope(collection string) Scope {
-	return Scope{Ops: []string{Read, List, Write}, Paths: []string{collection + "/**", "!" + collection + "/_keyring", "!" + collection + "/_members"}, Collections: []string{collection}}
+	return Scope{
+		Ops: []string{Read, List, Write},
+		Paths: []string{
+			collection + "/**", "!" + collection + "/_keyring", "!" + collection + "/_members",
+		},
+		Collections: []string{collection},
+	}
 }
 
 // Terms are from when until when a certificate is valid, in Unix seconds, and its nonce of
@@ -55,7 +64,10 @@ type Subject struct {
 // MintDevice makes the certificate of a device, which then acts for the issuer within scope. It
 // returns a *RefusedError.
 func MintDevice(issuer Key, sub Subject, scope Scope, t Terms) (*Cert, error) {
-	return mint(issuer, Device, scope, t, value.Member{Key: "sub", Value: sub.Key}, value.Member{Key: "subKem", Value: sub.KEM})
+	return mint(
+		issuer, Device, scope, t, value.Member{Key: "sub", Value: sub.Key},
+		value.Member{Key: "subKem", Value: sub.KEM},
+	)
 }
 
 // MintMember makes the certificate with which another identity may use a collection. It returns a
@@ -66,12 +78,17 @@ func MintMember(issuer Key, sub Subject, collection string, scope Scope, t Terms
 		return nil, err
 	}
 	scope.Collections = []string{collection}
-	return mint(issuer, Member, scope, t, value.Member{Key: "sub", Value: sub.Key}, value.Member{Key: "subKem", Value: sub.KEM}, value.Member{Key: "subUserId", Value: id})
+	return mint(
+		issuer, Member, scope, t, value.Member{Key: "sub", Value: sub.Key},
+		value.Member{Key: "subKem", Value: sub.KEM}, value.Member{Key: "subUserId", Value: id},
+	)
 }
 
 // MintAudience makes the certificate with which anybody, or those whose public keys audience lists,
 // may use a collection. It returns a *RefusedError.
-func MintAudience(issuer Key, collection string, scope Scope, audience []string, t Terms) (*Cert, error) {
+func MintAudience(
+	issuer Key, collection string, scope Scope, audience []string, t Terms,
+) (*Cert, error) {
 	scope.Collections = []string{collection}
 	if audience == nil {
 		return mint(issuer, Audience, scope, t)
@@ -84,7 +101,10 @@ func mint(issuer Key, kind string, scope Scope, t Terms, members ...value.Member
 	if err != nil {
 		return nil, err
 	}
-	o := value.NewObject(value.Member{Key: "v", Value: 1.0}, value.Member{Key: "kind", Value: kind}, value.Member{Key: "iss", Value: issuer.Public}, value.Member{Key: "issUserId", Value: id})
+	o := value.NewObject(
+		value.Member{Key: "v", Value: 1.0}, value.Member{Key: "kind", Value: kind},
+		value.Member{Key: "iss", Value: issuer.Public}, value.Member{Key: "issUserId", Value: id},
+	)
 	for _, m := range members {
 		o.Set(m.Key, m.Value)
 	}

@@ -18,7 +18,8 @@ const revocationDomain = "starfish-revlist-v1\n"
 type Revoked struct {
 	Subject string // public key in hex; "" for an audience certificate
 	Nonce   string // of the certificate
-	Expires int64  // when the certificate ends, in Unix seconds; the entry must be kept until Skew later
+	// when the certificate ends, in Unix seconds; the entry must be kept until Skew later
+	Expires int64
 }
 
 // Revocations is an issuer's list of what it has revoked. Of an issuer's lists the one with the
@@ -42,17 +43,26 @@ func (l *Revocations) SigningInput() []byte {
 }
 
 // SignRevocations makes a list.
-func SignRevocations(issuer Key, generation int64, certs []Revoked, subjects []string) (*Revocations, error) {
+func SignRevocations(
+	issuer Key, generation int64, certs []Revoked, subjects []string,
+) (*Revocations, error) {
 	id, err := UserID(issuer.Public)
 	if err != nil {
 		return nil, err
 	}
 	entries := make(value.Array, len(certs))
 	for i, r := range certs {
-		entries[i] = value.NewObject(value.Member{Key: "sub", Value: r.Subject}, value.Member{Key: "nonce", Value: r.Nonce}, value.Member{Key: "exp", Value: float64(r.Expires)})
+		entries[i] = value.NewObject(
+			value.Member{Key: "sub", Value: r.Subject}, value.Member{Key: "nonce", Value: r.Nonce},
+			value.Member{Key: "exp", Value: float64(r.Expires)},
+		)
 	}
-	o := value.NewObject(value.Member{Key: "v", Value: 1.0}, value.Member{Key: "iss", Value: issuer.Public}, value.Member{Key: "issUserId", Value: id},
-		value.Member{Key: "generation", Value: float64(generation)}, value.Member{Key: "revoked", Value: entries})
+	o := value.NewObject(
+		value.Member{Key: "v", Value: 1.0}, value.Member{Key: "iss", Value: issuer.Public},
+		value.Member{Key: "issUserId", Value: id},
+		value.Member{Key: "generation", Value: float64(generation)},
+		value.Member{Key: "revoked", Value: entries},
+	)
 	if len(subjects) > 0 {
 		all := make(value.Array, len(subjects))
 		for i, s := range subjects {
@@ -60,7 +70,9 @@ func SignRevocations(issuer Key, generation int64, certs []Revoked, subjects []s
 		}
 		o.Set("revokedSubjects", all)
 	}
-	l := &Revocations{Issuer: issuer.Public, Generation: generation, Certs: certs, Subjects: subjects, object: o}
+	l := &Revocations{
+		Issuer: issuer.Public, Generation: generation, Certs: certs, Subjects: subjects, object: o,
+	}
 	o.Set("sig", issuer.sign(l.SigningInput()))
 	return l, nil
 }
@@ -68,7 +80,9 @@ func SignRevocations(issuer Key, generation int64, certs []Revoked, subjects []s
 // ParseRevocations reads a list and checks its signature. It returns an error that is
 // ErrRevocations.
 func ParseRevocations(v any) (*Revocations, error) {
-	bad := func(what string) (*Revocations, error) { return nil, fmt.Errorf("%w: %s", ErrRevocations, what) }
+	bad := func(what string) (*Revocations, error) {
+		return nil, fmt.Errorf("%w: %s", ErrRevocations, what)
+	}
 	o, ok := v.(*value.Object)
 	if !ok {
 		return bad("it is no object")

@@ -16,8 +16,9 @@ const identityParam = "{identity}"
 // len(glob) * len(target) steps.
 func MatchGlob(glob, target string) bool {
 	g, t := 0, 0
-	star, starAt, starEnd := -1, 0, 0 // the last star: where in glob, where in target it began, where the glob goes on
-	crosses := false                  // it may take a slash
+	// the last star: where in glob, where in target it began, where the glob goes on
+	star, starAt, starEnd := -1, 0, 0
+	crosses := false // it may take a slash
 	for t < len(target) {
 		switch {
 		case g < len(glob) && glob[g] == '*':
@@ -131,9 +132,13 @@ func MatchPath(path string, paths []string) bool {
 func cleanPath(path string) string {
 	segments := strings.Split(path, "/")
 	for i, s := range segments {
-		if plain, err := url.PathUnescape(s); err == nil && utf8.ValidString(plain) { // as decodeURIComponent
+		// as decodeURIComponent
+		if plain, err := url.PathUnescape(s); err == nil && utf8.ValidString(plain) {
 			segments[i] = plain
 		}
 	}
-	return strings.Join(slices.DeleteFunc(segments, func(s string) bool { return s == "" || s == "." }), "/")
+	return strings.Join(slices.DeleteFunc(segments, func(s string) bool {
+		return s == "" ||
+			s == "."
+	}), "/")
 }

@@ -132,7 +132,10 @@ const (
 )
 
 func authorInput(domain, key string, data any) []byte {
-	return value.AppendCanonical([]byte(domain), value.NewObject(value.Member{Key: "k", Value: key}, value.Member{Key: "d", Value: data}))
+	return value.AppendCanonical(
+		[]byte(domain),
+		value.NewObject(value.Member{Key: "k", Value: key}, value.Member{Key: "d", Value: data}),
+	)
 }
 
 // SignAuthor signs data under a storage path. domain is AppendDomain or DocumentDomain.

@@ -71,9 +71,16 @@ const (
 	maxFlights  = 64               // questions that are asked at the same time; others wait
 )
 
-func newCache(size int, times Times, now func() time.Time, ask func(context.Context, Item, eth.Address) (answers, time.Duration, error)) *cache {
-	c := &cache{times: times, now: now, ask: ask, asking: map[grantKey]*flight{}, slots: make(chan struct{}, maxFlights)}
-	c.owners, _ = lru.NewLRU[Item, owner](max(1, size), nil) // fails only for a size that is not positive
+func newCache(
+	size int, times Times, now func() time.Time,
+	ask func(context.Context, Item, eth.Address) (answers, time.Duration, error),
+) *cache {
+	c := &cache{
+		times: times, now: now, ask: ask, asking: map[grantKey]*flight{},
+		slots: make(chan struct{}, maxFlights),
+	}
+	// fails only for a size that is not positive
+	c.owners, _ = lru.NewLRU[Item, owner](max(1, size), nil)
 	c.grants, _ = lru.NewLRU[grantKey, grant](max(1, size), nil)
 	c.failed, _ = lru.NewLRU[grantKey, failure](maxFailures, nil)
 	c.always, c.stop = context.WithCancel(context.Background())
@@ -119,7 +126,8 @@ func (c *cache) known(k grantKey) (s Standing, fresh, stale bool) {
 	ownerAge, grantAge := now.Sub(o.at), now.Sub(g.at)
 	// That somebody is not the owner may be older than that a member is one: a member who becomes the
 	// owner is told so a little later.
-	return s, ownerAge < ownerFor && grantAge < grantFor, ownerAge < ownerFor+c.times.Stale && grantAge < grantFor+c.times.Stale
+	return s, ownerAge < ownerFor && grantAge < grantFor, ownerAge < ownerFor+c.times.Stale &&
+		grantAge < grantFor+c.times.Stale
 }
 
 // standing returns, with an error, when it is worth asking again.

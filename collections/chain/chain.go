@@ -25,7 +25,9 @@ var (
 	// ErrUnknown reports a chain that is not registered.
 	ErrUnknown = errors.New("the chain is not known")
 	// ErrItem reports text that is not the number of an item.
-	ErrItem = errors.New("not the number of an item: expected decimal digits, below 2^256, without zeros before them")
+	ErrItem = errors.New(
+		"not the number of an item: expected decimal digits, below 2^256, without zeros before them",
+	)
 )
 
 // UnavailableError says that a chain could not be asked, so that nothing is known.
@@ -66,9 +68,10 @@ type Standing struct {
 
 // Ask says what for a standing is asked.
 type Ask struct {
-	Item  Item
-	Who   eth.Address
-	Write bool // a standing that may be out of date, as the chain cannot be asked now, is not good enough
+	Item Item
+	Who  eth.Address
+	// a standing that may be out of date, as the chain cannot be asked now, is not good enough
+	Write bool
 	// Source is where the request comes from for which is asked, as access.Source names it; "" has no
 	// share of its own.
 	Source string

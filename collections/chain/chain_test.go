@@ -52,7 +52,9 @@ func address(t testing.TB, s string) eth.Address {
 func TestVectors(t *testing.T) {
 	v := vectors(t).ABI
 	require.Equal(t, v.Selectors["ownerOf(uint256)"], "0x"+hex.EncodeToString(selectorOwnerOf[:]))
-	require.Equal(t, v.Selectors["hasAccess(address,uint256)"], "0x"+hex.EncodeToString(selectorHasAccess[:]))
+	require.Equal(
+		t, v.Selectors["hasAccess(address,uint256)"], "0x"+hex.EncodeToString(selectorHasAccess[:]),
+	)
 	c := &EVM{}
 	for _, x := range v.Calls {
 		item, err := ParseItem(x.Args[len(x.Args)-1])
@@ -95,7 +97,9 @@ func TestVectors(t *testing.T) {
 
 // Whatever comes for a batch, it is read as one reply for each call or refused.
 func FuzzParseReplies(f *testing.F) {
-	f.Add([]byte(`[{"id":1,"result":"0x01"},{"id":2,"error":{"code":3,"message":"x","data":"0x"}}]`), 2)
+	f.Add(
+		[]byte(`[{"id":1,"result":"0x01"},{"id":2,"error":{"code":3,"message":"x","data":"0x"}}]`), 2,
+	)
 	f.Add([]byte(`{"error":{"code":-32600,"message":"x"}}`), 1)
 	f.Fuzz(func(t *testing.T, b []byte, count int) {
 		count = max(0, min(count, 10))

@@ -18,10 +18,14 @@ import (
 // Whatever an endpoint answers that is no answer is an error, which is remembered for a second, and
 // said so to whom the answer matters.
 func TestFaults(t *testing.T) {
-	always := func(f func(w http.ResponseWriter)) func(http.ResponseWriter, *http.Request, []map[string]any) bool {
+	always := func(
+		f func(w http.ResponseWriter),
+	) func(http.ResponseWriter, *http.Request, []map[string]any) bool {
 		return func(w http.ResponseWriter, _ *http.Request, _ []map[string]any) bool { f(w); return true }
 	}
-	change := func(f func(replies []map[string]any) any) func(http.ResponseWriter, *http.Request, []map[string]any) bool {
+	change := func(
+		f func(replies []map[string]any) any,
+	) func(http.ResponseWriter, *http.Request, []map[string]any) bool {
 		return func(w http.ResponseWriter, _ *http.Request, replies []map[string]any) bool {
 			_ = json.NewEncoder(w).Encode(f(replies))
 			return true
@@ -32,24 +36,57 @@ func TestFaults(t *testing.T) {
 		is    error
 		says  string
 	}{
-		"a web page":        {always(func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>Gateway</html>") }), nil, "<html>Gateway</html>"},
-		"too many requests": {always(func(w http.ResponseWriter) { w.Header().Set("Retry-After", "30"); w.WriteHeader(429) }), nil, "429"},
-		"trouble":           {always(func(w http.ResponseWriter) { w.WriteHeader(500) }), nil, "500"},
-		"nothing":           {always(func(w http.ResponseWriter) {}), nil, "not that of JSON-RPC"},
-		"too much":          {always(func(w http.ResponseWriter) { _, _ = io.WriteString(w, "["+strings.Repeat(" ", maxReply)) }), nil, "longer than"},
+		"a web page": {always(func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, "<html>Gateway</html>")
+		}), nil, "<html>Gateway</html>"},
+		"too many requests": {always(func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "30")
+			w.WriteHeader(429)
+		}), nil, "429"},
+		"trouble": {always(func(w http.ResponseWriter) { w.WriteHeader(500) }), nil, "500"},
+		"nothing": {always(func(w http.ResponseWriter) {}), nil, "not that of JSON-RPC"},
+		"too much": {always(func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, "["+strings.Repeat(" ", maxReply))
+		}), nil, "longer than"},
 		"one error for all": {always(func(w http.ResponseWriter) {
 			_, _ = io.WriteString(w, `{"error":{"code":-32005,"message":"limit exceeded"}}`)
 		}), nil, "limit exceeded"},
-		"a wrong id":           {change(func(r []map[string]any) any { r[0]["id"] = 9; return r }), nil, "do not belong"},
-		"no id":                {change(func(r []map[string]any) any { delete(r[0], "id"); return r }), nil, "do not belong"},
-		"an answer twice":      {change(func(r []map[string]any) any { return append(r, r[0]) }), nil, "do not belong"},
-		"an answer less":       {change(func(r []map[string]any) any { return r[1:] }), nil, "lacks"},
-		"a short result":       {change(func(r []map[string]any) any { r[0]["result"] = "0x01"; return r }), ErrAnswer, "1 bytes"},
-		"a number":             {change(func(r []map[string]any) any { r[0]["result"] = 1; return r }), nil, "not hexadecimal"},
-		"no digits":            {change(func(r []map[string]any) any { r[0]["result"] = "0xzz"; return r }), nil, "not hexadecimal"},
-		"no contract":          {change(func(r []map[string]any) any { r[0]["result"] = "0x"; return r }), ErrNoContract, ""},
-		"neither yes nor no":   {change(func(r []map[string]any) any { r[1]["result"] = "0x" + strings.Repeat("00", 31) + "02"; return r }), ErrAnswer, ""},
-		"much more than a yes": {change(func(r []map[string]any) any { r[1]["result"] = "0x01" + strings.Repeat("00", 31); return r }), ErrAnswer, ""},
+		"a wrong id": {change(func(r []map[string]any) any {
+			r[0]["id"] = 9
+			return r
+		}), nil, "do not belong"},
+		"no id": {change(func(r []map[string]any) any {
+			delete(r[0], "id")
+			return r
+		}), nil, "do not belong"},
+		"an answer twice": {change(func(r []map[string]any) any {
+			return append(r, r[0])
+		}), nil, "do not belong"},
+		"an answer less": {change(func(r []map[string]any) any { return r[1:] }), nil, "lacks"},
+		"a short result": {change(func(r []map[string]any) any {
+			r[0]["result"] = "0x01"
+			return r
+		}), ErrAnswer, "1 bytes"},
+		"a number": {change(func(r []map[string]any) any {
+			r[0]["result"] = 1
+			return r
+		}), nil, "not hexadecimal"},
+		"no digits": {change(func(r []map[string]any) any {
+			r[0]["result"] = "0xzz"
+			return r
+		}), nil, "not hexadecimal"},
+		"no contract": {change(func(r []map[string]any) any {
+			r[0]["result"] = "0x"
+			return r
+		}), ErrNoContract, ""},
+		"neither yes nor no": {change(func(r []map[string]any) any {
+			r[1]["result"] = "0x" + strings.Repeat("00", 31) + "02"
+			return r
+		}), ErrAnswer, ""},
+		"much more than a yes": {change(func(r []map[string]any) any {
+			r[1]["result"] = "0x01" + strings.Repeat("00", 31)
+			return r
+		}), ErrAnswer, ""},
 		"an error of a call": {change(func(r []map[string]any) any {
 			delete(r[0], "result")
 			r[0]["error"] = map[string]any{"code": -32000, "message": "header not found"}
@@ -60,7 +97,10 @@ func TestFaults(t *testing.T) {
 			r[1]["error"] = map[string]any{"code": 3, "message": "reads disabled"}
 			return r
 		}), ErrReverted, "reads disabled"},
-		"another chain": {change(func(r []map[string]any) any { r[2]["result"] = "0x1"; return r }), ErrWrongChain, "evm:1, not evm:8453"},
+		"another chain": {change(func(r []map[string]any) any {
+			r[2]["result"] = "0x1"
+			return r
+		}), ErrWrongChain, "evm:1, not evm:8453"},
 		"a chain without number": {change(func(r []map[string]any) any {
 			delete(r[2], "result")
 			r[2]["error"] = map[string]any{"code": -1, "message": "no"}
@@ -142,7 +182,8 @@ func TestAnotherEndpointKnows(t *testing.T) {
 // A contract's refusal has several codes.
 func TestReverted(t *testing.T) {
 	for _, e := range []rpcError{
-		{Code: 3}, {Code: -32015, Message: "VM execution error.", Data: json.RawMessage(`"Reverted 0x282e5885"`)},
+		{Code: 3},
+		{Code: -32015, Message: "VM execution error.", Data: json.RawMessage(`"Reverted 0x282e5885"`)},
 		{Code: -32000, Message: "execution reverted"},
 	} {
 		require.True(t, e.reverted(), "%v", e)
@@ -191,7 +232,10 @@ func TestFailOver(t *testing.T) {
 	require.Less(t, other.asked.Load(), int64(5), "it is left alone for longer and longer")
 
 	// All are away, then one is back.
-	away := func(w http.ResponseWriter, _ *http.Request, _ []map[string]any) bool { w.WriteHeader(502); return true }
+	away := func(w http.ResponseWriter, _ *http.Request, _ []map[string]any) bool {
+		w.WriteHeader(502)
+		return true
+	}
 	for _, n := range []*node{first, second} {
 		n.set(func() { n.fault = away })
 	}

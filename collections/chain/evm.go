@@ -20,7 +20,8 @@ import (
 // Selectors of the functions that are called: the first four bytes of the Keccak-256 hash of their
 // names and types.
 var (
-	selectorOwnerOf   = [4]byte{0x63, 0x52, 0x21, 0x1e} // ownerOf(uint256) returns (address), of ERC-721
+	// ownerOf(uint256) returns (address), of ERC-721
+	selectorOwnerOf   = [4]byte{0x63, 0x52, 0x21, 0x1e}
 	selectorHasAccess = [4]byte{0xc6, 0x53, 0x0e, 0x41} // hasAccess(address,uint256) returns (bool)
 )
 
@@ -37,7 +38,9 @@ var (
 
 // Options says how a chain is asked and what is remembered. What is zero is the default.
 type Options struct {
-	Endpoints []string      // URLs of JSON-RPC servers, the preferred one first; none is a chain whose wallets are known and nothing else
+	// URLs of JSON-RPC servers, the preferred one first; none is a chain whose wallets are known and
+	// nothing else
+	Endpoints []string
 	Contract  eth.Address   // of the items
 	Within    time.Duration // for one try at one endpoint; 3 s
 	Times     Times
@@ -53,11 +56,17 @@ type Times struct {
 	NotOwner time.Duration // that somebody does not, 30 s
 	Access   time.Duration // that somebody may use an item, 60 s
 	NoAccess time.Duration // that somebody may not, 30 s
-	Stale    time.Duration // for how long after that an answer still serves who only reads, while the chain cannot be asked; 10 min
+	// for how long after that an answer still serves who only reads, while the chain cannot be asked;
+	// 10 min
+	Stale time.Duration
 }
 
 func (t Times) orDefault() Times {
-	return Times{cmp.Or(t.Owner, 365*24*time.Hour), cmp.Or(t.NotOwner, 30*time.Second), cmp.Or(t.Access, time.Minute), cmp.Or(t.NoAccess, 30*time.Second), cmp.Or(t.Stale, 10*time.Minute)}
+	return Times{
+		cmp.Or(t.Owner, 365*24*time.Hour), cmp.Or(t.NotOwner, 30*time.Second),
+		cmp.Or(t.Access, time.Minute), cmp.Or(t.NoAccess, 30*time.Second),
+		cmp.Or(t.Stale, 10*time.Minute),
+	}
 }
 
 // EVM is a chain of Ethereum's kind.
@@ -93,9 +102,13 @@ func NewEVM(number uint64, o Options) (*EVM, error) {
 	for _, s := range o.Endpoints {
 		u, err := url.Parse(s)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("chain %s: an endpoint is not a URL that begins with http:// or https://", c.ID())
+			return nil, fmt.Errorf(
+				"chain %s: an endpoint is not a URL that begins with http:// or https://", c.ID(),
+			)
 		}
-		c.endpoints = append(c.endpoints, &endpoint{url: s, client: client, within: cmp.Or(o.Within, 3*time.Second)})
+		c.endpoints = append(
+			c.endpoints, &endpoint{url: s, client: client, within: cmp.Or(o.Within, 3*time.Second)},
+		)
 	}
 	if len(c.endpoints) > 0 && c.contract == (eth.Address{}) {
 		return nil, fmt.Errorf("chain %s: the address of the contract is missing", c.ID())
@@ -134,13 +147,19 @@ type answers struct {
 }
 
 // ask asks one endpoint after the other, in one request each, until one answers.
-func (c *EVM) ask(ctx context.Context, item Item, who eth.Address) (a answers, retry time.Duration, err error) {
+func (c *EVM) ask(
+	ctx context.Context, item Item, who eth.Address,
+) (a answers, retry time.Duration, err error) {
 	if len(c.endpoints) == 0 {
-		return a, maxRest, errors.New("it has no endpoint: name one, and a contract, in the configuration")
+		return a, maxRest, errors.New(
+			"it has no endpoint: name one, and a contract, in the configuration",
+		)
 	}
 	order := slices.Clone(c.endpoints)
 	now := c.now()
-	slices.SortStableFunc(order, func(x, y *endpoint) int { return cmp.Compare(max(0, x.rests(now)), max(0, y.rests(now))) })
+	slices.SortStableFunc(order, func(x, y *endpoint) int {
+		return cmp.Compare(max(0, x.rests(now)), max(0, y.rests(now)))
+	})
 	var all []error
 	for _, e := range order {
 		if e.rests(now) > 0 {
@@ -165,7 +184,10 @@ func (c *EVM) ask(ctx context.Context, item Item, who eth.Address) (a answers, r
 		} else {
 			e.failed(c.now(), incidents, err)
 		}
-		err = fmt.Errorf("endpoint %d of %d (%s): %w", slices.Index(c.endpoints, e)+1, len(c.endpoints), hostOf(e.url), err)
+		err = fmt.Errorf(
+			"endpoint %d of %d (%s): %w", slices.Index(c.endpoints, e)+1, len(c.endpoints), hostOf(e.url),
+			err,
+		)
 		c.log.Warn("a chain was not answered for by an endpoint", "chain", c.ID(), "error", err)
 		all = append(all, err)
 	}
@@ -174,7 +196,9 @@ func (c *EVM) ask(ctx context.Context, item Item, who eth.Address) (a answers, r
 		retry = min(retry, max(firstRest, e.rests(c.now())))
 	}
 	if len(all) == 0 {
-		return a, retry, errors.New("its endpoints have failed a moment ago, and are left alone until they may have recovered")
+		return a, retry, errors.New(
+			"its endpoints have failed a moment ago, and are left alone until they may have recovered",
+		)
 	}
 	return a, retry, errors.Join(all...)
 }
@@ -202,8 +226,12 @@ type callError struct{ err *rpcError }
 func (e *callError) Error() string { return e.err.Error() }
 func (e *callError) Unwrap() error { return e.err }
 
-func (c *EVM) askAt(ctx context.Context, e *endpoint, item Item, who eth.Address) (a answers, err error) {
-	calls := []call{c.call(selectorOwnerOf, item), c.call(selectorHasAccess, [32]byte(eth.Of(who)), item)}
+func (c *EVM) askAt(
+	ctx context.Context, e *endpoint, item Item, who eth.Address,
+) (a answers, err error) {
+	calls := []call{
+		c.call(selectorOwnerOf, item), c.call(selectorHasAccess, [32]byte(eth.Of(who)), item),
+	}
 	check := !e.isChecked()
 	if check {
 		calls = append(calls, call{method: "eth_chainId"})
@@ -236,7 +264,12 @@ func (c *EVM) call(selector [4]byte, words ...[32]byte) call {
 	for _, w := range words {
 		data = append(data, w[:]...)
 	}
-	return call{"eth_call", []any{map[string]string{"to": c.contract.Lower(), "data": "0x" + hex.EncodeToString(data)}, "latest"}}
+	return call{
+		"eth_call",
+		[]any{
+			map[string]string{"to": c.contract.Lower(), "data": "0x" + hex.EncodeToString(data)}, "latest",
+		},
+	}
 }
 
 // parseOwner returns the zero address if there is no such item, for which ERC-721 has ownerOf

@@ -28,13 +28,19 @@ func TestWorkGrowsWithTheReply(t *testing.T) {
 		"errors": func(n int) string {
 			return list(n, func(i int) string { return fmt.Sprintf(`{"id":%d,"error":{"code":3}}`, i+1) })
 		},
-		"a long result": func(n int) string { return `[{"id":1,"result":"0x` + strings.Repeat("00", 10*n) + `"}]` },
+		"a long result": func(n int) string {
+			return `[{"id":1,"result":"0x` + strings.Repeat("00", 10*n) + `"}]`
+		},
 		"no hexadecimal": func(n int) string {
 			return `[{"id":1,"result":"0x` + strings.Repeat("xx", 10*n) + `"}]`
 		},
-		"deep":      func(n int) string { return strings.Repeat("[", n) },
-		"no list":   func(n int) string { return `{"error":{"code":1,"message":"` + strings.Repeat("long ", 10*n) + `"}}` },
-		"of others": func(n int) string { return list(n, func(i int) string { return fmt.Sprintf(`{"%d":[]}`, i) }) },
+		"deep": func(n int) string { return strings.Repeat("[", n) },
+		"no list": func(n int) string {
+			return `{"error":{"code":1,"message":"` + strings.Repeat("long ", 10*n) + `"}}`
+		},
+		"of others": func(n int) string {
+			return list(n, func(i int) string { return fmt.Sprintf(`{"%d":[]}`, i) })
+		},
 	} {
 		const n = 3000
 		work := func(text []byte, count int) func() {

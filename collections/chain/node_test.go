@@ -65,14 +65,18 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request) {
 			var to struct{ To, Data string }
 			_ = json.Unmarshal(c.Params[0], &to)
 			data, _ := hex.DecodeString(strings.TrimPrefix(to.Data, "0x"))
-			word := func(b []byte) string { return "0x" + strings.Repeat("00", 32-len(b)) + hex.EncodeToString(b) }
+			word := func(b []byte) string {
+				return "0x" + strings.Repeat("00", 32-len(b)) + hex.EncodeToString(b)
+			}
 			switch {
 			case to.To != contract.Lower():
 				reply["result"] = "0x"
 			case [4]byte(data) == selectorOwnerOf:
 				owner, ok := n.owners[Item(data[4:]).String()]
 				if !ok {
-					reply["error"] = map[string]any{"code": 3, "message": "execution reverted", "data": "0x282e5885"}
+					reply["error"] = map[string]any{
+						"code": 3, "message": "execution reverted", "data": "0x282e5885",
+					}
 				} else {
 					reply["result"] = word(owner[:])
 				}

@@ -51,7 +51,10 @@ func TestRegistryAndRoles(t *testing.T) {
 	for _, x := range []struct {
 		id     string
 		params map[string]string
-	}{{alice.String(), nil}, {alice.String(), map[string]string{ItemParam: "product-1"}}, {"0123456789abcdef", product}, {"", product}} {
+	}{
+		{alice.String(), nil}, {alice.String(), map[string]string{ItemParam: "product-1"}},
+		{"0123456789abcdef", product}, {"", product},
+	} {
 		got, err = roles(x.id, x.params)
 		require.NoError(t, err)
 		require.Empty(t, got)
@@ -59,7 +62,10 @@ func TestRegistryAndRoles(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{Endpoints: []string{"ftp://x"}, Contract: contract}, {Endpoints: []string{"http://"}, Contract: contract}, {Endpoints: []string{"http://x"}}} {
+	for _, o := range []Options{
+		{Endpoints: []string{"ftp://x"}, Contract: contract},
+		{Endpoints: []string{"http://"}, Contract: contract}, {Endpoints: []string{"http://x"}},
+	} {
 		_, err := NewEVM(1, o)
 		require.Error(t, err)
 	}

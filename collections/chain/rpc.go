@@ -120,7 +120,8 @@ func (e *endpoint) batch(ctx context.Context, calls []call) (all []reply, err er
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header["Idempotency-Key"] = nil // is not sent, but lets the client try again if a kept connection is gone
+	// is not sent, but lets the client try again if a kept connection is gone
+	req.Header["Idempotency-Key"] = nil
 	res, err := e.client.Do(req)
 	if err != nil {
 		return nil, errors.Unwrap(err) // the outer one has the URL, which may have a key in it

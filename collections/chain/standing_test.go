@@ -95,7 +95,10 @@ func TestOneQuestion(t *testing.T) {
 	n, at := newNode(t, 8453), newClock()
 	n.owners["1"] = alice
 	release := make(chan struct{})
-	n.fault = func(http.ResponseWriter, *http.Request, []map[string]any) bool { <-release; return false }
+	n.fault = func(http.ResponseWriter, *http.Request, []map[string]any) bool {
+		<-release
+		return false
+	}
 	c := open(t, at, Options{Within: 30 * time.Second}, n.URL)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

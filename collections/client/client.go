@@ -67,9 +67,10 @@ type Client struct {
 	HTTP *http.Client
 	// MaxAnswer is how long an answer may be in bytes, after decompression; 0 is 1 GiB.
 	MaxAnswer int64
-	Retries   int              // of requests that the network or the server has failed; 0 is 3, less than 0 none
-	Backoff   time.Duration    // before the first, each later one waits twice as long; 0 is 500 ms
-	Now       func() time.Time // nil is time.Now
+	// of requests that the network or the server has failed; 0 is 3, less than 0 none
+	Retries int
+	Backoff time.Duration    // before the first, each later one waits twice as long; 0 is 500 ms
+	Now     func() time.Time // nil is time.Now
 }
 
 const (
@@ -101,7 +102,9 @@ func (c *Client) target(r *request) string {
 }
 
 // send sends a request until it is answered. It returns a *StatusError for any status but 200.
-func (c *Client) send(ctx context.Context, r *request) (body []byte, header http.Header, err error) {
+func (c *Client) send(
+	ctx context.Context, r *request,
+) (body []byte, header http.Header, err error) {
 	retries, wait := c.Retries, c.Backoff
 	if retries == 0 {
 		retries = 3
@@ -113,7 +116,8 @@ func (c *Client) send(ctx context.Context, r *request) (body []byte, header http
 		var after time.Duration
 		body, header, after, err = c.once(ctx, r)
 		var status *StatusError
-		final := err == nil || ctx.Err() != nil || errors.Is(err, ErrTooLong) || errors.As(err, &status) && status.Status != http.StatusTooManyRequests && status.Status < 500
+		final := err == nil || ctx.Err() != nil || errors.Is(err, ErrTooLong) ||
+			errors.As(err, &status) && status.Status != http.StatusTooManyRequests && status.Status < 500
 		if final || attempt >= retries {
 			return body, header, err
 		}
@@ -129,9 +133,13 @@ func (c *Client) send(ctx context.Context, r *request) (body []byte, header http
 }
 
 // once sends a request. after is how long the server asks to wait, if it does.
-func (c *Client) once(ctx context.Context, r *request) (body []byte, header http.Header, after time.Duration, err error) {
+func (c *Client) once(
+	ctx context.Context, r *request,
+) (body []byte, header http.Header, after time.Duration, err error) {
 	target := c.target(r)
-	req, err := http.NewRequestWithContext(ctx, r.method, strings.TrimSuffix(c.Base, "/")+target, bytes.NewReader(r.body))
+	req, err := http.NewRequestWithContext(
+		ctx, r.method, strings.TrimSuffix(c.Base, "/")+target, bytes.NewReader(r.body),
+	)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -178,7 +186,9 @@ func (c *Client) once(ctx context.Context, r *request) (body []byte, header http
 
 // Send sends a request for a path below the base, with a body unless that is nil, and returns the
 // body of the answer. It returns a *StatusError for any status but 200.
-func (c *Client) Send(ctx context.Context, method, path string, body []byte, media string) ([]byte, error) {
+func (c *Client) Send(
+	ctx context.Context, method, path string, body []byte, media string,
+) ([]byte, error) {
 	answer, _, err := c.send(ctx, &request{method: method, path: path, body: body, media: media})
 	return answer, err
 }
@@ -206,7 +216,9 @@ func (c *Client) sign(req *http.Request, r *request) {
 	if c.Now != nil {
 		now = c.Now
 	}
-	signed := capcert.Request{Method: r.method, PathAndQuery: req.URL.RequestURI(), Body: r.body, Host: hostOf(req.URL)}
+	signed := capcert.Request{
+		Method: r.method, PathAndQuery: req.URL.RequestURI(), Body: r.body, Host: hostOf(req.URL),
+	}
 	if r.media != "" && r.media != config.JSON {
 		signed.Body = nil
 	}
@@ -312,8 +324,12 @@ type Written struct {
 
 // Push stores data at a storage path if base is the hash of what is there, "" if there must be
 // nothing. sign adds the client's proof. It returns an error that is ErrConflict.
-func (c *Client) Push(ctx context.Context, path string, data *value.Object, base string, sign bool) (Written, error) {
-	body := value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: nil})
+func (c *Client) Push(
+	ctx context.Context, path string, data *value.Object, base string, sign bool,
+) (Written, error) {
+	body := value.NewObject(
+		value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: nil},
+	)
 	if base != "" {
 		body.Set("baseHash", base)
 	}
@@ -345,8 +361,16 @@ func (c *Client) prove(body *value.Object, domain, path string, data *value.Obje
 	body.Set("authorSignature", capcert.SignAuthor(domain, path, data, key))
 }
 
-func (c *Client) write(ctx context.Context, path string, body *value.Object) (w Written, err error) {
-	o, err := c.json(ctx, &request{method: http.MethodPost, path: "/push/" + path, body: value.Append(nil, body), media: config.JSON})
+func (c *Client) write(
+	ctx context.Context, path string, body *value.Object,
+) (w Written, err error) {
+	o, err := c.json(
+		ctx,
+		&request{
+			method: http.MethodPost, path: "/push/" + path, body: value.Append(nil, body),
+			media: config.JSON,
+		},
+	)
 	if err != nil {
 		return w, err
 	}
@@ -358,7 +382,9 @@ func (c *Client) write(ctx context.Context, path string, body *value.Object) (w 
 // Append adds data to the log at a storage path, with the client's proof. at is its time in Unix
 // milliseconds; 0 leaves it to the server. A request whose answer was lost is not sent again by
 // itself, as the element may have been appended.
-func (c *Client) Append(ctx context.Context, path string, data *value.Object, at int64) (Written, error) {
+func (c *Client) Append(
+	ctx context.Context, path string, data *value.Object, at int64,
+) (Written, error) {
 	body := value.NewObject(value.Member{Key: "data", Value: data})
 	if at > 0 {
 		body.Set("ts", float64(at))
@@ -430,7 +456,9 @@ func elementsIn(o *value.Object, field string) (all []Element) {
 
 // List returns a page of what the last parameter of a collection's paths may be, under a path,
 // after an item ("" is from the first), and whether there is more. limit 0 is the server's own.
-func (c *Client) List(ctx context.Context, path, after string, limit int) (items []string, more bool, err error) {
+func (c *Client) List(
+	ctx context.Context, path, after string, limit int,
+) (items []string, more bool, err error) {
 	q := url.Values{}
 	if after != "" {
 		q.Set("after", after)
@@ -438,7 +466,9 @@ func (c *Client) List(ctx context.Context, path, after string, limit int) (items
 	if limit > 0 {
 		q.Set("limit", strconv.Itoa(limit))
 	}
-	body, _, err := c.send(ctx, &request{method: http.MethodGet, path: "/list/" + path, query: q.Encode()})
+	body, _, err := c.send(
+		ctx, &request{method: http.MethodGet, path: "/list/" + path, query: q.Encode()},
+	)
 	var page struct {
 		Items   []string
 		HasMore bool
@@ -470,8 +500,12 @@ func (c *Client) PullFile(ctx context.Context, path string) (*File, error) {
 }
 
 // PushFile stores a file of a media type at a storage path, and returns its hash.
-func (c *Client) PushFile(ctx context.Context, path string, b []byte, media string) (hash string, err error) {
-	o, err := c.json(ctx, &request{method: http.MethodPost, path: "/push/" + path, body: b, media: media})
+func (c *Client) PushFile(
+	ctx context.Context, path string, b []byte, media string,
+) (hash string, err error) {
+	o, err := c.json(
+		ctx, &request{method: http.MethodPost, path: "/push/" + path, body: b, media: media},
+	)
 	if err != nil {
 		return "", fmt.Errorf("push file %s: %w", path, err)
 	}
@@ -484,7 +518,13 @@ func (c *Client) PushFile(ctx context.Context, path string, b []byte, media stri
 func (c *Client) Revoke(ctx context.Context, l *capcert.Revocations) error {
 	outside := *c
 	outside.Credentials, outside.Namespace = nil, ""
-	_, err := outside.json(ctx, &request{method: http.MethodPost, path: "/revocations", body: value.Append(nil, l.Object()), media: config.JSON})
+	_, err := outside.json(
+		ctx,
+		&request{
+			method: http.MethodPost, path: "/revocations", body: value.Append(nil, l.Object()),
+			media: config.JSON,
+		},
+	)
 	if err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}

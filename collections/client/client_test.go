@@ -41,7 +41,8 @@ const collectionsJSON = `{"version": 1, "collections": [
 // server is a server of collections, before which something may stand.
 type server struct {
 	*httptest.Server
-	before atomic.Pointer[func(w http.ResponseWriter, r *http.Request) bool] // returns whether it has answered
+	// returns whether it has answered
+	before atomic.Pointer[func(w http.ResponseWriter, r *http.Request) bool]
 }
 
 func serve(t *testing.T) *server {
@@ -51,7 +52,14 @@ func serve(t *testing.T) *server {
 	require.NoError(t, err)
 	revocations, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)
-	h, err := collections.New(c, collections.Options{Documents: document.In(store.NewMemory(), nil), Prefix: "/v1", Revocations: revocations, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Resolver: &access.Caps{Nonces: nonces, Revocations: revocations}})
+	h, err := collections.New(
+		c,
+		collections.Options{
+			Documents: document.In(store.NewMemory(), nil), Prefix: "/v1", Revocations: revocations,
+			Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Resolver: &access.Caps{Nonces: nonces, Revocations: revocations},
+		},
+	)
 	require.NoError(t, err)
 	s := &server{}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,7 +96,12 @@ func newPerson(t *testing.T, passphrase string) *person {
 }
 
 func (s *server) as(cert *capcert.Cert, key capcert.Key) *client.Client {
-	return &client.Client{Base: s.URL + "/v1", Backoff: time.Millisecond, HTTP: s.Client(), Credentials: func() client.Credentials { return client.Credentials{Cert: cert, Key: key} }}
+	return &client.Client{
+		Base: s.URL + "/v1", Backoff: time.Millisecond, HTTP: s.Client(),
+		Credentials: func() client.Credentials {
+			return client.Credentials{Cert: cert, Key: key}
+		},
+	}
 }
 
 func object(t *testing.T, text string) *value.Object {
@@ -148,7 +161,9 @@ func TestSync(t *testing.T) {
 	c := s.as(alice.cert, alice.Key)
 	ctx := t.Context()
 	path := "users/" + alice.id + "/doc"
-	one, two := &client.Sync{Client: c, Path: path, Sign: true, Author: alice.Key.Public}, &client.Sync{Client: c, Path: path, Sign: true}
+	one, two := &client.Sync{
+		Client: c, Path: path, Sign: true, Author: alice.Key.Public,
+	}, &client.Sync{Client: c, Path: path, Sign: true}
 	require.NoError(t, one.Push(ctx, object(t, `{"a":1,"b":{"x":1}}`)))
 	_, err := two.Pull(ctx)
 	require.NoError(t, err)
@@ -158,7 +173,11 @@ func TestSync(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `{"a":2,"b":{"x":1,"y":2}}`, text(got), "what is there stands")
 	two.Resolve = func(ours, _ *value.Object) (*value.Object, error) { return ours, nil }
-	require.NoError(t, one.Update(ctx, func(d *value.Object) *value.Object { d = d.Clone(); d.Set("a", 9.0); return d }))
+	require.NoError(t, one.Update(ctx, func(d *value.Object) *value.Object {
+		d = d.Clone()
+		d.Set("a", 9.0)
+		return d
+	}))
 	require.NoError(t, two.Push(ctx, object(t, `{"a":0}`)))
 	got, err = one.Pull(ctx)
 	require.NoError(t, err)
@@ -254,7 +273,10 @@ func TestLog(t *testing.T) {
 	for _, x := range []struct {
 		p    client.Part
 		from int
-	}{{client.Part{}, 0}, {client.Part{After: at[1]}, 2}, {client.Part{Last: 2}, 3}, {client.Part{After: at[0], Last: 1}, 4}} {
+	}{
+		{client.Part{}, 0}, {client.Part{After: at[1]}, 2}, {client.Part{Last: 2}, 3},
+		{client.Part{After: at[0], Last: 1}, 4},
+	} {
 		got, err := c.PullLog(ctx, "log/a", "", x.p)
 		require.NoError(t, err)
 		require.Len(t, got, 5-x.from)
@@ -276,7 +298,9 @@ func TestKeyring(t *testing.T) {
 	alice, bob := newPerson(t, "alice"), newPerson(t, "bob")
 	ctx := t.Context()
 	c := s.as(alice.cert, alice.Key)
-	ring := &client.Keyring{Client: c, Path: "team/_keyring", Adder: alice.Key, Trusted: []string{alice.Key.Public}}
+	ring := &client.Keyring{
+		Client: c, Path: "team/_keyring", Adder: alice.Key, Trusted: []string{alice.Key.Public},
+	}
 	open := func(p *person) (*keyring.Sealer, error) {
 		k, _, err := ring.Get(ctx)
 		require.NoError(t, err)
@@ -292,7 +316,10 @@ func TestKeyring(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, ring.Add(ctx, sealer, bob.KEMPublic()))
 	require.ErrorIs(t, ring.Add(ctx, sealer, bob.KEMPublic()), keyring.ErrPresent)
-	cert, err := capcert.MintMember(alice.Key, bob.Subject(), "team", capcert.WriterScope("team"), pairing.Terms(time.Now().Unix(), 60))
+	cert, err := capcert.MintMember(
+		alice.Key, bob.Subject(), "team", capcert.WriterScope("team"),
+		pairing.Terms(time.Now().Unix(), 60),
+	)
 	require.NoError(t, err)
 	b := s.as(cert, bob.Key)
 	bobs, err := open(bob)
@@ -322,13 +349,17 @@ func TestAudienceAndRevocation(t *testing.T) {
 	c := s.as(alice.cert, alice.Key)
 	_, err := c.Push(ctx, "posts/a", object(t, `{"x":1}`), "", false)
 	require.NoError(t, err)
-	link, err := capcert.MintAudience(alice.Key, "posts", capcert.ReaderScope("posts"), nil, pairing.Terms(time.Now().Unix(), 60))
+	link, err := capcert.MintAudience(
+		alice.Key, "posts", capcert.ReaderScope("posts"), nil, pairing.Terms(time.Now().Unix(), 60),
+	)
 	require.NoError(t, err)
 	guest, err := pairing.NewDevice()
 	require.NoError(t, err)
 	g := s.as(link, guest.Key)
 	require.Equal(t, `{"x":1}`, text(mustPull(t, g, "posts/a").Data))
-	l, err := capcert.SignRevocations(alice.Key, 1, []capcert.Revoked{{Nonce: link.Nonce, Expires: link.Expires}}, nil)
+	l, err := capcert.SignRevocations(
+		alice.Key, 1, []capcert.Revoked{{Nonce: link.Nonce, Expires: link.Expires}}, nil,
+	)
 	require.NoError(t, err)
 	require.NoError(t, c.Revoke(ctx, l))
 	_, err = g.Pull(ctx, "posts/a")

@@ -39,7 +39,9 @@ func (r *Reader) News(ctx context.Context) (all []Element, err error) {
 	}
 	for more := true; more; {
 		q := url.Values{"cursor": {r.Cursor}}
-		o, err := r.Client.json(ctx, &request{method: http.MethodGet, path: "/pull/" + r.Path, query: q.Encode()})
+		o, err := r.Client.json(
+			ctx, &request{method: http.MethodGet, path: "/pull/" + r.Path, query: q.Encode()},
+		)
 		if err != nil && len(all) > 0 {
 			return all, nil // the next call meets the error; what has come would be lost beside it
 		}
@@ -75,7 +77,9 @@ func (r *Reader) isNew(e *Element) bool {
 	if e.Data != nil {
 		data = e.Data
 	}
-	sum := sha256.Sum256(value.Append(nil, value.Array{float64(e.Time), data, author.Key, author.Signature}))
+	sum := sha256.Sum256(
+		value.Append(nil, value.Array{float64(e.Time), data, author.Key, author.Signature}),
+	)
 	id := [16]byte(sum[:16])
 	if _, is := r.seen[id]; is {
 		return false

@@ -20,10 +20,16 @@ import (
 // A reader gets each element once, also when it begins anew with its cursor, and what comes while
 // it is away; a writer whose time lies ahead hides nothing from it.
 func TestReader(t *testing.T) {
-	c, err := config.Parse([]byte(`{"version": 1, "collections": [{"name": "log", "storagePath": "log/{id}", "readRoles": ["public"],
-		"writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "appendOnly": {"requireAuthorSignature": false, "maxPullLimit": 3}}]}`))
+	c, err := config.Parse(
+		[]byte(
+			`{"version": 1, "collections": [{"name": "log", "storagePath": "log/{id}", "readRoles": ["public"],
+		"writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000, "appendOnly": {"requireAuthorSignature": false, "maxPullLimit": 3}}]}`,
+		),
+	)
 	require.NoError(t, err)
-	h, err := collections.New(c, collections.Options{Documents: document.In(store.NewMemory(), nil), Resolver: &access.Caps{}})
+	h, err := collections.New(
+		c, collections.Options{Documents: document.In(store.NewMemory(), nil), Resolver: &access.Caps{}},
+	)
 	require.NoError(t, err)
 	s := httptest.NewServer(h)
 	defer s.Close()
@@ -59,7 +65,9 @@ func TestReader(t *testing.T) {
 		fmt.Fprint(w, `{"data":{"items":[]},"cursor":"x","more":true}`)
 	}))
 	defer circle.Close()
-	_, err = (&client.Reader{Client: &client.Client{Base: circle.URL}, Path: "log/a"}).News(t.Context())
+	_, err = (&client.Reader{
+		Client: &client.Client{Base: circle.URL}, Path: "log/a",
+	}).News(t.Context())
 	require.ErrorContains(t, err, "does not go on")
 }
 

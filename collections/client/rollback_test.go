@@ -44,7 +44,10 @@ func TestOldKeyringIsRefused(t *testing.T) {
 	defer server.Close()
 	ctx := t.Context()
 	owner, bob, mallory := newPerson(t, "owner"), newPerson(t, "bob"), newPerson(t, "mallory")
-	k := &client.Keyring{Client: &client.Client{Base: server.URL}, Path: "team/_keyring", Adder: owner.Key, Trusted: []string{owner.Key.Public}}
+	k := &client.Keyring{
+		Client: &client.Client{Base: server.URL}, Path: "team/_keyring", Adder: owner.Key,
+		Trusted: []string{owner.Key.Public},
+	}
 	require.NoError(t, k.Create(ctx, owner.KEMPublic(), bob.KEMPublic(), mallory.KEMPublic()))
 	require.NoError(t, k.Remove(ctx, mallory.KEMPublic()))
 	pushed := len(docs)
@@ -58,7 +61,13 @@ func TestOldKeyringIsRefused(t *testing.T) {
 	// A number that nobody has signed for hides nothing, and does not lock the owner out.
 	docs[0].Set("currentEpoch", 9.0)
 	epochs, _ := docs[0].Get("epochs")
-	epochs.(*value.Object).Set("9", value.NewObject(value.Member{Key: "wrappedKeys", Value: value.Array{}}, value.Member{Key: "createdAt", Value: 1.0}))
+	epochs.(*value.Object).Set(
+		"9",
+		value.NewObject(
+			value.Member{Key: "wrappedKeys", Value: value.Array{}},
+			value.Member{Key: "createdAt", Value: 1.0},
+		),
+	)
 	show = 0
 	_, _, err := k.Get(ctx)
 	require.ErrorIs(t, err, keyring.ErrRolledBack)
@@ -111,7 +120,10 @@ func TestForeignKeyringIsRefused(t *testing.T) {
 	ctx := t.Context()
 	owner, bob, mallory := newPerson(t, "owner"), newPerson(t, "bob"), newPerson(t, "mallory")
 	ring := func(path string, seen client.Seen) *client.Keyring {
-		return &client.Keyring{Client: &client.Client{Base: server.URL}, Path: path, Adder: owner.Key, Trusted: []string{owner.Key.Public}, Seen: seen}
+		return &client.Keyring{
+			Client: &client.Client{Base: server.URL}, Path: path, Adder: owner.Key,
+			Trusted: []string{owner.Key.Public}, Seen: seen,
+		}
 	}
 	team, other := ring("team/_keyring", client.Seen{}), ring("other/_keyring", client.Seen{})
 	require.NoError(t, team.Create(ctx, owner.KEMPublic(), bob.KEMPublic(), mallory.KEMPublic()))

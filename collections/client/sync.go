@@ -25,8 +25,9 @@ type Sync struct {
 	Resolve func(ours, theirs *value.Object) (*value.Object, error)
 	Sealer  *keyring.Sealer // of an encrypted collection, or nil
 	Sign    bool            // what is pushed bears the client's proof
-	Author  string          // whose proof, by public key, what is pulled must bear; "*" is anybody's, "" none
-	Retries int             // after conflicts; 0 is 3
+	// whose proof, by public key, what is pulled must bear; "*" is anybody's, "" none
+	Author  string
+	Retries int // after conflicts; 0 is 3
 
 	mu   sync.Mutex
 	data *value.Object
@@ -61,7 +62,8 @@ func (s *Sync) pull(ctx context.Context) (*value.Object, error) {
 	}
 	data := d.Data
 	if d.Hash != "" {
-		if s.Author != "" && !d.Verify(s.Path, map[bool]string{true: "", false: s.Author}[s.Author == "*"]) {
+		if s.Author != "" &&
+			!d.Verify(s.Path, map[bool]string{true: "", false: s.Author}[s.Author == "*"]) {
 			return nil, fmt.Errorf("pull %s: %w", s.Path, ErrNotProved)
 		}
 		if s.Sealer != nil {
@@ -167,7 +169,9 @@ func (k *Keyring) Get(ctx context.Context) (*keyring.Keyring, string, error) {
 	}
 	if d.Hash == "" {
 		if k.Seen.Epoch > 0 {
-			err = fmt.Errorf("keyring %s: %w: there is none, and epoch %d was", k.Path, keyring.ErrRolledBack, k.Seen.Epoch)
+			err = fmt.Errorf(
+				"keyring %s: %w: there is none, and epoch %d was", k.Path, keyring.ErrRolledBack, k.Seen.Epoch,
+			)
 		}
 		return nil, "", err
 	}
@@ -193,7 +197,9 @@ func (k *Keyring) goesOn(ring *keyring.Keyring) error {
 	}
 	for _, signature := range k.Seen.Entries {
 		if !there[signature] {
-			return fmt.Errorf("%w, or another: epoch %d lacks an entry that it had", keyring.ErrRolledBack, k.Seen.Epoch)
+			return fmt.Errorf(
+				"%w, or another: epoch %d lacks an entry that it had", keyring.ErrRolledBack, k.Seen.Epoch,
+			)
 		}
 	}
 	return nil
@@ -219,7 +225,9 @@ var ErrNoKeyring = errors.New("the collection has no keyring: make one first")
 const changes = 4
 
 // change replaces the keyring.
-func (k *Keyring) change(ctx context.Context, f func(*keyring.Keyring) (*keyring.Keyring, error)) error {
+func (k *Keyring) change(
+	ctx context.Context, f func(*keyring.Keyring) (*keyring.Keyring, error),
+) error {
 	for attempt := 0; ; attempt++ {
 		now, hash, err := k.Get(ctx)
 		if err != nil {

@@ -33,8 +33,9 @@ type Encryption string
 
 // The kinds of encryption.
 const (
-	Plain     Encryption = "none"      // also whoever sees the store
-	Identity  Encryption = "identity"  // the server; what it stores is encrypted by a key of each identity
+	Plain Encryption = "none" // also whoever sees the store
+	// the server; what it stores is encrypted by a key of each identity
+	Identity  Encryption = "identity"
 	Server    Encryption = "server"    // the server; what it stores is encrypted by one key
 	Delegated Encryption = "delegated" // those to whom the collection's keyring gives a key
 )
@@ -127,10 +128,11 @@ func (c *Collection) Keeps() bool { return c.AppendOnly == nil || c.AppendOnly.P
 
 // AppendOnly says how a log is kept.
 type AppendOnly struct {
-	Field                  string // the member of the data that holds the elements
-	Persist                bool   // false: nothing is stored, what is appended only causes an event
-	MaxItems               int64  // 0 is unlimited
-	ChunkSize              int64  // elements in one object of a store that keeps logs in several; 0 leaves it to the store
+	Field    string // the member of the data that holds the elements
+	Persist  bool   // false: nothing is stored, what is appended only causes an event
+	MaxItems int64  // 0 is unlimited
+	// elements in one object of a store that keeps logs in several; 0 leaves it to the store
+	ChunkSize              int64
 	RequireAuthorSignature bool
 	AllowFull              bool
 	MaxPullLimit           int64 // 0 is unlimited
@@ -169,7 +171,8 @@ type Bucket string
 
 // The buckets.
 const (
-	ByIdentity      Bucket = "identity" // of the caller's identity, or of the address of those who have none
+	// of the caller's identity, or of the address of those who have none
+	ByIdentity      Bucket = "identity"
 	ByIP            Bucket = "ip"
 	ByIdentityAndIP Bucket = "identity+ip"
 )

@@ -46,7 +46,9 @@ func TestVectors(t *testing.T) {
 		})
 		require.Len(t, got, x.Problems+refusedHere[x.Name], "%s: %q", x.Name, got)
 		if c != nil {
-			theirs := slices.DeleteFunc(slices.Clone(c.Warnings), func(w string) bool { return strings.Contains(w, "a certificate") })
+			theirs := slices.DeleteFunc(slices.Clone(c.Warnings), func(w string) bool {
+				return strings.Contains(w, "a certificate")
+			})
 			require.Len(t, theirs, x.Warnings, "%s: %q", x.Name, c.Warnings)
 		}
 		for _, p := range got {
@@ -73,11 +75,27 @@ func TestParse(t *testing.T) {
 	require.Equal(t, config.Delegated, notes.Encryption)
 	require.EqualValues(t, 1000, *notes.TTLMS)
 	require.EqualValues(t, 0, *notes.CacheDurationMS)
-	require.Equal(t, []config.FieldPermission{{Field: "secret", ReadRoles: []string{"admin"}}}, notes.FieldPermissions)
-	require.Equal(t, []config.Counter{{Rate: config.Rate{WindowMS: 1000, MaxRequests: 7}, Bucket: config.ByIP}}, notes.Counters("push", c.RateLimit))
+	require.Equal(
+		t, []config.FieldPermission{{Field: "secret", ReadRoles: []string{"admin"}}},
+		notes.FieldPermissions,
+	)
+	require.Equal(
+		t, []config.Counter{{Rate: config.Rate{WindowMS: 1000, MaxRequests: 7}, Bucket: config.ByIP}},
+		notes.Counters("push", c.RateLimit),
+	)
 	require.Empty(t, notes.Counters("push", nil), "an implied rule is one for a limit of the whole")
-	require.Equal(t, []config.Counter{{Rate: config.Rate{WindowMS: 9, MaxRequests: 7}, Bucket: config.ByIdentity}}, notes.Counters("pull", c.RateLimit))
-	require.Equal(t, []config.Counter{{Rate: config.Rate{WindowMS: 1000, MaxRequests: 1}, Bucket: config.ByIdentity}, {Rate: config.Rate{WindowMS: 1000, MaxRequests: 7}, Bucket: config.ByIP}}, notes.Counters("list", c.RateLimit))
+	require.Equal(
+		t, []config.Counter{{Rate: config.Rate{WindowMS: 9, MaxRequests: 7}, Bucket: config.ByIdentity}},
+		notes.Counters("pull", c.RateLimit),
+	)
+	require.Equal(
+		t,
+		[]config.Counter{
+			{Rate: config.Rate{WindowMS: 1000, MaxRequests: 1}, Bucket: config.ByIdentity},
+			{Rate: config.Rate{WindowMS: 1000, MaxRequests: 7}, Bucket: config.ByIP},
+		},
+		notes.Counters("list", c.RateLimit),
+	)
 	log := c.Collections[1]
 	require.False(t, log.Keeps() || log.AppendOnly.RequireAuthorSignature || log.AppendOnly.AllowFull)
 	require.Equal(t, "entries", log.AppendOnly.Field)
@@ -87,17 +105,24 @@ func TestParse(t *testing.T) {
 	require.Equal(t, &config.Entitlements{Field: "packages"}, c.Entitlements)
 	inner := c.Namespaces[0].Collections[0]
 	require.Equal(t, "a", inner.Namespace)
-	require.True(t, inner.Keeps() && inner.AppendOnly.RequireAuthorSignature && inner.AppendOnly.AllowFull)
+	require.True(t, inner.Keeps() && inner.AppendOnly.RequireAuthorSignature &&
+		inner.AppendOnly.AllowFull)
 	require.Equal(t, config.DefaultField, inner.AppendOnly.Field)
 }
 
 // All that is wrong is said at once, with the collection, the field and the reason.
 func TestProblems(t *testing.T) {
-	_, err := config.Parse([]byte(`{"version": 2, "rateLimit": {"windowMs": 5}, "restrictions": {}, "collections": [7, {}, {"name": "a", "storagePath": "x-{id}", "readRoles": "public", "writeRoles": [1], "encryption": "aes", "maxBodyBytes": -1,
-		"ttlMs": "1", "cacheDurationMs": -5, "objectSchema": [], "pullOnly": 1, "appendOnly": "yes", "fieldPermissions": {"f": 1}, "rateLimit": 7, "restrictions": [1, {"mode": "deny", "identities": ["x"], "actions": "pull"}]}], "namespaces": {"n": 1}, "extensions": {"roles": {"admin": "alice"}, "entitlements": 5}}`))
+	_, err := config.Parse(
+		[]byte(
+			`{"version": 2, "rateLimit": {"windowMs": 5}, "restrictions": {}, "collections": [7, {}, {"name": "a", "storagePath": "x-{id}", "readRoles": "public", "writeRoles": [1], "encryption": "aes", "maxBodyBytes": -1,
+		"ttlMs": "1", "cacheDurationMs": -5, "objectSchema": [], "pullOnly": 1, "appendOnly": "yes", "fieldPermissions": {"f": 1}, "rateLimit": 7, "restrictions": [1, {"mode": "deny", "identities": ["x"], "actions": "pull"}]}], "namespaces": {"n": 1}, "extensions": {"roles": {"admin": "alice"}, "entitlements": 5}}`,
+		),
+	)
 	got := problems(t, err)
 	for _, want := range []string{
-		"version: must be 1, not 2", "rateLimit.maxRequests: must be", "collections[0]: must be an object, not 7", "collections[1]: name: is missing", `collection "": storagePath: is missing`, `collection "": readRoles: is missing`,
+		"version: must be 1, not 2", "rateLimit.maxRequests: must be",
+		"collections[0]: must be an object, not 7", "collections[1]: name: is missing",
+		`collection "": storagePath: is missing`, `collection "": readRoles: is missing`,
 		`collection "": writeRoles: is missing`, `collection "": maxBodyBytes: must be a positive integer, not missing`, `collection "a": storagePath: the parameter {id} must be all of its segment`, `collection "a": readRoles: must be an array of strings, not "public"`,
 		`collection "a": writeRoles: must be an array of strings, not [1]`, `collection "a": encryption: must be "none", "identity", "server" or "delegated", not "aes"`, `collection "a": maxBodyBytes: must be a positive integer, not -1`, `collection "a": ttlMs: must be an integer`,
 		`collection "a": cacheDurationMs: must be an integer`, `collection "a": objectSchema: must be an object`, `collection "a": pullOnly: must be true or false, not 1`, `collection "a": appendOnly: must be`, `collection "a": fieldPermissions.f: must be an object`,
@@ -112,7 +137,9 @@ func TestProblems(t *testing.T) {
 			return false
 		}, "%s\n%s", want, strings.Join(got, "\n"))
 	}
-	for _, text := range []string{"", "[]", "null", `{"version": 1, "collections": {}}`, `{"version": 1, "namespaces": []}`} {
+	for _, text := range []string{
+		"", "[]", "null", `{"version": 1, "collections": {}}`, `{"version": 1, "namespaces": []}`,
+	} {
 		_, err := config.Parse([]byte(text))
 		require.NotEmpty(t, problems(t, err), text)
 	}
@@ -138,7 +165,11 @@ func TestLoad(t *testing.T) {
 // Whatever a configuration holds, it is refused with reasons or can be used.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
-	f.Add([]byte(`{"version": 1, "restrictions": [{"mode": "deny", "identities": ["a"]}], "collections": [{"name": "a", "rateLimit": {"push": {"ip": null}}}]}`))
+	f.Add(
+		[]byte(
+			`{"version": 1, "restrictions": [{"mode": "deny", "identities": ["a"]}], "collections": [{"name": "a", "rateLimit": {"push": {"ip": null}}}]}`,
+		),
+	)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := config.Parse(text)
 		if err != nil {

@@ -63,18 +63,24 @@ func (p *problems) evm(o *value.Object, label string) *EVM {
 		e.Chains = append(e.Chains, p.chain(number, x, label+"."))
 	}
 	if len(e.Chains) == 0 {
-		p.add(`%schains: is missing: name the chains that callers may use, such as {"evm:8453": {}}`, label)
+		p.add(
+			`%schains: is missing: name the chains that callers may use, such as {"evm:8453": {}}`, label,
+		)
 	}
 	return e
 }
 
 func (p *problems) chain(number uint64, o *value.Object, label string) *EVMChain {
-	p.unknown(o, label, "rpc", "contract", "ownerMs", "notOwnerMs", "accessMs", "noAccessMs", "staleMs")
+	p.unknown(
+		o, label, "rpc", "contract", "ownerMs", "notOwnerMs", "accessMs", "noAccessMs", "staleMs",
+	)
 	c := &EVMChain{Number: number}
 	c.Endpoints, _ = p.texts(o, label, "rpc")
 	for _, s := range c.Endpoints {
-		if u, err := url.Parse(s); err != nil || u.Host == "" || !slices.Contains([]string{"http", "https"}, u.Scheme) {
-			p.add("%srpc: must be URLs such as https://rpc.example", label) // which may have keys in them, and are not repeated
+		if u, err := url.Parse(s); err != nil || u.Host == "" ||
+			!slices.Contains([]string{"http", "https"}, u.Scheme) {
+			// which may have keys in them, and are not repeated
+			p.add("%srpc: must be URLs such as https://rpc.example", label)
 		}
 	}
 	switch s := p.text(o, label, "contract"); {
@@ -84,12 +90,19 @@ func (p *problems) chain(number uint64, o *value.Object, label string) *EVMChain
 		p.add("%scontract: is missing", label)
 	}
 	if c.Contract != (eth.Address{}) && len(c.Endpoints) == 0 {
-		p.warnings = append(p.warnings, label+"rpc: is missing, without which the contract cannot be asked (the environment may name it)")
+		p.warnings = append(
+			p.warnings,
+			label+"rpc: is missing, without which the contract cannot be asked (the "+
+				"environment may name it)",
+		)
 	}
 	for _, x := range []struct {
 		key string
 		at  *time.Duration
-	}{{"ownerMs", &c.Owner}, {"notOwnerMs", &c.NotOwner}, {"accessMs", &c.Access}, {"noAccessMs", &c.NoAccess}, {"staleMs", &c.Stale}} {
+	}{
+		{"ownerMs", &c.Owner}, {"notOwnerMs", &c.NotOwner}, {"accessMs", &c.Access},
+		{"noAccessMs", &c.NoAccess}, {"staleMs", &c.Stale},
+	} {
 		if !isInteger(o, x.key) {
 			p.add("%s%s: must be a positive integer", label, x.key)
 		}

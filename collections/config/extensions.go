@@ -31,15 +31,17 @@ type Queue struct {
 
 // NATS is a NATS server with JetStream.
 type NATS struct {
-	URL         string // one, or several with commas between
-	Stream      string // which is made for the topics if there is none; "" takes what streams there are
+	URL string // one, or several with commas between
+	// which is made for the topics if there is none; "" takes what streams there are
+	Stream      string
 	Credentials string // file with a user's JWT and seed; "" is none
 }
 
 // Topic says what is announced of a collection.
 type Topic struct {
-	Subject         string         // "" is the collection's name
-	SubjectParam    string         // parameter of the path whose value, behind a dot, is added to the subject
+	Subject string // "" is the collection's name
+	// parameter of the path whose value, behind a dot, is added to the subject
+	SubjectParam    string
 	SubjectPattern  *regexp.Regexp // which the value must match
 	IncludeParams   bool
 	IncludeBody     bool
@@ -86,10 +88,11 @@ type WriteMode string
 
 // The ways of writing.
 const (
-	PullOnly      WriteMode = "pull_only"     // they are refused
-	PushThrough   WriteMode = "push_through"  // they are handed to the other server
-	Bidirectional WriteMode = "bidirectional" // they are stored, merged and brought to the other server
-	PushOnly      WriteMode = "push_only"     // they are stored; nothing can be read
+	PullOnly    WriteMode = "pull_only"    // they are refused
+	PushThrough WriteMode = "push_through" // they are handed to the other server
+	// they are stored, merged and brought to the other server
+	Bidirectional WriteMode = "bidirectional"
+	PushOnly      WriteMode = "push_only" // they are stored; nothing can be read
 )
 
 // Remote is a collection whose document another server has, too.
@@ -104,8 +107,9 @@ type Remote struct {
 	OnPull      bool          // a sync before each pull
 	OnPullAfter time.Duration // since the last one
 	Passphrase  string        // file with that of the identity that signs requests; "" signs none
-	Wallet      string        // file with the key of the wallet that signs requests, and what is pushed; "" signs none
-	Chain       string        // that its requests name, as evm:8453
+	// file with the key of the wallet that signs requests, and what is pushed; "" signs none
+	Wallet string
+	Chain  string // that its requests name, as evm:8453
 }
 
 func (p *problems) extensions(o *value.Object, c *Config) {
@@ -127,7 +131,9 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 		e := p.object(x, label, "entitlements")
 		label := label + "entitlements."
 		p.unknown(e, label, "path", "field", "role")
-		c.Entitlements = &Entitlements{p.text(e, label, "path"), p.text(e, label, "field"), p.text(e, label, "role")}
+		c.Entitlements = &Entitlements{
+			p.text(e, label, "path"), p.text(e, label, "field"), p.text(e, label, "role"),
+		}
 		if c.Entitlements.Path != "" {
 			p.path(c.Entitlements.Path, label+"path: ")
 		}
@@ -139,11 +145,16 @@ func (p *problems) extensions(o *value.Object, c *Config) {
 	p.projections(x, label, c)
 	for _, col := range c.Collections { // as OctoBot's configurations have them
 		if v, _ := col.object.Get("remote"); v != nil {
-			c.Remotes = append(c.Remotes, p.remote(col.Name, v, fmt.Sprintf("collection %q: remote", col.Name), c))
+			c.Remotes = append(
+				c.Remotes, p.remote(col.Name, v, fmt.Sprintf("collection %q: remote", col.Name), c),
+			)
 		}
 	}
 	for name, v := range p.object(x, label, "remotes").All() {
-		if slices.ContainsFunc(c.Remotes, func(r *Remote) bool { return r.Collection != nil && r.Collection.Name == name }) {
+		if slices.ContainsFunc(c.Remotes, func(r *Remote) bool {
+			return r.Collection != nil &&
+				r.Collection.Name == name
+		}) {
 			p.add("%sremotes.%s: the collection has a remote already", label, name)
 			continue
 		}
@@ -158,8 +169,15 @@ func (p *problems) ownEntitlements(c *Config) {
 	}
 	path := cmp.Or(c.Entitlements.Path, DefaultEntitlements)
 	for _, col := range c.All() {
-		if !col.PullOnly && overlap(col.KeyTemplate(), path) && (has(col.WriteRoles, RoleSelf) || has(col.WriteRoles, RolePublic)) {
-			p.warnings = append(p.warnings, fmt.Sprintf("collection %q: writeRoles: callers can write their own entitlements, which lie at %q", col.Name, path))
+		if !col.PullOnly && overlap(col.KeyTemplate(), path) && (has(col.WriteRoles, RoleSelf) ||
+			has(col.WriteRoles, RolePublic)) {
+			p.warnings = append(
+				p.warnings,
+				fmt.Sprintf(
+					"collection %q: writeRoles: callers can write their own entitlements, which lie at %q",
+					col.Name, path,
+				),
+			)
 		}
 	}
 }
@@ -191,7 +209,9 @@ func (p *problems) queue(o *value.Object, label string, c *Config) *Queue {
 	if n := p.object(o, label, "nats"); n != nil {
 		label := label + "nats."
 		p.unknown(n, label, "url", "stream", "credentials")
-		q.NATS = &NATS{p.text(n, label, "url"), p.text(n, label, "stream"), p.text(n, label, "credentials")}
+		q.NATS = &NATS{
+			p.text(n, label, "url"), p.text(n, label, "stream"), p.text(n, label, "credentials"),
+		}
 		if q.NATS.URL == "" {
 			p.add("%surl: is missing", label)
 		}
@@ -219,9 +239,16 @@ func (p *problems) topic(v any, label, name string, cols []*Collection) *Topic {
 	case bool:
 	case *value.Object:
 		label += "."
-		p.unknown(x, label, "topic", "subjectParam", "subjectIdPattern", "includeParams", "includeBody", "includeIdentity")
+		p.unknown(
+			x, label, "topic", "subjectParam", "subjectIdPattern", "includeParams", "includeBody",
+			"includeIdentity",
+		)
 		t.Subject, t.SubjectParam = p.text(x, label, "topic"), p.text(x, label, "subjectParam")
-		t.IncludeParams, t.IncludeBody, t.IncludeIdentity = p.flag(x, label, "includeParams"), p.flag(x, label, "includeBody"), p.flag(x, label, "includeIdentity")
+		t.IncludeParams, t.IncludeBody, t.IncludeIdentity = p.flag(
+			x, label, "includeParams",
+		), p.flag(x, label, "includeBody"), p.flag(
+			x, label, "includeIdentity",
+		)
 		if pattern := p.text(x, label, "subjectIdPattern"); pattern != "" {
 			re, err := regexp.Compile(pattern)
 			if err != nil {
@@ -235,14 +262,20 @@ func (p *problems) topic(v any, label, name string, cols []*Collection) *Topic {
 				p.add("%ssubjectParam: %q has no parameter %q", label, col.StoragePath, t.SubjectParam)
 			}
 			if t.IncludeBody && col.Binary() {
-				p.add("%sincludeBody: the collection is binary (allowedMimeTypes lacks application/json)", label)
+				p.add(
+					"%sincludeBody: the collection is binary (allowedMimeTypes lacks application/json)", label,
+				)
 			}
 		}
 	default:
 		p.add("%s: must be an object, true or false, not %s", label, describe(v))
 	}
 	if s := cmp.Or(t.Subject, name[strings.IndexByte(name, '/')+1:]); !subject.MatchString(s) {
-		p.add("%s: %q cannot be a subject: it is words with dots between, without white space, '*' and '>'; set topic", strings.TrimSuffix(label, "."), s)
+		p.add(
+			"%s: %q cannot be a subject: it is words with dots between, without white space, '*' and "+
+				"'>'; set topic",
+			strings.TrimSuffix(label, "."), s,
+		)
 	}
 	return t
 }
@@ -262,7 +295,10 @@ func (p *problems) projections(o *value.Object, label string, c *Config) {
 		}
 		label += "."
 		p.unknown(o, label, "source", "target", "id", "fields", "removed", "maxItems")
-		x := &Projection{Target: p.text(o, label, "target"), ID: p.text(o, label, "id"), Removed: p.text(o, label, "removed"), MaxItems: int(integer(o, "maxItems"))}
+		x := &Projection{
+			Target: p.text(o, label, "target"), ID: p.text(o, label, "id"),
+			Removed: p.text(o, label, "removed"), MaxItems: int(integer(o, "maxItems")),
+		}
 		if s, ok := o.String("source"); ok {
 			x.Sources = []string{s}
 		} else {
@@ -312,14 +348,26 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 				p.add("%ssource: the server cannot read what is in %q", label, name)
 			}
 			if col.Encryption.AtRest() && !c.encrypts(x.Target) {
-				p.warnings = append(p.warnings, fmt.Sprintf("%starget: what %q encrypts at rest is copied to where it is in clear", label, name))
+				p.warnings = append(
+					p.warnings,
+					fmt.Sprintf(
+						"%starget: what %q encrypts at rest is copied to where it is in clear", label, name,
+					),
+				)
 			}
 			if col.StoragePath == x.Target {
 				p.add("%starget: is the source %q itself", label, name)
 			}
 			for _, f := range col.FieldPermissions {
 				if len(f.ReadRoles) > 0 && slices.Contains(x.Fields, f.Field) {
-					p.warnings = append(p.warnings, fmt.Sprintf("%sfields: %q, which %q hides from callers without one of its readRoles, is copied to where it is not", label, f.Field, name))
+					p.warnings = append(
+						p.warnings,
+						fmt.Sprintf(
+							"%sfields: %q, which %q hides from callers without one of its readRoles, is copied to "+
+								"where it is not",
+							label, f.Field, name,
+						),
+					)
 				}
 			}
 		}
@@ -328,7 +376,10 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 
 // encrypts reports whether what is stored under a template is encrypted at rest.
 func (c *Config) encrypts(template string) bool {
-	return slices.ContainsFunc(c.All(), func(col *Collection) bool { return col.Encryption.AtRest() && overlap(col.KeyTemplate(), template) })
+	return slices.ContainsFunc(c.All(), func(col *Collection) bool {
+		return col.Encryption.AtRest() &&
+			overlap(col.KeyTemplate(), template)
+	})
 }
 
 func (p *problems) remote(name string, v any, label string, c *Config) *Remote {
@@ -338,18 +389,26 @@ func (p *problems) remote(name string, v any, label string, c *Config) *Remote {
 		p.add("%s: must be an object, not %s", label, describe(v))
 		return r
 	}
-	if i := slices.IndexFunc(c.Collections, func(c *Collection) bool { return c.Name == name }); i < 0 {
+	if i := slices.IndexFunc(c.Collections, func(c *Collection) bool {
+		return c.Name == name
+	}); i < 0 {
 		p.add("%s: there is no such collection outside of namespaces", label)
 	} else {
 		r.Collection = c.Collections[i]
 		p.remoteCollection(r.Collection, label)
 	}
 	label += "."
-	p.unknown(o, label, "url", "pullPath", "pushPath", "intervalMs", "headers", "writeMode", "syncTriggers", "onPullMinIntervalMs", "passphraseFile", "walletFile", "chain")
-	r.URL, r.PullPath, r.PushPath = p.text(o, label, "url"), p.text(o, label, "pullPath"), p.text(o, label, "pushPath")
+	p.unknown(
+		o, label, "url", "pullPath", "pushPath", "intervalMs", "headers", "writeMode", "syncTriggers",
+		"onPullMinIntervalMs", "passphraseFile", "walletFile", "chain",
+	)
+	r.URL, r.PullPath, r.PushPath = p.text(o, label, "url"), p.text(
+		o, label, "pullPath",
+	), p.text(o, label, "pushPath")
 	r.Mode, r.Passphrase = WriteMode(p.text(o, label, "writeMode")), p.text(o, label, "passphraseFile")
 	p.walletOf(o, label, r)
-	if u, err := url.Parse(r.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if u, err := url.Parse(r.URL); err != nil || u.Host == "" || u.Scheme != "http" &&
+		u.Scheme != "https" {
 		p.add("%surl: must be one such as https://sync.example/v1, not %q", label, r.URL)
 	}
 	for key := range p.object(o, label, "headers").All() {
@@ -363,7 +422,10 @@ func (p *problems) remote(name string, v any, label string, c *Config) *Remote {
 			p.add("%spushPath: is missing, which writeMode %q needs", label, r.Mode)
 		}
 	default:
-		p.add("%swriteMode: must be %q, %q, %q or %q, not %q", label, PullOnly, PushThrough, Bidirectional, PushOnly, r.Mode)
+		p.add(
+			"%swriteMode: must be %q, %q, %q or %q, not %q", label, PullOnly, PushThrough, Bidirectional,
+			PushOnly, r.Mode,
+		)
 	}
 	for _, path := range []string{"pullPath", "pushPath"} {
 		if s := p.text(o, label, path); s != "" && !strings.HasPrefix(s, "/") {

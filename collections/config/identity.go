@@ -35,7 +35,11 @@ func (p *problems) identities(texts []string, label string) (all []string) {
 			_, err := eth.ParseAddress("0x" + s[2:])
 			p.add("%s: %v", label, err)
 		case len(s) == 2*userIDLength && isHex(s):
-			p.warnings = append(p.warnings, label+": "+s[:8]+"… looks like a public key, which is no identity: the user id has 32 hex digits")
+			p.warnings = append(
+				p.warnings,
+				label+": "+s[:8]+"… looks like a public key, which is no identity: the user id has "+
+					"32 hex digits",
+			)
 		}
 		all = append(all, id)
 	}

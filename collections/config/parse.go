@@ -41,7 +41,9 @@ func (p *problems) config(v any) *Config {
 	if v, _ := o.Get("version"); v != 1.0 {
 		p.add("version: must be 1, not %s", describe(v))
 	}
-	p.unknown(o, "", "$schema", "version", "collections", "namespaces", "rateLimit", "restrictions", Extensions)
+	p.unknown(
+		o, "", "$schema", "version", "collections", "namespaces", "rateLimit", "restrictions", Extensions,
+	)
 	c.RateLimit = p.wholeRate(o)
 	c.Collections = p.collections(o, "", "", c.RateLimit)
 	c.Restrictions = p.restrictions(o, "")
@@ -148,7 +150,9 @@ func (p *problems) wholeRate(o *value.Object) *Rate {
 	return &Rate{integer(r, "windowMs"), integer(r, "maxRequests")}
 }
 
-func (p *problems) collections(o *value.Object, namespace, label string, whole *Rate) (all []*Collection) {
+func (p *problems) collections(
+	o *value.Object, namespace, label string, whole *Rate,
+) (all []*Collection) {
 	v, _ := o.Get("collections")
 	a, ok := v.(value.Array)
 	if !ok && v != nil {
@@ -171,17 +175,26 @@ func (p *problems) collections(o *value.Object, namespace, label string, whole *
 			continue
 		}
 		if other := bundles[c.Bundle]; other != "" && other != c.StoragePath {
-			p.add("%sbundle %q: its collections differ in storagePath: %q and %q", label, c.Bundle, other, c.StoragePath)
+			p.add(
+				"%sbundle %q: its collections differ in storagePath: %q and %q", label, c.Bundle, other,
+				c.StoragePath,
+			)
 		}
 		bundles[c.Bundle] = c.StoragePath
 	}
 	return all
 }
 
-var collectionFields = []string{"name", "storagePath", "readRoles", "writeRoles", "encryption", "maxBodyBytes", "rateLimit", "cacheDurationMs", "objectSchema", "allowedMimeTypes", "pullOnly", "pushOnly",
-	"forceFullFetch", "bundle", "appendOnly", "ttlMs", "fieldPermissions", "keyringPath", "clientEncrypted", "remote", "listable", "rootOnly", "restrictions", "content"}
+var collectionFields = []string{
+	"name", "storagePath", "readRoles", "writeRoles", "encryption", "maxBodyBytes", "rateLimit",
+	"cacheDurationMs", "objectSchema", "allowedMimeTypes", "pullOnly", "pushOnly", "forceFullFetch",
+	"bundle", "appendOnly", "ttlMs", "fieldPermissions", "keyringPath", "clientEncrypted", "remote",
+	"listable", "rootOnly", "restrictions", "content",
+}
 
-func (p *problems) collection(o *value.Object, at, scope string, whole *Rate, names map[string]bool) *Collection {
+func (p *problems) collection(
+	o *value.Object, at, scope string, whole *Rate, names map[string]bool,
+) *Collection {
 	c := &Collection{object: o}
 	if c.Name = p.text(o, at, "name"); c.Name == "" {
 		p.add("%sname: is missing", at)
@@ -205,7 +218,10 @@ func (p *problems) collection(o *value.Object, at, scope string, whole *Rate, na
 	if c.Encryption = Encryption(p.text(o, label, "encryption")); c.Encryption == "" {
 		c.Encryption = Plain
 	} else if c.Encryption != Plain && c.Encryption != Delegated && !c.Encryption.AtRest() {
-		p.add("%sencryption: must be %q, %q, %q or %q, not %q", label, Plain, Identity, Server, Delegated, c.Encryption)
+		p.add(
+			"%sencryption: must be %q, %q, %q or %q, not %q", label, Plain, Identity, Server, Delegated,
+			c.Encryption,
+		)
 	}
 	if p.flag(o, label, "clientEncrypted") && c.Encryption == Plain {
 		c.Encryption = Delegated
@@ -221,7 +237,9 @@ func (p *problems) collection(o *value.Object, at, scope string, whole *Rate, na
 		c.AllowedMimeTypes = []string{JSON}
 	}
 	c.PullOnly, c.PushOnly = p.flag(o, label, "pullOnly"), p.flag(o, label, "pushOnly")
-	c.ForceFullFetch, c.Listable, c.RootOnly = p.flag(o, label, "forceFullFetch"), p.flag(o, label, "listable"), p.flag(o, label, "rootOnly")
+	c.ForceFullFetch, c.Listable, c.RootOnly = p.flag(
+		o, label, "forceFullFetch",
+	), p.flag(o, label, "listable"), p.flag(o, label, "rootOnly")
 	c.Bundle, c.KeyringPath = p.text(o, label, "bundle"), p.text(o, label, "keyringPath")
 	c.AppendOnly = p.appendOnly(o, label)
 	c.FieldPermissions = p.fieldPermissions(o, label)
@@ -244,10 +262,17 @@ func (p *problems) content(o *value.Object, label string, c *Collection) (x Cont
 		p.add("%sembed: must be same-origin, same-site or cross-origin, not %q", label, x.Embed)
 	}
 	if !c.Binary() {
-		p.add("%s: only files have it (allowedMimeTypes must lack application/json)", strings.TrimSuffix(label, "."))
+		p.add(
+			"%s: only files have it (allowedMimeTypes must lack application/json)",
+			strings.TrimSuffix(label, "."),
+		)
 	}
 	if x.Active {
-		p.warnings = append(p.warnings, label+"active: whoever may write a file can run scripts as this server in a browser that shows it")
+		p.warnings = append(
+			p.warnings,
+			label+"active: whoever may write a file can run scripts as this server in a browser "+
+				"that shows it",
+		)
 	}
 	return x
 }
@@ -290,11 +315,18 @@ func (p *problems) appendOnly(o *value.Object, label string) *AppendOnly {
 		x.Set("type", "by_timestamp")
 	}
 	label += "appendOnly."
-	p.unknown(x, label, "type", "field", "persist", "maxItems", "chunkSize", "requireAuthorSignature", "allowFull", "maxPullLimit", "maxCheckpointAgeMs")
+	p.unknown(
+		x, label, "type", "field", "persist", "maxItems", "chunkSize", "requireAuthorSignature",
+		"allowFull", "maxPullLimit", "maxCheckpointAgeMs",
+	)
 	truth := func(key string) bool { return absent(x, key) || p.flag(x, label, key) }
 	a := &AppendOnly{
-		Field: p.text(x, label, "field"), Persist: truth("persist"), RequireAuthorSignature: truth("requireAuthorSignature"), AllowFull: truth("allowFull"),
-		MaxItems: integer(x, "maxItems"), ChunkSize: integer(x, "chunkSize"), MaxPullLimit: integer(x, "maxPullLimit"), MaxCheckpointAgeMS: integer(x, "maxCheckpointAgeMs"), object: x,
+		Field: p.text(x, label, "field"), Persist: truth("persist"),
+		RequireAuthorSignature: truth("requireAuthorSignature"), AllowFull: truth("allowFull"),
+		MaxItems: integer(x, "maxItems"), ChunkSize: integer(x, "chunkSize"),
+		MaxPullLimit: integer(x, "maxPullLimit"), MaxCheckpointAgeMS: integer(
+			x, "maxCheckpointAgeMs",
+		), object: x,
 	}
 	if a.Field == "" {
 		a.Field = DefaultField
@@ -333,7 +365,9 @@ func (p *problems) rateLimit(o *value.Object, label string) *RateLimit {
 	}
 	p.unknown(x, label+"rateLimit.", "windowMs", "maxRequests", "bucket", "push", "pull", "list")
 	bucket := func(o *value.Object) Bucket { s, _ := o.String("bucket"); return Bucket(s) }
-	rate := func(o *value.Object) Rate { return Rate{integer(o, "windowMs"), integer(o, "maxRequests")} }
+	rate := func(o *value.Object) Rate {
+		return Rate{integer(o, "windowMs"), integer(o, "maxRequests")}
+	}
 	part := func(o *value.Object, label, key string) *Rate {
 		x := p.object(o, label, key)
 		if x == nil {
@@ -349,9 +383,13 @@ func (p *problems) rateLimit(o *value.Object, label string) *RateLimit {
 		}
 		label := label + "rateLimit." + action + "."
 		p.unknown(y, label, "windowMs", "maxRequests", "bucket", "identity", "ip")
-		return &RateRule{Rate: rate(y), Bucket: bucket(y), Identity: part(y, label, "identity"), IP: part(y, label, "ip")}
+		return &RateRule{
+			Rate: rate(y), Bucket: bucket(y), Identity: part(y, label, "identity"), IP: part(y, label, "ip"),
+		}
 	}
-	return &RateLimit{Rate: rate(x), Bucket: bucket(x), Push: rule("push"), Pull: rule("pull"), List: rule("list")}
+	return &RateLimit{
+		Rate: rate(x), Bucket: bucket(x), Push: rule("push"), Pull: rule("pull"), List: rule("list"),
+	}
 }
 
 func (p *problems) restrictions(o *value.Object, label string) (all []Restriction) {

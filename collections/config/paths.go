@@ -288,11 +288,23 @@ func (p *problems) apart(c *Config) {
 		switch {
 		case a.Collection == b.Collection || !a.Overlaps(b.Template):
 		case a.Namespace == b.Namespace && a.Bundle == "" && b.Bundle == "" && a.Within(b.Template):
-			p.warnings = append(p.warnings, fmt.Sprintf("collections %s and %s: paths of %q belong to the first alone, though %q stands for them, too", name(a.Collection), name(b.Collection), a.StoragePath, b.StoragePath))
+			p.warnings = append(
+				p.warnings,
+				fmt.Sprintf(
+					"collections %s and %s: paths of %q belong to the first alone, though %q stands for them, too",
+					name(a.Collection), name(b.Collection), a.StoragePath, b.StoragePath,
+				),
+			)
 		case a.Namespace == b.Namespace && a.Bundle == "" && b.Bundle == "" && b.Within(a.Template):
-			p.add("collections %s and %s: %q is among the paths of %q, which stands before it; let it come first", name(a.Collection), name(b.Collection), b.KeyTemplate(), a.KeyTemplate())
+			p.add(
+				"collections %s and %s: %q is among the paths of %q, which stands before it; let it come first",
+				name(a.Collection), name(b.Collection), b.KeyTemplate(), a.KeyTemplate(),
+			)
 		default:
-			p.add("collections %s and %s: %q and %q stand for the same paths", name(a.Collection), name(b.Collection), a.KeyTemplate(), b.KeyTemplate())
+			p.add(
+				"collections %s and %s: %q and %q stand for the same paths", name(a.Collection),
+				name(b.Collection), a.KeyTemplate(), b.KeyTemplate(),
+			)
 		}
 	}
 	// Only templates of one length can overlap, and of those with a text in front only those with the
@@ -329,12 +341,18 @@ func (p *problems) apart(c *Config) {
 	for _, b := range bundles { // which are pulled as a whole, at a path of their own
 		for _, a := range byLength[b.Len()] {
 			if a.Bundle == "" && a.Namespace == b.Namespace && a.Overlaps(b.Template) {
-				p.add("collection %s and bundle %q: %q and %q stand for the same paths", name(a.Collection), b.Bundle, a.StoragePath, b.StoragePath)
+				p.add(
+					"collection %s and bundle %q: %q and %q stand for the same paths", name(a.Collection),
+					b.Bundle, a.StoragePath, b.StoragePath,
+				)
 			}
 		}
 		for _, other := range bundles {
 			if other.Bundle < b.Bundle && other.Namespace == b.Namespace && other.Overlaps(b.Template) {
-				p.add("bundles %q and %q: %q and %q stand for the same paths", other.Bundle, b.Bundle, other.StoragePath, b.StoragePath)
+				p.add(
+					"bundles %q and %q: %q and %q stand for the same paths", other.Bundle, b.Bundle,
+					other.StoragePath, b.StoragePath,
+				)
 			}
 		}
 	}

@@ -15,7 +15,10 @@ import (
 // the inside; with the same template, different parameters are different paths, which lead back to
 // them.
 func FuzzParam(f *testing.F) {
-	for _, s := range []string{"a", ".", "..", "a..b", "A", "a:b@c.d-e_f", "%2e", "a/b", "", "x__seg", "__seg", "__segx", "__sync__", "x__sync__", "a!seg", "x__remote", "é", "\x00", "~", strings.Repeat("n", 241)} {
+	for _, s := range []string{
+		"a", ".", "..", "a..b", "A", "a:b@c.d-e_f", "%2e", "a/b", "", "x__seg", "__seg", "__segx",
+		"__sync__", "x__sync__", "a!seg", "x__remote", "é", "\x00", "~", strings.Repeat("n", 241),
+	} {
 		f.Add(s, "b")
 	}
 	template := config.ParseTemplate("x/{a}/{b}")
@@ -26,7 +29,8 @@ func FuzzParam(f *testing.F) {
 			return
 		}
 		for _, s := range strings.Split(key, "/") {
-			require.False(t, s == "" || s == "." || strings.Contains(s, "..") || strings.Contains(s, store.Mark) || s+"/" == store.Internal, key)
+			require.False(t, s == "" || s == "." || strings.Contains(s, "..") ||
+				strings.Contains(s, store.Mark) || s+"/" == store.Internal, key)
 			require.False(t, strings.HasSuffix(s, "__seg") || strings.HasSuffix(s, "__remote"), key)
 			require.Equal(t, s, strings.Map(func(r rune) rune {
 				if r <= ' ' || r > '~' || strings.ContainsRune(`%\/?#*`, r) {
@@ -43,7 +47,9 @@ func FuzzParam(f *testing.F) {
 }
 
 func collectionAt(name, path, more string) string {
-	return `{"name": "` + name + `", "storagePath": "` + path + `", "readRoles": ["admin"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 1` + more + `}`
+	return `{"name": "` + name + `", "storagePath": "` + path +
+		`", "readRoles": ["admin"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 1` +
+		more + `}`
 }
 
 // Collections that could reach one object are refused, unless it is clear whose it is.
@@ -54,21 +60,49 @@ func TestOverlaps(t *testing.T) {
 		problem string
 		warns   bool
 	}{
-		"the same path":                        {[]string{collectionAt("a", "x/{a}", ""), collectionAt("b", "x/{b}", "")}, "stand for the same paths", false},
-		"one of them is for pulls alone":       {[]string{collectionAt("a", "x/{a}", `, "pullOnly": true`), collectionAt("b", "x/{a}", "")}, "stand for the same paths", false},
-		"the narrower one first":               {[]string{collectionAt("a", "x/y", ""), collectionAt("b", "x/{b}", "")}, "", true},
-		"the narrower one later":               {[]string{collectionAt("b", "x/{b}", ""), collectionAt("a", "x/y", "")}, "let it come first", false},
-		"some paths of each":                   {[]string{collectionAt("a", "x/{a}/z", ""), collectionAt("b", "x/y/{b}", "")}, "stand for the same paths", false},
-		"parameters first":                     {[]string{collectionAt("a", "x/y", ""), collectionAt("b", "{a}/{b}", "")}, "", true},
-		"parameters before a text":             {[]string{collectionAt("b", "{a}/{b}", ""), collectionAt("a", "x/y", "")}, "let it come first", false},
-		"another length":                       {[]string{collectionAt("a", "x/{a}", ""), collectionAt("b", "x/{a}/{b}", "")}, "", false},
-		"a text that is no parameter":          {[]string{collectionAt("b", "x/{b}", ""), collectionAt("a", "x/a+b", "")}, "", false},
-		"what a bundle has":                    {[]string{collectionAt("a", "x/{a}", bundle), collectionAt("b", "x/{a}/a", "")}, "stand for the same paths", false},
-		"what a bundle is pulled at":           {[]string{collectionAt("a", "x/{a}", bundle), collectionAt("b", "x/y", "")}, "bundle \"b\"", false},
-		"two bundles":                          {[]string{collectionAt("a", "x/{a}", bundle), collectionAt("c", "x/{c}", `, "bundle": "c"`)}, "bundles", false},
-		"chunks of a log beside what is below": {[]string{collectionAt("a", "x/{a}", `, "appendOnly": true`), collectionAt("b", "x/{a}/{b}", "")}, "", false},
+		"the same path": {[]string{
+			collectionAt("a", "x/{a}", ""), collectionAt("b", "x/{b}", ""),
+		}, "stand for the same paths", false},
+		"one of them is for pulls alone": {[]string{
+			collectionAt("a", "x/{a}", `, "pullOnly": true`), collectionAt("b", "x/{a}", ""),
+		}, "stand for the same paths", false},
+		"the narrower one first": {[]string{
+			collectionAt("a", "x/y", ""), collectionAt("b", "x/{b}", ""),
+		}, "", true},
+		"the narrower one later": {[]string{
+			collectionAt("b", "x/{b}", ""), collectionAt("a", "x/y", ""),
+		}, "let it come first", false},
+		"some paths of each": {[]string{
+			collectionAt("a", "x/{a}/z", ""), collectionAt("b", "x/y/{b}", ""),
+		}, "stand for the same paths", false},
+		"parameters first": {[]string{
+			collectionAt("a", "x/y", ""), collectionAt("b", "{a}/{b}", ""),
+		}, "", true},
+		"parameters before a text": {[]string{
+			collectionAt("b", "{a}/{b}", ""), collectionAt("a", "x/y", ""),
+		}, "let it come first", false},
+		"another length": {[]string{
+			collectionAt("a", "x/{a}", ""), collectionAt("b", "x/{a}/{b}", ""),
+		}, "", false},
+		"a text that is no parameter": {[]string{
+			collectionAt("b", "x/{b}", ""), collectionAt("a", "x/a+b", ""),
+		}, "", false},
+		"what a bundle has": {[]string{
+			collectionAt("a", "x/{a}", bundle), collectionAt("b", "x/{a}/a", ""),
+		}, "stand for the same paths", false},
+		"what a bundle is pulled at": {[]string{
+			collectionAt("a", "x/{a}", bundle), collectionAt("b", "x/y", ""),
+		}, "bundle \"b\"", false},
+		"two bundles": {[]string{
+			collectionAt("a", "x/{a}", bundle), collectionAt("c", "x/{c}", `, "bundle": "c"`),
+		}, "bundles", false},
+		"chunks of a log beside what is below": {[]string{
+			collectionAt("a", "x/{a}", `, "appendOnly": true`), collectionAt("b", "x/{a}/{b}", ""),
+		}, "", false},
 	} {
-		c, err := config.Parse([]byte(`{"version": 1, "collections": [` + strings.Join(tt.all, ",") + `]}`))
+		c, err := config.Parse(
+			[]byte(`{"version": 1, "collections": [` + strings.Join(tt.all, ",") + `]}`),
+		)
 		if tt.problem != "" {
 			require.ErrorContains(t, err, tt.problem, name)
 			continue
@@ -76,14 +110,29 @@ func TestOverlaps(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, tt.warns, len(c.Warnings) > 0, "%s: %q", name, c.Warnings)
 	}
-	_, err := config.Parse([]byte(`{"version": 1, "collections": [` + collectionAt("a", "x/{a}", "") + `], "namespaces": {"n": {"collections": [` + collectionAt("a", "x/y", "") + `]}}}`))
+	_, err := config.Parse(
+		[]byte(
+			`{"version": 1, "collections": [` + collectionAt(
+				"a", "x/{a}", "",
+			) + `], "namespaces": {"n": {"collections": [` + collectionAt("a", "x/y", "") + `]}}}`,
+		),
+	)
 	require.ErrorContains(t, err, `"a" and "a" of namespace "n"`)
 }
 
 // A template says which paths it stands for, and no store takes them for others.
 func TestTemplatesThatAreRefused(t *testing.T) {
-	for _, path := range []string{"a//b", "a/", "a/./b", "../a/{id}", "a..b", "a/%2e", `a\\b`, "a/{id", "a/{i-d}", "a/x{id}", "{a}/{a}", "a?b", "a#b", "a/*", "a/x__seg/{id}", "x__remote", "__sync__/{id}", "a!b", "a/\u0001b"} {
-		_, err := config.Parse([]byte(`{"version": 1, "collections": [` + collectionAt("c", strings.ReplaceAll(path, "\u0001", `\u0001`), "") + `]}`))
+	for _, path := range []string{
+		"a//b", "a/", "a/./b", "../a/{id}", "a..b", "a/%2e", `a\\b`, "a/{id", "a/{i-d}", "a/x{id}",
+		"{a}/{a}", "a?b", "a#b", "a/*", "a/x__seg/{id}", "x__remote", "__sync__/{id}", "a!b", "a/\u0001b",
+	} {
+		_, err := config.Parse(
+			[]byte(
+				`{"version": 1, "collections": [` + collectionAt(
+					"c", strings.ReplaceAll(path, "\u0001", `\u0001`), "",
+				) + `]}`,
+			),
+		)
 		require.ErrorContains(t, err, "storagePath: ", path)
 	}
 	for _, path := range []string{
@@ -94,11 +143,22 @@ func TestTemplatesThatAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, "bytes; the limit is")
 	}
 	for _, name := range []string{"a/b", "..", "{x}", "x__seg", "a%2fb", strings.Repeat("n", 241)} {
-		_, err := config.Parse([]byte(`{"version": 1, "collections": [` + collectionAt(name, "c", `, "bundle": "b"`) + `]}`))
+		_, err := config.Parse(
+			[]byte(`{"version": 1, "collections": [` + collectionAt(name, "c", `, "bundle": "b"`) + `]}`),
+		)
 		require.ErrorContains(t, err, "cannot be the last segment", name)
 	}
-	for _, ext := range []string{`"projections": [{"source": "c", "target": "x__seg/{id}"}]`, `"entitlements": {"path": "../{identity}"}`} {
-		_, err := config.Parse([]byte(`{"version": 1, "collections": [` + collectionAt("c", "c/{id}", "") + `], "extensions": {` + ext + `}}`))
+	for _, ext := range []string{
+		`"projections": [{"source": "c", "target": "x__seg/{id}"}]`,
+		`"entitlements": {"path": "../{identity}"}`,
+	} {
+		_, err := config.Parse(
+			[]byte(
+				`{"version": 1, "collections": [` + collectionAt(
+					"c", "c/{id}", "",
+				) + `], "extensions": {` + ext + `}}`,
+			),
+		)
 		require.ErrorContains(t, err, "the segment", ext)
 	}
 }
@@ -151,10 +211,13 @@ func TestTemplatesAgreeWithPaths(t *testing.T) {
 func TestWarningsOfReach(t *testing.T) {
 	for ext, want := range map[string]string{
 		`"entitlements": true`: "callers can write their own entitlements",
-		`"entitlements": {"path": "users/{identity}/entitlements"}`: "callers can write their own entitlements",
+		`"entitlements": {"path": "users/{identity}/entitlements"}`: "callers can write their " +
+			"own entitlements",
 		`"rules": {}`: "extensions.rules.hosts: is missing",
 		`"projections": [{"source": "c", "target": "list", "fields": ["secret"]}]`: "is copied to where it is not",
-		`"roles": {"admin": ["` + strings.Repeat("ab", 32) + `"]}`:                 "looks like a public key",
+		`"roles": {"admin": ["` + strings.Repeat(
+			"ab", 32,
+		) + `"]}`: "looks like a public key",
 	} {
 		c, err := config.Parse([]byte(`{"version": 1, "collections": [
 			{"name": "c", "storagePath": "users/{identity}/{doc}", "readRoles": ["self"], "writeRoles": ["self"], "encryption": "none", "maxBodyBytes": 1, "fieldPermissions": {"secret": {"readRoles": ["admin"]}}}], "extensions": {` + ext + `}}`))

@@ -22,7 +22,8 @@ const primaryPrefix = "/v1"
 // Base returns the URL that paths of a primary follow.
 func (p Primary) Base() (string, error) {
 	u, err := url.Parse(p.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" ||
+		u.Fragment != "" {
 		return "", fmt.Errorf("%q is not the URL of a server, such as https://sync.example", p.URL)
 	}
 	return strings.TrimSuffix(strings.TrimRight(p.URL, "/"), primaryPrefix) + primaryPrefix, nil
@@ -61,7 +62,10 @@ func (c *Config) Replica(p Primary) (own *Config, local []error, err error) {
 	switch p.Mode {
 	case PullOnly, PushThrough, Bidirectional, PushOnly:
 	default:
-		return nil, nil, fmt.Errorf("the write mode must be %q, %q, %q or %q, not %q", Bidirectional, PullOnly, PushThrough, PushOnly, p.Mode)
+		return nil, nil, fmt.Errorf(
+			"the write mode must be %q, %q, %q or %q, not %q", Bidirectional, PullOnly, PushThrough,
+			PushOnly, p.Mode,
+		)
 	}
 	copied := *c
 	copied.Remotes = append([]*Remote(nil), c.Remotes...)
@@ -77,7 +81,10 @@ func (c *Config) Replica(p Primary) (own *Config, local []error, err error) {
 			local = append(local, err)
 			continue
 		}
-		r := &Remote{Collection: col, URL: base, PullPath: "/pull/" + col.StoragePath, Headers: map[string]string{}, Mode: p.Mode, Every: p.Every, OnPull: true, Wallet: p.Wallet, Chain: p.Chain}
+		r := &Remote{
+			Collection: col, URL: base, PullPath: "/pull/" + col.StoragePath, Headers: map[string]string{},
+			Mode: p.Mode, Every: p.Every, OnPull: true, Wallet: p.Wallet, Chain: p.Chain,
+		}
 		if p.Mode != PullOnly {
 			r.PushPath = "/push/" + col.StoragePath
 		}

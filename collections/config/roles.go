@@ -41,7 +41,8 @@ func (c *Config) roles(p *problems, col *Collection, scope string, more []string
 		for _, r := range roles {
 			if !c.knows(r) && !slices.Contains(more, r) {
 				p.add("%scollection %q: %s: nobody has the role %q; roles are public, self, device:root, "+
-					"cap:read, cap:write and cap:list with \":<collection>\", delegated:<user id>:<collection>, %s, "+
+					"cap:read, cap:write and cap:list with \":<collection>\", delegated:<user "+
+					"id>:<collection>, %s, "+
 					"those of extensions.roles, and with extensions.entitlements %s:<feature>",
 					scope, col.Name, field, r, strings.Join(walletRoles, ", "), c.entitlement())
 			}
@@ -91,7 +92,8 @@ func (c *Collection) warnSelfMade(add func(format string, args ...any)) {
 			}
 		}
 	}
-	if c.RootOnly && (slices.ContainsFunc(c.ReadRoles, selfMade) || slices.ContainsFunc(c.WriteRoles, selfMade)) {
+	if c.RootOnly && (slices.ContainsFunc(c.ReadRoles, selfMade) ||
+		slices.ContainsFunc(c.WriteRoles, selfMade)) {
 		add("rootOnly: it lets in every root device, not only yours: " +
 			"a root device's certificate is made by itself, as in the published servers")
 	}
@@ -115,6 +117,7 @@ func (c *Config) Names(identity string) bool {
 	}
 	gives := func(role string) bool { return strings.HasPrefix(role, "delegated:"+identity+":") }
 	return among(c.Restrictions) || slices.ContainsFunc(c.All(), func(col *Collection) bool {
-		return among(col.Restrictions) || slices.ContainsFunc(col.ReadRoles, gives) || slices.ContainsFunc(col.WriteRoles, gives)
+		return among(col.Restrictions) || slices.ContainsFunc(col.ReadRoles, gives) ||
+			slices.ContainsFunc(col.WriteRoles, gives)
 	})
 }

@@ -63,7 +63,9 @@ func (p *problems) atRestRules(c *Collection, label string) {
 	if !c.Encryption.AtRest() {
 		return
 	}
-	add := func(format string, args ...any) { p.add("%sencryption: "+format, append([]any{label}, args...)...) }
+	add := func(format string, args ...any) {
+		p.add("%sencryption: "+format, append([]any{label}, args...)...)
+	}
 	if c.Binary() {
 		add("files are not encrypted at rest (allowedMimeTypes lacks application/json)")
 	}
@@ -71,7 +73,10 @@ func (p *problems) atRestRules(c *Collection, label string) {
 		return
 	}
 	if !slices.Contains(Params(c.StoragePath), IdentityParam) {
-		add("%q needs {identity} in storagePath, which says whose key it is; %q has one key for all", Identity, Server)
+		add(
+			"%q needs {identity} in storagePath, which says whose key it is; %q has one key for all",
+			Identity, Server,
+		)
 	}
 	if has(c.ReadRoles, RolePublic) || has(c.WriteRoles, RolePublic) {
 		add(`%q does not go with the role "public"`, Identity)
@@ -84,8 +89,12 @@ func (p *problems) oneEncryption(c *Config) {
 	all := c.All()
 	for i, a := range all {
 		for _, b := range all[:i] {
-			if a.Encryption != b.Encryption && (a.Encryption.AtRest() || b.Encryption.AtRest()) && overlap(a.KeyTemplate(), b.KeyTemplate()) {
-				p.add("collections %q and %q: a document can belong to both, and encryption is %q and %q", b.Name, a.Name, b.Encryption, a.Encryption)
+			if a.Encryption != b.Encryption && (a.Encryption.AtRest() || b.Encryption.AtRest()) &&
+				overlap(a.KeyTemplate(), b.KeyTemplate()) {
+				p.add(
+					"collections %q and %q: a document can belong to both, and encryption is %q and %q", b.Name,
+					a.Name, b.Encryption, a.Encryption,
+				)
 			}
 		}
 	}
@@ -192,7 +201,10 @@ func (p *problems) rateRules(c *Collection, label string, whole *Rate) {
 			}
 			numbers(d, action+"."+dim+".")
 			if missing(d, x, o, whole) {
-				add("%s.%s: windowMs and maxRequests must both be given, here or in a rateLimit above", action, dim)
+				add(
+					"%s.%s: windowMs and maxRequests must both be given, here or in a rateLimit above", action,
+					dim,
+				)
 			}
 		}
 	}
@@ -227,12 +239,23 @@ func (c *Config) warn() (all []string) {
 		return all
 	}
 	if len(c.Rules.Hosts) == 0 {
-		all = append(all, "extensions.rules.hosts: is missing, so that nodes believe what certificates' holders have signed for any other server; name the hosts of these")
+		all = append(
+			all,
+			"extensions.rules.hosts: is missing, so that nodes believe what certificates' holders have "+
+				"signed for any other server; name the hosts of these",
+		)
 	}
 	for _, col := range c.All() {
 		for _, f := range col.FieldPermissions {
 			if len(f.WriteRoles) > 0 && !has(f.WriteRoles, RolePublic) {
-				all = append(all, fmt.Sprintf("collection %q: fieldPermissions.%s: servers refuse a push that leaves the field out, but nodes cannot tell what it was before", col.Name, f.Field))
+				all = append(
+					all,
+					fmt.Sprintf(
+						"collection %q: fieldPermissions.%s: servers refuse a push that leaves the field out, but "+
+							"nodes cannot tell what it was before",
+						col.Name, f.Field,
+					),
+				)
 			}
 		}
 	}
@@ -250,13 +273,16 @@ func (c *Collection) warn(scope string) (all []string) {
 	foreign := func(roles []string, field string) {
 		for _, r := range roles {
 			if m := capRole.FindStringSubmatch(r); m != nil && m[2] != c.Name && m[2] != "*" {
-				add("%s: %q is the role of another collection; was \"cap:%s:%s\" meant?", field, r, m[1], c.Name)
+				add(
+					"%s: %q is the role of another collection; was \"cap:%s:%s\" meant?", field, r, m[1], c.Name,
+				)
 			}
 		}
 	}
 	foreign(c.ReadRoles, "readRoles")
 	foreign(c.WriteRoles, "writeRoles")
-	if (has(c.ReadRoles, RoleSelf) || has(c.WriteRoles, RoleSelf)) && !strings.Contains(c.StoragePath, "{"+IdentityParam+"}") {
+	if (has(c.ReadRoles, RoleSelf) || has(c.WriteRoles, RoleSelf)) &&
+		!strings.Contains(c.StoragePath, "{"+IdentityParam+"}") {
 		add("readRoles, writeRoles: nobody has the role \"self\" without {identity} in storagePath")
 	}
 	return all

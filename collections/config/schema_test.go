@@ -71,7 +71,11 @@ func TestSchema(t *testing.T) {
 		taken++
 	}
 	require.Greater(t, taken, 5)
-	for _, wrong := range []string{`{}`, `{"version": 1, "collections": [{}]}`, `{"version": 1, "extensions": {"queues": {}}}`, `{"version": 1, "namespaces": {"pull": {"collections": []}}}`, `{"version": 1, "extensions": {"remotes": {"a": {"url": "x", "writeMode": "both"}}}}`} {
+	for _, wrong := range []string{
+		`{}`, `{"version": 1, "collections": [{}]}`, `{"version": 1, "extensions": {"queues": {}}}`,
+		`{"version": 1, "namespaces": {"pull": {"collections": []}}}`,
+		`{"version": 1, "extensions": {"remotes": {"a": {"url": "x", "writeMode": "both"}}}}`,
+	} {
 		require.Error(t, check([]byte(wrong)), wrong)
 	}
 }
@@ -98,15 +102,22 @@ func TestExtensionProblems(t *testing.T) {
 		"remotes": {"nothing": {}, "posts": 5, "log": {"url": "ftp://x", "pullPath": "x", "writeMode": "both", "syncTriggers": ["scheduled", "often"]}, "sealed": {"url": "http://x", "pullPath": "/x", "writeMode": "push_through"}}}}`))
 	got := problems(t, err)
 	for _, want := range []string{
-		"extensions.evm.admins: not an address", "extensions.evm.sharedNonces: must be true or false", "extensions.evm.chains.evm:08453: a chain is called evm:", "extensions.evm.chains.base: a chain is called evm:", "extensions.evm.chains.base: must be an object",
-		"extensions.evm.chains.evm:1.rpc: must be URLs", "extensions.evm.chains.evm:1.contract: not an address", "extensions.evm.chains.evm:1.accessMs: must be", "extensions.evm.chains.evm:2.contract: is missing",
+		"extensions.evm.admins: not an address", "extensions.evm.sharedNonces: must be true or false",
+		"extensions.evm.chains.evm:08453: a chain is called evm:",
+		"extensions.evm.chains.base: a chain is called evm:",
+		"extensions.evm.chains.base: must be an object",
+		"extensions.evm.chains.evm:1.rpc: must be URLs", "extensions.evm.chains.evm:1.contract: " +
+			"not an address", "extensions.evm.chains.evm:1.accessMs: must be", "extensions.evm.chains.evm:2.contract: is missing",
 		"extensions.queue.nats.url: is missing", `extensions.queue.nats.stream: must consist of`, "extensions.queue.collections.nothing: there is no such collection", `extensions.queue.collections.posts.subjectParam: "posts/{id}" has no parameter "x"`,
 		"extensions.queue.collections.posts.subjectIdPattern: ", `extensions.queue.collections.two words: "two words" cannot be a subject`, "extensions.queue.collections.pictures.includeBody: the collection is binary", "extensions.queue.collections.log: must be an object",
 		"extensions.projections[0]: must be an object", "extensions.projections[1].source: is missing", "extensions.projections[1].target: must not begin with a slash", "extensions.projections[1].maxItems: must be", `extensions.projections[2].source: there is no collection "nothing"`,
 		`extensions.projections[2].target, id: "posts/{id}" has no parameter "tenant"`, `extensions.projections[2].source: the server cannot read what is in "sealed"`, `extensions.projections[3].target: is the source "sealed" itself`, "extensions.projections[3].id: is missing",
-		"extensions.remotes.nothing: there is no such collection", "extensions.remotes.posts: must be an object", "extensions.remotes.log: the collection cannot be one of another server: it is a log", "extensions.remotes.log.url: must be one such as", "extensions.remotes.log.writeMode: must be",
+		"extensions.remotes.nothing: there is no such collection", "extensions.remotes.posts: " +
+			"must be an object", "extensions.remotes.log: the collection cannot be one of another " +
+			"server: it is a log", "extensions.remotes.log.url: must be one such as", "extensions.remotes.log.writeMode: must be",
 		"extensions.remotes.log.pullPath: must begin with a slash", "extensions.remotes.log.intervalMs: must be a positive integer", `extensions.remotes.log.syncTriggers: must be "scheduled" or "on_pull", not "often"`,
-		"extensions.remotes.sealed: the collection cannot be one of another server: the server cannot read it", "extensions.remotes.sealed.pushPath: is missing",
+		"extensions.remotes.sealed: the collection cannot be one of another server: the server " +
+			"cannot read it", "extensions.remotes.sealed.pushPath: is missing",
 	} {
 		require.Condition(t, func() bool {
 			for _, p := range got {

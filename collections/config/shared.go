@@ -10,7 +10,9 @@ import (
 // Rules asks that the documents of a replica prove who has written them, and that all nodes which
 // serve them go by the same configuration (docs/protocol/rules.md).
 type Rules struct {
-	Servers []string // ids of authors of the replica that write what no caller has signed, and are believed what chains have said
+	// ids of authors of the replica that write what no caller has signed, and are believed what chains
+	// have said
+	Servers []string
 	Hosts   []string // of servers that callers' certificates may have signed requests for; none is all
 }
 

@@ -153,7 +153,13 @@ func TestCursor(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, n.Elements)
 	inline := `{"v":1,"data":{"items":[{"ts":1,"data":{"i":0}},{"ts":2,"data":{"i":1}},{"ts":3,"data":{"i":2}}]},"ts":3,"hash":"h"}`
-	require.NoError(t, s.Put(t.Context(), "log", &store.Object{Body: []byte(inline), Type: "application/json"}, store.Whatever))
+	require.NoError(
+		t,
+		s.Put(
+			t.Context(), "log", &store.Object{Body: []byte(inline), Type: "application/json"},
+			store.Whatever,
+		),
+	)
 	n, err = d.Since(t.Context(), "log", "AgAAAYvP5WgCAAAAAAAAAAE", 1, 5, l)
 	require.NoError(t, err)
 	require.Len(t, n.Elements, 2)

@@ -53,7 +53,10 @@ const version = 1
 
 // New returns a document as it is first written.
 func New(data *value.Object, time int64, author *Author, whole bool) *Document {
-	return &Document{Data: data, Hash: value.Hash(data), Time: time, Author: author, Whole: whole, text: value.Append(nil, data)}
+	return &Document{
+		Data: data, Hash: value.Hash(data), Time: time, Author: author, Whole: whole,
+		text: value.Append(nil, data),
+	}
 }
 
 func member(key string, v any) value.Member { return value.Member{Key: key, Value: v} }
@@ -91,7 +94,10 @@ func Parse(b []byte) (*Document, error) {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if v, _ := o.Get("v"); v != nil && v != float64(version) {
-		return nil, fmt.Errorf("%w of version %d, but of %s: this program is too old", ErrCorrupt, version, value.Append(nil, v))
+		return nil, fmt.Errorf(
+			"%w of version %d, but of %s: this program is too old", ErrCorrupt, version,
+			value.Append(nil, v),
+		)
 	}
 	d := &Document{}
 	data, _ := o.Get("data")

@@ -53,7 +53,10 @@ func TestPush(t *testing.T) {
 		require.Nil(t, doc)
 		_, err = d.Push(ctx, "notes/a", object(t, `{}`), ptr("abc"), nil, false)
 		require.ErrorIs(t, err, document.ErrConflict)
-		first, err := d.Push(ctx, "notes/a", object(t, `{"b":1,"a":{"x":1}}`), nil, &document.Author{Key: "k", Signature: "s"}, false)
+		first, err := d.Push(
+			ctx, "notes/a", object(t, `{"b":1,"a":{"x":1}}`), nil,
+			&document.Author{Key: "k", Signature: "s"}, false,
+		)
 		require.NoError(t, err)
 		require.Equal(t, value.Hash(object(t, `{"a":{"x":1},"b":1}`)), first.Hash)
 		require.Equal(t, c.at.UnixMilli(), first.Time)
@@ -69,7 +72,9 @@ func TestPush(t *testing.T) {
 		require.Equal(t, `{"b":1,"a":{"y":2}}`, string(doc.Text()))
 		require.Equal(t, second.Hash, doc.Hash)
 		require.Nil(t, doc.Author)
-		require.Equal(t, `{"b":1700000000000,"a":1700000001000}`, text(times(t, doc, `a.x`, 1_700_000_001_000)))
+		require.Equal(
+			t, `{"b":1700000000000,"a":1700000001000}`, text(times(t, doc, `a.x`, 1_700_000_001_000)),
+		)
 		// The clock goes back; what is written later is later all the same.
 		c.at = c.at.Add(-time.Hour)
 		third, err := d.Push(ctx, "notes/a", object(t, `{}`), &second.Hash, nil, false)
@@ -105,14 +110,19 @@ func TestStoredForm(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, theirs, string(d.Bytes()))
 	next := document.Next(d, object(t, `{"b":[1],"c":{}}`), 1_700_000_000_005, nil, false)
-	golden := `{"v":1,"data":{"b":[1],"c":{}},"ts":1700000000005,"hash":"` + next.Hash + `","times":{"b":1700000000000,"c":1700000000005,"a":1700000000005}}`
+	golden := `{"v":1,"data":{"b":[1],"c":{}},"ts":1700000000005,"hash":"` + next.Hash +
+		`","times":{"b":1700000000000,"c":1700000000005,"a":1700000000005}}`
 	require.Equal(t, golden, string(next.Bytes()))
 	again, err := document.Parse(next.Bytes())
 	require.NoError(t, err)
 	require.Equal(t, golden, string(again.Bytes()))
-	sealed := document.Next(next, object(t, `{"_encrypted":"x","_epoch":1}`), 1_700_000_000_006, nil, true)
+	sealed := document.Next(
+		next, object(t, `{"_encrypted":"x","_epoch":1}`), 1_700_000_000_006, nil, true,
+	)
 	require.Contains(t, string(sealed.Bytes()), `,"whole":true}`)
-	for _, bad := range []string{"", "[]", `{"v":2}`, `{"times":"x"}`, `{"times":{"a":[1]}}`, `{"times":1e400}`} {
+	for _, bad := range []string{
+		"", "[]", `{"v":2}`, `{"times":"x"}`, `{"times":{"a":[1]}}`, `{"times":1e400}`,
+	} {
 		_, err := document.Parse([]byte(bad))
 		require.ErrorIs(t, err, document.ErrCorrupt, bad)
 	}
@@ -138,13 +148,18 @@ func TestMerge(t *testing.T) {
 		{"everything deleted", `{}`, `{"a":1,"b":{"x":1,"y":2},"l":[1],"n":1}`, `{"n":1}`},
 	} {
 		one, two := next(x.one, 200), next(x.two, 300)
-		for _, all := range [][]*document.Document{{one, two}, {two, one}, {base, one, two}, {two, base, one}, {one, one, two}} {
+		for _, all := range [][]*document.Document{
+			{one, two}, {two, one}, {base, one, two}, {two, base, one}, {one, one, two},
+		} {
 			require.JSONEq(t, x.want, string(document.Merge(all).Text()), x.name)
 		}
 	}
 	// At the same time: the same of both everywhere.
 	one, two := next(`{"a":9}`, 200), next(`{"a":10}`, 200)
-	require.Equal(t, document.Merge([]*document.Document{one, two}).Hash, document.Merge([]*document.Document{two, one}).Hash)
+	require.Equal(
+		t, document.Merge([]*document.Document{one, two}).Hash,
+		document.Merge([]*document.Document{two, one}).Hash,
+	)
 	// What is encrypted is never mixed.
 	one = document.Next(nil, object(t, `{"_encrypted":"x","_epoch":1}`), 200, nil, true)
 	two = document.Next(nil, object(t, `{"_encrypted":"y","_epoch":2}`), 300, nil, true)
@@ -183,7 +198,8 @@ func TestVersionsConverge(t *testing.T) {
 	for seed := range uint64(400) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		writers := 2 + rnd.IntN(3)
-		known := make([]map[int]*document.Document, writers) // by writer: the newest version of each that it knows
+		// by writer: the newest version of each that it knows
+		known := make([]map[int]*document.Document, writers)
 		for i := range known {
 			known[i] = map[int]*document.Document{}
 		}
@@ -256,7 +272,10 @@ func TestList(t *testing.T) {
 			require.NoError(t, err)
 		}
 		for i := range 30 { // a log between them, in many chunks
-			_, err := d.Append(ctx, "chats/x/05log", object(t, fmt.Sprintf(`{"i":%d}`, i)), nil, nil, document.Log{Field: "items", ChunkSize: 2})
+			_, err := d.Append(
+				ctx, "chats/x/05log", object(t, fmt.Sprintf(`{"i":%d}`, i)), nil, nil,
+				document.Log{Field: "items", ChunkSize: 2},
+			)
 			require.NoError(t, err)
 		}
 		var all []string
@@ -309,7 +328,11 @@ func TestLog(t *testing.T) {
 				limit *int64
 				from  int
 				to    int
-			}{{0, nil, 0, 10}, {at[3], nil, 4, 10}, {at[9], nil, 10, 10}, {at[0] - 1, nil, 0, 10}, {0, ptr[int64](4), 6, 10}, {0, ptr[int64](0), 10, 10}, {0, ptr[int64](99), 0, 10}, {at[2], ptr[int64](3), 7, 10}, {at[8], ptr[int64](3), 9, 10}} {
+			}{
+				{0, nil, 0, 10}, {at[3], nil, 4, 10}, {at[9], nil, 10, 10}, {at[0] - 1, nil, 0, 10},
+				{0, ptr[int64](4), 6, 10}, {0, ptr[int64](0), 10, 10}, {0, ptr[int64](99), 0, 10},
+				{at[2], ptr[int64](3), 7, 10}, {at[8], ptr[int64](3), 9, 10},
+			} {
 				p, err := d.Elements(ctx, key, x.after, x.limit, l)
 				require.NoError(t, err)
 				var got []string
@@ -318,7 +341,12 @@ func TestLog(t *testing.T) {
 				}
 				var want []string
 				for i := x.from; i < x.to; i++ {
-					want = append(want, fmt.Sprintf(`{"ts":%d,"data":{"i":%d},"authorPubkey":"k","authorSignature":"%d"}`, at[i], i, i))
+					want = append(
+						want,
+						fmt.Sprintf(
+							`{"ts":%d,"data":{"i":%d},"authorPubkey":"k","authorSignature":"%d"}`, at[i], i, i,
+						),
+					)
 				}
 				require.Equal(t, want, got)
 			}
@@ -435,7 +463,9 @@ func TestWritersTakeTurns(t *testing.T) {
 		for i := range 8 {
 			wg.Go(func() {
 				from := []*document.Documents{d, other}[i%2]
-				if _, err := from.Push(ctx, "doc", object(t, fmt.Sprintf(`{"i":%d}`, i)), nil, nil, false); err == nil {
+				if _, err := from.Push(
+					ctx, "doc", object(t, fmt.Sprintf(`{"i":%d}`, i)), nil, nil, false,
+				); err == nil {
 					mu.Lock()
 					won++
 					mu.Unlock()
@@ -443,7 +473,9 @@ func TestWritersTakeTurns(t *testing.T) {
 					t.Error(err)
 				}
 				for range 5 {
-					if _, err := d.Append(ctx, "log", object(t, `{}`), nil, nil, document.Log{Field: "items", ChunkSize: 3}); err != nil {
+					if _, err := d.Append(
+						ctx, "log", object(t, `{}`), nil, nil, document.Log{Field: "items", ChunkSize: 3},
+					); err != nil {
 						t.Error(err)
 					}
 				}

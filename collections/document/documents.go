@@ -23,7 +23,9 @@ var (
 // FullError reports a log that has as many elements as it may.
 type FullError struct{ Limit int64 }
 
-func (e *FullError) Error() string { return fmt.Sprintf("the log has %d elements already", e.Limit) }
+func (e *FullError) Error() string {
+	return fmt.Sprintf("the log has %d elements already", e.Limit)
+}
 
 // Written tells of a write.
 type Written struct {
@@ -119,8 +121,9 @@ const attempts = 5
 
 // Change is what a push asks for.
 type Change struct {
-	Data   *value.Object
-	Base   *string      // hash of what is to be there: nil if nothing, or "" for a document without one
+	Data *value.Object
+	// hash of what is to be there: nil if nothing, or "" for a document without one
+	Base   *string
 	Author *Author      // whose signature of Data it bears
 	Proof  *store.Proof // the request; nil of what a server writes by itself
 	Whole  bool
@@ -136,7 +139,9 @@ type Change struct {
 // Push stores data as a document if base is the hash of what is there: nil if there must be
 // nothing, or "" for a document without one. What is there and is no document may be replaced with
 // "". It returns an error that is ErrConflict.
-func (d *Documents) Push(ctx context.Context, key string, data *value.Object, base *string, author *Author, whole bool) (Written, error) {
+func (d *Documents) Push(
+	ctx context.Context, key string, data *value.Object, base *string, author *Author, whole bool,
+) (Written, error) {
 	return d.Change(ctx, key, Change{Data: data, Base: base, Author: author, Whole: whole})
 }
 
@@ -179,7 +184,9 @@ func (d *Documents) Change(ctx context.Context, key string, c Change) (Written, 
 			}
 		}
 		next = Next(old, data, d.Now(), author, c.Whole)
-		err = d.store.Put(ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType, Proof: c.Proof}, if_(o))
+		err = d.store.Put(
+			ctx, key, &store.Object{Body: next.Bytes(), Type: jsonType, Proof: c.Proof}, if_(o),
+		)
 		if err == nil {
 			return Written{Hash: next.Hash, Seen: hashOf(next), Time: next.Time}, nil
 		}
@@ -192,13 +199,17 @@ func (d *Documents) Change(ctx context.Context, key string, c Change) (Written, 
 
 // List returns what follows prefix in the first limit keys that begin with it and in which more
 // than after follows, and whether there are more.
-func (d *Documents) List(ctx context.Context, prefix, after string, limit int) (items []string, more bool, err error) {
+func (d *Documents) List(
+	ctx context.Context, prefix, after string, limit int,
+) (items []string, more bool, err error) {
 	return d.ListOf(ctx, prefix, after, limit, nil)
 }
 
 // ListOf lists those keys alone that shown, unless it is nil, reports to be shown. In these one
 // segment follows prefix.
-func (d *Documents) ListOf(ctx context.Context, prefix, after string, limit int, shown func(key string) bool) (items []string, more bool, err error) {
+func (d *Documents) ListOf(
+	ctx context.Context, prefix, after string, limit int, shown func(key string) bool,
+) (items []string, more bool, err error) {
 	if after != "" {
 		after = prefix + after
 	}

@@ -249,7 +249,10 @@ func Merge(versions []*Document) *Document {
 	f := join(fields)
 	data, _ := f.v.(*value.Object)
 	hash := value.Hash(data)
-	d := &Document{Data: data, Hash: hash, Time: newest.Time, Times: short(f.times, newest.Time), log: newest.log, text: value.Append(nil, data)}
+	d := &Document{
+		Data: data, Hash: hash, Time: newest.Time, Times: short(f.times, newest.Time), log: newest.log,
+		text: value.Append(nil, data),
+	}
 	for _, v := range versions { // a proof is one of exactly this data
 		if v.Hash == hash && v.Author != nil && (d.Author == nil || v.Author.before(d.Author)) {
 			d.Author = v.Author

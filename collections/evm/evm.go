@@ -52,7 +52,10 @@ type Header struct {
 
 // Headers returns the headers of a family.
 func (f Family) Headers() (all []Header) {
-	for i, what := range []string{"Address: 0x and 40 hex digits", "r, s and v of the signature: 130 hex digits", "Unix milliseconds", "A random UUID", "Chain, as evm:8453"} {
+	for i, what := range []string{
+		"Address: 0x and 40 hex digits", "r, s and v of the signature: 130 hex digits",
+		"Unix milliseconds", "A random UUID", "Chain, as evm:8453",
+	} {
 		all = append(all, Header{headerNames[i], string(f) + headerNames[i], what})
 	}
 	return all
@@ -70,7 +73,11 @@ const (
 // path has neither query nor escapes.
 func Canonical(method, path, time, nonce string, body []byte) []byte {
 	sum := sha256.Sum256(body)
-	return []byte(strings.Join([]string{"ED25519-OCTOBOT", method, path, time, nonce, hex.EncodeToString(sum[:])}, "\n")) // no Ed25519 is involved: the name is older
+	return []byte(
+		strings.Join(
+			[]string{"ED25519-OCTOBOT", method, path, time, nonce, hex.EncodeToString(sum[:])}, "\n",
+		),
+	) // no Ed25519 is involved: the name is older
 }
 
 // ErrPath reports a path with an escape, which two readers could take for two paths.
@@ -141,7 +148,10 @@ func readHeaders(h http.Header) (x headers, err error) {
 	for _, field := range []struct {
 		name string
 		v    *string
-	}{{headerAddress, &x.address}, {headerSignature, &x.signature}, {headerTime, &x.time}, {headerNonce, &x.nonce}, {headerChain, &x.chain}} {
+	}{
+		{headerAddress, &x.address}, {headerSignature, &x.signature}, {headerTime, &x.time},
+		{headerNonce, &x.nonce}, {headerChain, &x.chain},
+	} {
 		if *field.v = h.Get(string(of) + field.name); *field.v == "" {
 			return x, fmt.Errorf("%s%s is missing", of, field.name)
 		}

@@ -96,8 +96,9 @@ func (v *vectors) verifier(t testing.TB, now *int64) *Verifier {
 	admin, err := eth.ParseAddress(v.Platform)
 	require.NoError(t, err)
 	return &Verifier{
-		Chains: func(id string) bool { return id == v.Chains[0] }, Admins: []eth.Address{admin}, Nonces: nonces,
-		Clock: func() time.Time { return time.UnixMilli(*now) },
+		Chains: func(id string) bool { return id == v.Chains[0] }, Admins: []eth.Address{admin},
+		Nonces: nonces,
+		Clock:  func() time.Time { return time.UnixMilli(*now) },
 	}
 }
 
@@ -108,7 +109,11 @@ func (c *requestCase) request(family Family, override map[string]string) *Reques
 	for name, text := range all {
 		h.Set(string(family)+name, text)
 	}
-	return &Request{Method: c.Request.Method, Path: c.Request.Path, Header: h, Body: func() ([]byte, error) { return []byte(c.Request.Body), nil }}
+	return &Request{
+		Method: c.Request.Method, Path: c.Request.Path, Header: h, Body: func() ([]byte, error) {
+			return []byte(c.Request.Body), nil
+		},
+	}
 }
 
 func isDenied(t *testing.T, err error, what string) {
@@ -132,7 +137,15 @@ func TestVectors(t *testing.T) {
 			require.NoError(t, err, c.Name)
 			require.Equal(t, want.Identity, got.Address.String(), c.Name)
 			require.Equal(t, want.Roles, got.Roles(), c.Name)
-			require.Equal(t, c.VerifierCanonical, string(Canonical(c.Request.Method, c.Request.Path, c.Headers["timestamp"], c.Headers["nonce"], []byte(c.Request.Body))))
+			require.Equal(
+				t, c.VerifierCanonical,
+				string(
+					Canonical(
+						c.Request.Method, c.Request.Path, c.Headers["timestamp"], c.Headers["nonce"],
+						[]byte(c.Request.Body),
+					),
+				),
+			)
 		}
 	}
 }
@@ -165,7 +178,9 @@ func TestSignVectors(t *testing.T) {
 		require.Equal(t, strings.TrimPrefix(d.Signature, "0x"), SignData(alice, o))
 		require.NoError(t, VerifyData(alice.Address(), o, d.Signature))
 		require.ErrorIs(t, VerifyData(v.key(t, "bob").Address(), o, d.Signature), ErrAuthor)
-		require.ErrorIs(t, VerifyData(alice.Address(), value.NewObject(value.Member{Key: "x"}), d.Signature), ErrAuthor)
+		require.ErrorIs(
+			t, VerifyData(alice.Address(), value.NewObject(value.Member{Key: "x"}), d.Signature), ErrAuthor,
+		)
 		require.ErrorIs(t, VerifyData(alice.Address(), o, "0x00"), ErrAuthor)
 	}
 }
@@ -187,7 +202,10 @@ func TestSequences(t *testing.T) {
 				r = cases[step.Case].request(OctoBot, step.Override)
 			} else {
 				signer := &Signer{Key: v.key(t, step.Signer), Chain: "evm:8453"}
-				r = &Request{Method: "GET", Path: "/v1/pull/x", Header: signer.sign("GET", "/v1/pull/x", "1742900000000", step.Nonce, nil)}
+				r = &Request{
+					Method: "GET", Path: "/v1/pull/x",
+					Header: signer.sign("GET", "/v1/pull/x", "1742900000000", step.Nonce, nil),
+				}
 			}
 			_, err := verifier.Verify(t.Context(), r)
 			if step.Expect["strict"] == "ok" {
@@ -202,23 +220,31 @@ func TestSequences(t *testing.T) {
 func TestRefused(t *testing.T) {
 	v := load(t)
 	now := int64(1742900000000)
-	signer := &Signer{Key: v.key(t, "alice"), Chain: "evm:8453", Clock: func() time.Time { return time.UnixMilli(now) }}
+	signer := &Signer{Key: v.key(t, "alice"), Chain: "evm:8453", Clock: func() time.Time {
+		return time.UnixMilli(now)
+	}}
 	good := func() http.Header {
 		h, err := signer.Sign("GET", "/v1/pull/x", nil)
 		require.NoError(t, err)
 		return h
 	}
 	for what, change := range map[string]func(r *Request){
-		"nothing":              func(r *Request) { r.Header = http.Header{} },
-		"both families":        func(r *Request) { r.Header.Set("X-Starfish-Chain", "evm:8453") },
-		"a header twice":       func(r *Request) { r.Header.Add("X-OctoBot-Nonce", "other") },
-		"an escape":            func(r *Request) { r.Path = "/v1/pull/%78" },
-		"an address too long":  func(r *Request) { r.Header.Set("X-OctoBot-Pubkey", strings.Repeat("0", 257)) },
-		"a signature too long": func(r *Request) { r.Header.Set("X-OctoBot-Signature", strings.Repeat("0", 513)) },
-		"a time too long":      func(r *Request) { r.Header.Set("X-OctoBot-Timestamp", "01742900000000000") },
-		"other digits":         func(r *Request) { r.Header.Set("X-OctoBot-Timestamp", "١٧٤٢٩٠٠٠٠٠٠٠٠") },
-		"an empty time":        func(r *Request) { r.Header.Set("X-OctoBot-Timestamp", "") },
-		"another chain":        func(r *Request) { r.Header.Set("X-OctoBot-Chain", "evm:1") },
+		"nothing":        func(r *Request) { r.Header = http.Header{} },
+		"both families":  func(r *Request) { r.Header.Set("X-Starfish-Chain", "evm:8453") },
+		"a header twice": func(r *Request) { r.Header.Add("X-OctoBot-Nonce", "other") },
+		"an escape":      func(r *Request) { r.Path = "/v1/pull/%78" },
+		"an address too long": func(r *Request) {
+			r.Header.Set("X-OctoBot-Pubkey", strings.Repeat("0", 257))
+		},
+		"a signature too long": func(r *Request) {
+			r.Header.Set("X-OctoBot-Signature", strings.Repeat("0", 513))
+		},
+		"a time too long": func(r *Request) {
+			r.Header.Set("X-OctoBot-Timestamp", "01742900000000000")
+		},
+		"other digits":  func(r *Request) { r.Header.Set("X-OctoBot-Timestamp", "١٧٤٢٩٠٠٠٠٠٠٠٠") },
+		"an empty time": func(r *Request) { r.Header.Set("X-OctoBot-Timestamp", "") },
+		"another chain": func(r *Request) { r.Header.Set("X-OctoBot-Chain", "evm:1") },
 	} {
 		r := &Request{Method: "GET", Path: "/v1/pull/x", Header: good()}
 		change(r)
@@ -228,7 +254,12 @@ func TestRefused(t *testing.T) {
 	_, err := signer.Sign("GET", "/a%2fb", nil)
 	require.ErrorIs(t, err, ErrPath)
 	away := errors.New("away")
-	_, err = v.verifier(t, &now).Verify(t.Context(), &Request{Method: "POST", Path: "/v1/pull/x", Header: good(), Body: func() ([]byte, error) { return nil, away }})
+	_, err = v.verifier(t, &now).Verify(
+		t.Context(),
+		&Request{Method: "POST", Path: "/v1/pull/x", Header: good(), Body: func() ([]byte, error) {
+			return nil, away
+		}},
+	)
 	require.ErrorIs(t, err, away)
 	require.False(t, Presents(http.Header{"X-Starfish-Nonce": {"n"}, "Authorization": {"Cap x"}}))
 	require.True(t, Presents(good()))
@@ -257,7 +288,11 @@ func TestHTTP(t *testing.T) {
 	defer srv.Close()
 	alice := v.key(t, "alice")
 	for _, family := range families {
-		client := &http.Client{Transport: &Transport{Signer: &Signer{Key: alice, Chain: "evm:8453", Family: family}, Base: srv.Client().Transport}}
+		client := &http.Client{
+			Transport: &Transport{
+				Signer: &Signer{Key: alice, Chain: "evm:8453", Family: family}, Base: srv.Client().Transport,
+			},
+		}
 		res, err := client.Post(srv.URL+"/moved?x=1", "text/plain", strings.NewReader("body\xff"))
 		require.NoError(t, err)
 		b, err := io.ReadAll(res.Body)
@@ -277,7 +312,10 @@ func TestHTTP(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, res.StatusCode)
 	require.JSONEq(t, `{"error":"Unauthorized"}`, string(b))
 	// Bodies whose length is not told are cut off while they are read.
-	r, err := http.NewRequest("POST", srv.URL+"/echo", io.MultiReader(strings.NewReader("too long"), strings.NewReader("a body")))
+	r, err := http.NewRequest(
+		"POST", srv.URL+"/echo",
+		io.MultiReader(strings.NewReader("too long"), strings.NewReader("a body")),
+	)
 	require.NoError(t, err)
 	h, err := (&Signer{Key: alice, Chain: "evm:8453"}).Sign("POST", "/echo", []byte("too longa body"))
 	require.NoError(t, err)
@@ -318,7 +356,10 @@ func TestSlowNonces(t *testing.T) {
 func FuzzVerify(f *testing.F) {
 	v := load(f)
 	for _, c := range v.Request {
-		f.Add(c.Headers["pubkey"], c.Headers["signature"], c.Headers["timestamp"], c.Headers["nonce"], c.Headers["chain"], c.Request.Method, c.Request.Path, []byte(c.Request.Body))
+		f.Add(
+			c.Headers["pubkey"], c.Headers["signature"], c.Headers["timestamp"], c.Headers["nonce"],
+			c.Headers["chain"], c.Request.Method, c.Request.Path, []byte(c.Request.Body),
+		)
 	}
 	good := map[string]bool{}
 	for _, c := range v.Request {
@@ -328,7 +369,11 @@ func FuzzVerify(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, address, signature, at, nonce, chain, method, path string, body []byte) {
 		now := int64(1742900000000)
-		c := requestCase{Headers: map[string]string{"pubkey": address, "signature": signature, "timestamp": at, "nonce": nonce, "chain": chain}}
+		c := requestCase{
+			Headers: map[string]string{
+				"pubkey": address, "signature": signature, "timestamp": at, "nonce": nonce, "chain": chain,
+			},
+		}
 		c.Request.Method, c.Request.Path, c.Request.Body = method, path, string(body)
 		_, err := v.verifier(t, &now).Verify(t.Context(), c.request(OctoBot, nil))
 		if err == nil && !good[string(Canonical(method, path, at, nonce, body))] {
@@ -357,7 +402,9 @@ func benchmarkVerify(b *testing.B, wallets int) {
 	for i := range 1000 {
 		key, err := eth.KeyFromSecret([32]byte{30: byte(i % wallets / 100), 31: byte(i%wallets%100 + 1)})
 		require.NoError(b, err)
-		h, err := (&Signer{Key: key, Chain: "evm:8453", Clock: verifier.Clock}).Sign("POST", "/v1/push/users/x", body)
+		h, err := (&Signer{
+			Key: key, Chain: "evm:8453", Clock: verifier.Clock,
+		}).Sign("POST", "/v1/push/users/x", body)
 		require.NoError(b, err)
 		all = append(all, h)
 	}
@@ -370,7 +417,11 @@ func benchmarkVerify(b *testing.B, wallets int) {
 				verifier = &Verifier{Chains: verifier.Chains, Nonces: verifier.Nonces, Clock: verifier.Clock}
 			}
 		}
-		if _, err := verifier.Verify(b.Context(), &Request{"POST", "/v1/push/users/x", all[n%len(all)], func() ([]byte, error) { return body, nil }}); err != nil {
+		if _, err := verifier.Verify(
+			b.Context(), &Request{"POST", "/v1/push/users/x", all[n%len(all)], func() ([]byte, error) {
+				return body, nil
+			}},
+		); err != nil {
 			b.Fatal(err)
 		}
 		n++

@@ -22,8 +22,12 @@ import (
 func TestLongestHeaders(t *testing.T) {
 	v := load(t)
 	now := int64(1742900000000)
-	signer := &Signer{Key: v.key(t, "alice"), Chain: "evm:8453", Clock: func() time.Time { return time.UnixMilli(now) }}
-	for name, most := range map[string]int{headerAddress: maxAddress, headerSignature: maxSignature, headerNonce: maxNonce} {
+	signer := &Signer{Key: v.key(t, "alice"), Chain: "evm:8453", Clock: func() time.Time {
+		return time.UnixMilli(now)
+	}}
+	for name, most := range map[string]int{
+		headerAddress: maxAddress, headerSignature: maxSignature, headerNonce: maxNonce,
+	} {
 		for _, more := range []int{0, 1} {
 			h, err := signer.Sign("GET", "/x", nil)
 			require.NoError(t, err)
@@ -99,7 +103,9 @@ func TestRedirects(t *testing.T) {
 		http.Redirect(w, r, other.URL+"/0", http.StatusTemporaryRedirect)
 	})
 	mux.HandleFunc("/scheme", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, strings.Replace(srv.URL, "http:", "https:", 1)+"/0", http.StatusTemporaryRedirect)
+		http.Redirect(
+			w, r, strings.Replace(srv.URL, "http:", "https:", 1)+"/0", http.StatusTemporaryRedirect,
+		)
 	})
 	client := NewClient(&Signer{Key: v.key(t, "alice"), Chain: "evm:8453"}, nil)
 	get := func(path string) error {
@@ -153,7 +159,9 @@ func TestLongestBody(t *testing.T) {
 	now := time.Now().UnixMilli()
 	verifier := v.verifier(t, &now)
 	verifier.Clock = nil
-	srv := httptest.NewServer(verifier.Require(10, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	srv := httptest.NewServer(
+		verifier.Require(10, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})),
+	)
 	defer srv.Close()
 	client := NewClient(&Signer{Key: v.key(t, "alice"), Chain: "evm:8453"}, srv.Client())
 	for size, want := range map[int]int{10: http.StatusOK, 11: http.StatusRequestEntityTooLarge} {

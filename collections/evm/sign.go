@@ -39,7 +39,9 @@ func (s *Signer) sign(method, path, time, nonce string, body []byte) http.Header
 	f := string(cmp.Or(s.Family, OctoBot))
 	h := http.Header{}
 	h.Set(f+headerAddress, s.Key.Address().String())
-	h.Set(f+headerSignature, hexOf(s.Key.Sign(eth.TextDigest(Canonical(method, path, time, nonce, body)))))
+	h.Set(
+		f+headerSignature, hexOf(s.Key.Sign(eth.TextDigest(Canonical(method, path, time, nonce, body)))),
+	)
 	h.Set(f+headerTime, time)
 	h.Set(f+headerNonce, nonce)
 	h.Set(f+headerChain, s.Chain)

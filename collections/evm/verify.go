@@ -47,7 +47,8 @@ type Request struct {
 	Method string
 	Path   string // as the client has sent it, without query
 	Header http.Header
-	Body   func() ([]byte, error) // is asked for when all that costs less is right; nil is an empty body
+	// is asked for when all that costs less is right; nil is an empty body
+	Body func() ([]byte, error)
 }
 
 // Verifier checks the signatures of requests.
@@ -105,7 +106,9 @@ func (v *Verifier) Verify(ctx context.Context, r *Request) (c Caller, err error)
 			return c, err
 		}
 	}
-	if err := v.signers().Verify(eth.TextDigest(Canonical(r.Method, r.Path, h.time, h.nonce, body)), sig, address); err != nil {
+	if err := v.signers().Verify(
+		eth.TextDigest(Canonical(r.Method, r.Path, h.time, h.nonce, body)), sig, address,
+	); err != nil {
 		return c, denied("another key, or another request, has been signed: %w", err)
 	}
 	if err := v.Nonces.Use(ctx, address.Lower(), h.nonce, at, now.UnixMilli()); err != nil {
@@ -130,20 +133,29 @@ func parseTime(s string) (ms int64, err error) {
 }
 
 func denied(format string, args ...any) error {
-	return &access.DeniedError{Status: http.StatusUnauthorized, Reason: fmt.Errorf(format, args...).Error()}
+	return &access.DeniedError{
+		Status: http.StatusUnauthorized, Reason: fmt.Errorf(format, args...).Error(),
+	}
 }
 
 // Resolve implements access.Resolver. Whoever presents nothing is denied.
 func (v *Verifier) Resolve(ctx context.Context, r *access.Request) (access.Auth, error) {
 	path, _, _ := strings.Cut(r.Targets[0], "?")
-	c, err := v.Verify(ctx, &Request{Method: r.HTTP.Method, Path: path, Header: r.HTTP.Header, Body: r.Body})
+	c, err := v.Verify(
+		ctx, &Request{Method: r.HTTP.Method, Path: path, Header: r.HTTP.Header, Body: r.Body},
+	)
 	if err != nil {
 		return access.Auth{}, err
 	}
 	return access.Auth{
 		Identity: c.Address.String(), Roles: c.Roles(),
-		Proof:        &store.Proof{Method: r.HTTP.Method, Target: path, Media: r.HTTP.Header.Get("Content-Type"), Header: Only(r.HTTP.Header)},
-		VerifyAuthor: func(data *value.Object, signature string) error { return v.verifyData(c.Address, data, signature) },
+		Proof: &store.Proof{
+			Method: r.HTTP.Method, Target: path, Media: r.HTTP.Header.Get("Content-Type"),
+			Header: Only(r.HTTP.Header),
+		},
+		VerifyAuthor: func(data *value.Object, signature string) error {
+			return v.verifyData(c.Address, data, signature)
+		},
 	}, nil
 }
 

@@ -114,7 +114,8 @@ func keys(t *testing.T, s store.Store) []string {
 func check(t *testing.T, s store.Store) {
 	d := document.In(s, nil)
 	for key, want := range map[string]string{
-		"users/" + small + "/settings": `{"n":1}`, "users/" + checksum + "/settings": `{"n":2}`, "notes/a_seg": `{"n":3}`,
+		"users/" + small + "/settings": `{"n":1}`, "users/" + checksum + "/settings": `{"n":2}`,
+		"notes/a_seg": `{"n":3}`,
 		"notes/plain": `{"n":4}`, "notes/both__remote": `{"n":5}`, "notes/both_remote": `{"n":6}`,
 		"notes/featured__remote": `{"inside":true}`, "users/0xnone/settings": `{"n":7}`,
 	} {

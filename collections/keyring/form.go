@@ -26,11 +26,23 @@ func (k *Keyring) Object() *value.Object {
 	for _, n := range slices.Sorted(maps.Keys(k.Epochs)) {
 		all := value.Array{}
 		for _, e := range k.Epochs[n].Entries {
-			all = append(all, value.NewObject(member("subKem", e.Recipient), member("ephKem", e.Ephemeral), member("ct", e.Wrapped), member("addedBy", e.AddedBy), member("addedSig", e.Signature), member("addedAt", float64(e.AddedAt))))
+			all = append(
+				all,
+				value.NewObject(
+					member("subKem", e.Recipient), member("ephKem", e.Ephemeral), member("ct", e.Wrapped),
+					member("addedBy", e.AddedBy), member("addedSig", e.Signature),
+					member("addedAt", float64(e.AddedAt)),
+				),
+			)
 		}
-		epochs.Set(strconv.Itoa(n), value.NewObject(member("wrappedKeys", all), member("createdAt", float64(k.Epochs[n].Created))))
+		epochs.Set(
+			strconv.Itoa(n),
+			value.NewObject(member("wrappedKeys", all), member("createdAt", float64(k.Epochs[n].Created))),
+		)
 	}
-	return value.NewObject(member("v", 1.0), member("currentEpoch", float64(k.Current)), member("epochs", epochs))
+	return value.NewObject(
+		member("v", 1.0), member("currentEpoch", float64(k.Current)), member("epochs", epochs),
+	)
 }
 
 // number returns a member that is a whole number.
@@ -89,7 +101,10 @@ func parseEpoch(o *value.Object) (epoch Epoch, err error) {
 	for i, v := range all {
 		o, _ := v.(*value.Object)
 		var e Entry
-		for key, at := range map[string]*string{"subKem": &e.Recipient, "ephKem": &e.Ephemeral, "ct": &e.Wrapped, "addedBy": &e.AddedBy, "addedSig": &e.Signature} {
+		for key, at := range map[string]*string{
+			"subKem": &e.Recipient, "ephKem": &e.Ephemeral, "ct": &e.Wrapped, "addedBy": &e.AddedBy,
+			"addedSig": &e.Signature,
+		} {
 			if *at, ok = o.String(key); !ok {
 				return epoch, fmt.Errorf("entry %d lacks %s", i, key)
 			}

@@ -111,7 +111,9 @@ func open(key, sealed, aad []byte) ([]byte, error) {
 
 // Wrap seals a key for the holder of an X25519 public key, in hex. It returns the ephemeral public
 // key in hex, and base64. ephemeral and iv are random if nil.
-func Wrap(key []byte, recipient string, ephemeral *ecdh.PrivateKey, iv []byte) (ephemeralKey, wrapped string, err error) {
+func Wrap(
+	key []byte, recipient string, ephemeral *ecdh.PrivateKey, iv []byte,
+) (ephemeralKey, wrapped string, err error) {
 	pub, err := hex.DecodeString(recipient)
 	if err != nil {
 		return "", "", fmt.Errorf("recipient %.80q: %w", recipient, err)
@@ -130,7 +132,9 @@ func Wrap(key []byte, recipient string, ephemeral *ecdh.PrivateKey, iv []byte) (
 		return "", "", err
 	}
 	sealed, err := seal(wrapping, iv, key, nil)
-	return hex.EncodeToString(ephemeral.PublicKey().Bytes()), base64.StdEncoding.EncodeToString(sealed), err
+	return hex.EncodeToString(
+		ephemeral.PublicKey().Bytes(),
+	), base64.StdEncoding.EncodeToString(sealed), err
 }
 
 // Unwrap opens what Wrap has sealed. It returns ErrSealed.
@@ -174,8 +178,16 @@ func ParseKEM(privateHex string) (*ecdh.PrivateKey, error) {
 
 // signingInput is what the adder of an entry signs.
 func (e *Entry) signingInput(epoch int) []byte {
-	return value.AppendCanonical(nil, value.NewObject(value.Member{Key: "addedAt", Value: float64(e.AddedAt)}, value.Member{Key: "addedBy", Value: e.AddedBy}, value.Member{Key: "ct", Value: e.Wrapped},
-		value.Member{Key: "ephKem", Value: e.Ephemeral}, value.Member{Key: "epoch", Value: float64(epoch)}, value.Member{Key: "subKem", Value: e.Recipient}))
+	return value.AppendCanonical(
+		nil,
+		value.NewObject(
+			value.Member{Key: "addedAt", Value: float64(e.AddedAt)},
+			value.Member{Key: "addedBy", Value: e.AddedBy}, value.Member{Key: "ct", Value: e.Wrapped},
+			value.Member{Key: "ephKem", Value: e.Ephemeral},
+			value.Member{Key: "epoch", Value: float64(epoch)},
+			value.Member{Key: "subKem", Value: e.Recipient},
+		),
+	)
 }
 
 // Verify reports whether whoever the entry names as its adder has signed it for an epoch.
@@ -183,7 +195,9 @@ func (e *Entry) Verify(epoch int) bool {
 	return capcert.Verify(e.AddedBy, e.signingInput(epoch), e.Signature)
 }
 
-func entry(key []byte, epoch int, recipient string, adder capcert.Key, now int64) (e Entry, err error) {
+func entry(
+	key []byte, epoch int, recipient string, adder capcert.Key, now int64,
+) (e Entry, err error) {
 	e = Entry{Recipient: recipient, AddedBy: adder.Public, AddedAt: now}
 	if e.Ephemeral, e.Wrapped, err = Wrap(key, recipient, nil, nil); err == nil {
 		e.Signature = adder.Sign(e.signingInput(epoch))
@@ -222,7 +236,9 @@ func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Ke
 
 // Add returns the keyring with another recipient of the current epoch, whose key the adder has
 // through sealer. It returns ErrPresent, or an error that is ErrNotARecipient.
-func (k *Keyring) Add(adder capcert.Key, sealer *Sealer, recipient string, now int64) (*Keyring, error) {
+func (k *Keyring) Add(
+	adder capcert.Key, sealer *Sealer, recipient string, now int64,
+) (*Keyring, error) {
 	epoch := k.Epochs[k.Current]
 	if slices.ContainsFunc(epoch.Entries, func(e Entry) bool { return e.Recipient == recipient }) {
 		return nil, ErrPresent
@@ -296,10 +312,12 @@ func (k *Keyring) Open(private *ecdh.PrivateKey, trusted []string, min int) (*Se
 				mine = append(mine, e)
 			}
 		}
-		if len(mine) != 1 || !slices.Contains(trusted, mine[0].AddedBy) || !mine[0].Verify(n) { // two are one too many
+		// two are one too many
+		if len(mine) != 1 || !slices.Contains(trusted, mine[0].AddedBy) || !mine[0].Verify(n) {
 			continue
 		}
-		if key, err := Unwrap(mine[0].Ephemeral, mine[0].Wrapped, private); err == nil && len(key) == KeySize {
+		if key, err := Unwrap(mine[0].Ephemeral, mine[0].Wrapped, private); err == nil &&
+			len(key) == KeySize {
 			s.keys[n] = key
 		}
 	}
@@ -318,11 +336,16 @@ func (s *Sealer) key(epoch int) ([]byte, error) {
 
 // Seal returns a document whose data is sealed.
 func (s *Sealer) Seal(data *value.Object) (*value.Object, error) {
-	b, err := seal(s.keys[s.current], nil, value.Append(nil, data), strconv.AppendInt(nil, int64(s.current), 10))
+	b, err := seal(
+		s.keys[s.current], nil, value.Append(nil, data), strconv.AppendInt(nil, int64(s.current), 10),
+	)
 	if err != nil {
 		return nil, err
 	}
-	return value.NewObject(value.Member{Key: "_encrypted", Value: base64.StdEncoding.EncodeToString(b)}, value.Member{Key: "_epoch", Value: float64(s.current)}), nil
+	return value.NewObject(
+		value.Member{Key: "_encrypted", Value: base64.StdEncoding.EncodeToString(b)},
+		value.Member{Key: "_epoch", Value: float64(s.current)},
+	), nil
 }
 
 // Open returns the data of a document. It returns an error that is ErrMalformed, ErrNotARecipient
@@ -370,7 +393,9 @@ func aadOf(epoch uint32, place string) []byte {
 func (s *Sealer) SealBytes(b []byte, place string) ([]byte, error) {
 	epoch := uint32(s.current)
 	sealed, err := seal(s.keys[s.current], nil, b, aadOf(epoch, place))
-	return append([]byte{byte(epoch >> 24), byte(epoch >> 16), byte(epoch >> 8), byte(epoch)}, sealed...), err
+	return append(
+		[]byte{byte(epoch >> 24), byte(epoch >> 16), byte(epoch >> 8), byte(epoch)}, sealed...,
+	), err
 }
 
 // OpenBytes opens what SealBytes has sealed for the same place. It returns an error that is

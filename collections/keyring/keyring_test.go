@@ -89,7 +89,9 @@ func TestVectors(t *testing.T) {
 	require.NoError(t, err)
 	two, err := keyring.Parse(object(t, v.Keyring2))
 	require.NoError(t, err)
-	require.Equal(t, value.AppendCanonical(nil, object(t, v.Keyring2)), value.AppendCanonical(nil, two.Object()))
+	require.Equal(
+		t, value.AppendCanonical(nil, object(t, v.Keyring2)), value.AppendCanonical(nil, two.Object()),
+	)
 	trusted := []string{owner.EdPub}
 	bobs, err := one.Open(bob.kem(t), trusted, 1)
 	require.NoError(t, err)
@@ -166,9 +168,13 @@ func TestRecipients(t *testing.T) {
 	// An entry twice, or signed for another epoch, counts for nothing.
 	twice := after.Epochs[2]
 	twice.Entries = append(twice.Entries, twice.Entries[0])
-	_, err = (&keyring.Keyring{Current: 2, Epochs: map[int]keyring.Epoch{2: twice}}).Open(owner.kem(t), trusted, 1)
+	_, err = (&keyring.Keyring{
+		Current: 2, Epochs: map[int]keyring.Epoch{2: twice},
+	}).Open(owner.kem(t), trusted, 1)
 	require.ErrorIs(t, err, keyring.ErrNotARecipient)
-	_, err = (&keyring.Keyring{Current: 3, Epochs: map[int]keyring.Epoch{3: after.Epochs[2]}}).Open(owner.kem(t), trusted, 1)
+	_, err = (&keyring.Keyring{
+		Current: 3, Epochs: map[int]keyring.Epoch{3: after.Epochs[2]},
+	}).Open(owner.kem(t), trusted, 1)
 	require.ErrorIs(t, err, keyring.ErrNotARecipient)
 	sealed, err := owners.SealBytes([]byte("file"), "x")
 	require.NoError(t, err)
@@ -177,7 +183,9 @@ func TestRecipients(t *testing.T) {
 	require.ErrorIs(t, err, keyring.ErrSealed)
 	_, err = owners.OpenBytes(sealed[:10], "x")
 	require.ErrorIs(t, err, keyring.ErrSealed)
-	for _, text := range []string{`{}`, `{"_encrypted":"*"}`, `{"_encrypted":"AAAA","_epoch":"1"}`, `{"_encrypted":"AAAA"}`} {
+	for _, text := range []string{
+		`{}`, `{"_encrypted":"*"}`, `{"_encrypted":"AAAA","_epoch":"1"}`, `{"_encrypted":"AAAA"}`,
+	} {
 		_, err = owners.Open(object(t, []byte(text)))
 		require.Error(t, err)
 	}

@@ -28,9 +28,18 @@ var _ prometheus.Collector = (*Meter)(nil)
 // New returns a Meter, whose Observe a server must be given.
 func New() *Meter {
 	return &Meter{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "skerry_collections_requests_total", Help: "Requests that were answered."}, []string{"collection", "action", "status"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "skerry_collections_request_seconds", Help: "Time that answering took.",
-			Buckets: []float64{.0001, .0003, .001, .003, .01, .03, .1, .3, 1, 3, 10}}, []string{"action"}),
+		requests: prometheus.NewCounterVec(
+			prometheus.CounterOpts{
+				Name: "skerry_collections_requests_total", Help: "Requests that were answered.",
+			},
+			[]string{"collection", "action", "status"},
+		),
+		seconds: prometheus.NewHistogramVec(
+			prometheus.HistogramOpts{
+				Name: "skerry_collections_request_seconds", Help: "Time that answering took.",
+				Buckets: []float64{.0001, .0003, .001, .003, .01, .03, .1, .3, 1, 3, 10},
+			}, []string{"action"},
+		),
 	}
 }
 
@@ -50,10 +59,22 @@ func (m *Meter) Observe(o *collections.Observation) {
 }
 
 var (
-	queueMessages = prometheus.NewDesc("skerry_collections_queue_messages_total", "Writes that were to be announced.", []string{"outcome"}, nil)
-	queueWaiting  = prometheus.NewDesc("skerry_collections_queue_waiting", "Writes that wait to be announced.", nil, nil)
-	remoteSynced  = prometheus.NewDesc("skerry_collections_remote_synced_seconds", "When a collection was last in step with the other server, in Unix seconds.", []string{"collection"}, nil)
-	remoteFailing = prometheus.NewDesc("skerry_collections_remote_failing", "Whether the last sync with the other server failed.", []string{"collection"}, nil)
+	queueMessages = prometheus.NewDesc(
+		"skerry_collections_queue_messages_total", "Writes that were to be announced.",
+		[]string{"outcome"}, nil,
+	)
+	queueWaiting = prometheus.NewDesc(
+		"skerry_collections_queue_waiting", "Writes that wait to be announced.", nil, nil,
+	)
+	remoteSynced = prometheus.NewDesc(
+		"skerry_collections_remote_synced_seconds",
+		"When a collection was last in step with the other server, in Unix seconds.",
+		[]string{"collection"}, nil,
+	)
+	remoteFailing = prometheus.NewDesc(
+		"skerry_collections_remote_failing", "Whether the last sync with the other server failed.",
+		[]string{"collection"}, nil,
+	)
 )
 
 // Describe implements prometheus.Collector.
@@ -71,7 +92,9 @@ func (m *Meter) Collect(to chan<- prometheus.Metric) {
 	m.seconds.Collect(to)
 	if m.Queue != nil {
 		s := m.Queue()
-		for outcome, n := range map[string]int64{"published": s.Published, "failed": s.Failed, "dropped": s.Dropped} {
+		for outcome, n := range map[string]int64{
+			"published": s.Published, "failed": s.Failed, "dropped": s.Dropped,
+		} {
 			to <- prometheus.MustNewConstMetric(queueMessages, prometheus.CounterValue, float64(n), outcome)
 		}
 		to <- prometheus.MustNewConstMetric(queueWaiting, prometheus.GaugeValue, float64(s.Waiting))

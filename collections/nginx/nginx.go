@@ -31,7 +31,8 @@ type Options struct {
 	Listen   string // port, or address:port, of nginx; 80
 	Prefix   string // of all paths of the server; /v1. "/" is none
 	Cache    string // directory; /var/cache/nginx/sync
-	Socket   string // Unix socket by which the cache asks what limits requests; /run/skerry-limits.sock
+	// Unix socket by which the cache asks what limits requests; /run/skerry-limits.sock
+	Socket string
 }
 
 // ErrOption reports options that nginx could not use.
@@ -47,14 +48,19 @@ var (
 
 func (o Options) checked() (Options, error) {
 	o.Upstream, o.Listen = cmp.Or(o.Upstream, "127.0.0.1:8500"), cmp.Or(o.Listen, "80")
-	o.Cache, o.Socket = cmp.Or(o.Cache, "/var/cache/nginx/sync"), cmp.Or(o.Socket, "/run/skerry-limits.sock")
+	o.Cache, o.Socket = cmp.Or(o.Cache, "/var/cache/nginx/sync"), cmp.Or(
+		o.Socket, "/run/skerry-limits.sock",
+	)
 	o.Prefix = strings.TrimSuffix(cmp.Or(o.Prefix, "/v1"), "/")
 	for _, x := range []struct {
 		name, value string
 		form        *regexp.Regexp
 		such        string
 	}{
-		{"upstream", o.Upstream, hostPort, "127.0.0.1:8500"}, {"listen", o.Listen, listens, "80 or 127.0.0.1:8080"}, {"cache", o.Cache, files, "/var/cache/nginx/sync"}, {"socket", o.Socket, files, "/run/limits.sock"},
+		{"upstream", o.Upstream, hostPort, "127.0.0.1:8500"},
+		{"listen", o.Listen, listens, "80 or 127.0.0.1:8080"},
+		{"cache", o.Cache, files, "/var/cache/nginx/sync"},
+		{"socket", o.Socket, files, "/run/limits.sock"},
 	} {
 		if !x.form.MatchString(x.value) {
 			return o, fmt.Errorf("%w: %s %q: expected one such as %s", ErrOption, x.name, x.value, x.such)
@@ -127,7 +133,10 @@ func Generate(c *config.Config, o Options) ([]byte, error) {
 		Rest           location
 		MaxBody        int64
 		Health         []string
-	}{Options: o, Rest: location{Of: "everything else"}, MaxBody: 1 << 20, Health: slices.Compact([]string{"/health", o.Prefix + "/health"})}
+	}{
+		Options: o, Rest: location{Of: "everything else"}, MaxBody: 1 << 20,
+		Health: slices.Compact([]string{"/health", o.Prefix + "/health"}),
+	}
 	if c.RateLimit != nil {
 		if c.RateLimit.MaxRequests <= 0 || c.RateLimit.WindowMS <= 0 {
 			return nil, fmt.Errorf("rateLimit: windowMs and maxRequests must be positive")
@@ -141,13 +150,17 @@ func Generate(c *config.Config, o Options) ([]byte, error) {
 	seen := map[string]bool{}
 	for _, col := range c.All() {
 		if !names.MatchString(col.Name) {
-			return nil, fmt.Errorf("collection %q: its name must consist of letters, digits, '-' and '_'", col.Name)
+			return nil, fmt.Errorf(
+				"collection %q: its name must consist of letters, digits, '-' and '_'", col.Name,
+			)
 		}
 		d.MaxBody = max(d.MaxBody, col.MaxBodyBytes)
 		under := o.Prefix + "/"
 		if col.Namespace != "" {
 			if !names.MatchString(col.Namespace) {
-				return nil, fmt.Errorf("namespace %q: its name must consist of letters, digits, '-' and '_'", col.Namespace)
+				return nil, fmt.Errorf(
+					"namespace %q: its name must consist of letters, digits, '-' and '_'", col.Namespace,
+				)
 			}
 			under += col.Namespace + "/"
 		}
@@ -174,7 +187,9 @@ func Generate(c *config.Config, o Options) ([]byte, error) {
 			if err != nil {
 				return nil, fmt.Errorf("collection %q: storagePath: %w", col.Name, err)
 			}
-			d.Pushes = append(d.Pushes, location{Of: col.Name, Match: match, Limit: "sync_strict", Burst: d.Strict.Burst})
+			d.Pushes = append(
+				d.Pushes, location{Of: col.Name, Match: match, Limit: "sync_strict", Burst: d.Strict.Burst},
+			)
 		}
 	}
 	var b bytes.Buffer
@@ -190,9 +205,10 @@ func cached(c *config.Config, col *config.Collection) bool {
 	keeps := func(col *config.Collection) bool {
 		return !col.RootOnly && col.PublicRead() && (col.TTLMS == nil || *col.TTLMS <= 0)
 	}
-	return !col.PushOnly && keeps(col) && !slices.ContainsFunc(c.All(), func(o *config.Collection) bool {
-		return col.Bundle != "" && o.Bundle == col.Bundle && o.Namespace == col.Namespace && !keeps(o)
-	})
+	return !col.PushOnly && keeps(col) &&
+		!slices.ContainsFunc(c.All(), func(o *config.Collection) bool {
+			return col.Bundle != "" && o.Bundle == col.Bundle && o.Namespace == col.Namespace && !keeps(o)
+		})
 }
 
 // pattern returns a regular expression, quoted for nginx, that matches the paths of a template.
@@ -218,7 +234,8 @@ func pattern(path string) (string, error) {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(b.String()) + `"`, nil
 }
 
-var text = template.Must(template.New("nginx").Parse(`# Written by skerry collections nginx, to be included within http { }.
+var text = template.Must(
+	template.New("nginx").Parse(`# Written by skerry collections nginx, to be included within http { }.
 
 proxy_cache_path {{.Cache}} levels=1:2 keys_zone=sync_cache:10m max_size=1g inactive=60m use_temp_path=off;
 {{- if .Global}}
@@ -314,4 +331,5 @@ server {
     }
 }
 {{- end}}
-`))
+`),
+)

@@ -66,15 +66,24 @@ func TestRates(t *testing.T) {
 		global, strict           string
 		globalBurst, strictBurst int
 	}{
-		{100, 60000, "2r/s", "50r/m", 50, 25}, {61, 60000, "2r/s", "30r/m", 30, 15}, {60, 60000, "1r/s", "30r/m", 30, 15},
+		{100, 60000, "2r/s", "50r/m", 50, 25}, {61, 60000, "2r/s", "30r/m", 30, 15},
+		{60, 60000, "1r/s", "30r/m", 30, 15},
 		{59, 60000, "59r/m", "29r/m", 29, 14}, {1, 60000, "1r/m", "1r/m", 1, 1}, {1, 500, "2r/s", "2r/s", 1, 1},
 	} {
-		got, err := nginx.Generate(parse(t, fmt.Sprintf(`{"version": 1, "rateLimit": {"windowMs": %d, "maxRequests": %d}, "collections": [
-			{"name": "a", "storagePath": "a", "readRoles": ["self2"], "writeRoles": ["x"], "encryption": "none", "maxBodyBytes": 10, "rateLimit": true}]}`, x.window, x.requests)), nginx.Options{})
+		got, err := nginx.Generate(
+			parse(
+				t,
+				fmt.Sprintf(`{"version": 1, "rateLimit": {"windowMs": %d, "maxRequests": %d}, "collections": [
+			{"name": "a", "storagePath": "a", "readRoles": ["self2"], "writeRoles": ["x"], "encryption": "none", "maxBodyBytes": 10, "rateLimit": true}]}`,
+					x.window, x.requests),
+			),
+			nginx.Options{},
+		)
 		require.NoError(t, err)
 		for _, want := range []string{
 			"zone=sync_global:10m rate=" + x.global + ";", "zone=sync_strict:10m rate=" + x.strict + ";",
-			fmt.Sprintf("zone=sync_global burst=%d nodelay;", x.globalBurst), fmt.Sprintf("zone=sync_strict burst=%d nodelay;", x.strictBurst),
+			fmt.Sprintf("zone=sync_global burst=%d nodelay;", x.globalBurst),
+			fmt.Sprintf("zone=sync_strict burst=%d nodelay;", x.strictBurst),
 		} {
 			require.Contains(t, string(got), want, "%d in %d ms", x.requests, x.window)
 		}
@@ -83,7 +92,10 @@ func TestRates(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	c := parse(t, full)
-	for _, o := range []nginx.Options{{Upstream: "x"}, {Upstream: "x:1; evil"}, {Listen: "80; root /"}, {Listen: "x"}, {Prefix: "v1"}, {Prefix: "/a{"}, {Cache: "relative"}, {Socket: "/a b"}} {
+	for _, o := range []nginx.Options{
+		{Upstream: "x"}, {Upstream: "x:1; evil"}, {Listen: "80; root /"}, {Listen: "x"}, {Prefix: "v1"},
+		{Prefix: "/a{"}, {Cache: "relative"}, {Socket: "/a b"},
+	} {
 		_, err := nginx.Generate(c, o)
 		require.Error(t, err, "%+v", o)
 	}
@@ -167,10 +179,22 @@ func TestRealNginx(t *testing.T) {
 	require.NoError(t, err)
 	at := l.Addr().String()
 	require.NoError(t, l.Close())
-	text, err := nginx.Generate(parse(t, full), nginx.Options{Upstream: srv.Listener.Addr().String(), Listen: at, Cache: dir + "/cache", Socket: dir + "/limits.sock"})
+	text, err := nginx.Generate(
+		parse(t, full),
+		nginx.Options{
+			Upstream: srv.Listener.Addr().String(), Listen: at, Cache: dir + "/cache",
+			Socket: dir + "/limits.sock",
+		},
+	)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(dir+"/sync.conf", text, 0o600))
-	main := fmt.Sprintf("daemon off; pid %[1]s/pid; error_log stderr warn; worker_processes 1; user root;\nevents {}\nhttp { access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s; include %[1]s/sync.conf; }\n", dir)
+	main := fmt.Sprintf(
+		"daemon off; pid %[1]s/pid; error_log stderr warn; worker_processes 1; user root;\n"+
+			"events {}\nhttp { access_log off; client_body_temp_path %[1]s/body; proxy_temp_path "+
+			"%[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s; "+
+			"include %[1]s/sync.conf; }\n",
+		dir,
+	)
 	require.NoError(t, os.WriteFile(dir+"/nginx.conf", []byte(main), 0o600))
 	out, err := exec.Command(program, "-t", "-p", dir, "-c", dir+"/nginx.conf").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -264,7 +288,9 @@ func TestRealNginx(t *testing.T) {
 	// Bodies may be as large as the largest collection takes, and no larger.
 	status, _ = ask("POST", "/v1/push/products/1/logo", io.LimitReader(zeros{}, 20<<20))
 	require.Equal(t, http.StatusOK, status)
-	status, _ = ask("POST", "/v1/push/products/1/logo", strings.NewReader(strings.Repeat("x", 20<<20+1)))
+	status, _ = ask(
+		"POST", "/v1/push/products/1/logo", strings.NewReader(strings.Repeat("x", 20<<20+1)),
+	)
 	require.Equal(t, http.StatusRequestEntityTooLarge, status)
 
 	// Pushes to collections with a limit of their own pass their burst, 25, and one more, and what

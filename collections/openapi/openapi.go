@@ -38,15 +38,40 @@ func body(schema any) *value.Object { return obj(config.JSON, obj("schema", sche
 // Describe returns the description.
 func Describe(c *config.Config, o Options) *value.Object {
 	d := &describer{paths: &value.Object{}, ids: map[string]bool{}}
-	d.path("/health", "get", obj("operationId", "health", "summary", "Whether the server is there", "responses", responses(ok(ref("schemas", "Health")))))
-	d.path("/config", "get", obj("operationId", "config", "summary", "Which collections there are", "responses", responses(ok(obj("type", "object")), "404")))
-	d.path("/revocations", "post", obj("operationId", "revoke", "summary", "Give the server a list of revoked certificates, which its issuer has signed", "requestBody", obj("required", true, "content", body(obj("type", "object"))),
-		"responses", responses(ok(obj("type", "object")), "400", "409", "413")))
+	d.path(
+		"/health", "get",
+		obj(
+			"operationId", "health", "summary", "Whether the server is there", "responses",
+			responses(ok(ref("schemas", "Health"))),
+		),
+	)
+	d.path(
+		"/config", "get",
+		obj(
+			"operationId", "config", "summary", "Which collections there are", "responses",
+			responses(ok(obj("type", "object")), "404"),
+		),
+	)
+	d.path(
+		"/revocations", "post",
+		obj(
+			"operationId", "revoke", "summary",
+			"Give the server a list of revoked certificates, which its issuer has signed", "requestBody",
+			obj("required", true, "content", body(obj("type", "object"))), "responses",
+			responses(ok(obj("type", "object")), "400", "409", "413"),
+		),
+	)
 	d.collections("", "", c.Collections)
 	for _, n := range c.Namespaces {
 		d.collections("/"+n.Name, n.Name+"_", n.Collections)
 	}
-	doc := obj("openapi", "3.1.0", "info", obj("title", cmp.Or(o.Title, "Collections"), "version", cmp.Or(o.Version, "1.0.0"), "description", "Document collections by the Starfish v3 wire."))
+	doc := obj(
+		"openapi", "3.1.0", "info",
+		obj(
+			"title", cmp.Or(o.Title, "Collections"), "version", cmp.Or(o.Version, "1.0.0"), "description",
+			"Document collections by the Starfish v3 wire.",
+		),
+	)
 	if o.URL != "" {
 		doc.Set("servers", value.Array{obj("url", o.URL)})
 	}
@@ -83,11 +108,20 @@ func (d *describer) path(path, method string, operation *value.Object) {
 }
 
 func (d *describer) collections(under, id string, all []*config.Collection) {
-	d.path(under+"/batch/pull", "get", obj("operationId", id+"batch", "summary", "Several documents at once", "parameters", value.Array{
-		query("collections", "names, separated by commas", obj("type", "string"), true),
-		query("params", "JSON: for each name an array of sets of path parameters, a document each", obj("type", "string"), false),
-		query("appendParams", "JSON: for each name an array of {since, last, limit}, for logs", obj("type", "string"), false),
-	}, "security", optional(), "responses", responses(ok(obj("type", "object")), "400")))
+	d.path(
+		under+"/batch/pull", "get",
+		obj("operationId", id+"batch", "summary", "Several documents at once", "parameters", value.Array{
+			query("collections", "names, separated by commas", obj("type", "string"), true),
+			query(
+				"params", "JSON: for each name an array of sets of path parameters, a document each",
+				obj("type", "string"), false,
+			),
+			query(
+				"appendParams", "JSON: for each name an array of {since, last, limit}, for logs",
+				obj("type", "string"), false,
+			),
+		}, "security", optional(), "responses", responses(ok(obj("type", "object")), "400")),
+	)
 	bundles := map[string]bool{}
 	for _, c := range all {
 		name := id + c.Name
@@ -97,16 +131,37 @@ func (d *describer) collections(under, id string, all []*config.Collection) {
 			push += "/" + c.Name
 			if !bundles[c.Bundle] {
 				bundles[c.Bundle] = true
-				d.path(under+"/pull"+path, "get", obj("operationId", "pull_bundle_"+id+c.Bundle, "summary", "All collections of the bundle "+c.Bundle+" that the caller may read", "tags", value.Array{c.Bundle}, "parameters", params(c.StoragePath), "security", optional(), "responses", responses(ok(ref("schemas", "Bundle")), "400", "401", "403")))
+				d.path(
+					under+"/pull"+path, "get",
+					obj(
+						"operationId", "pull_bundle_"+id+c.Bundle, "summary",
+						"All collections of the bundle "+c.Bundle+" that the caller may read", "tags",
+						value.Array{c.Bundle}, "parameters", params(c.StoragePath), "security", optional(),
+						"responses", responses(ok(ref("schemas", "Bundle")), "400", "401", "403"),
+					),
+				)
 			}
 		} else if !c.PushOnly {
 			d.path(under+"/pull"+path, "get", pull(c, name))
 		}
 		if c.Listable {
 			prefix := c.StoragePath[:max(0, strings.LastIndexByte(c.StoragePath, '/'))]
-			d.path(strings.TrimSuffix(under+"/list/"+prefix, "/"), "get", operation(c, false, obj("operationId", "list_"+name, "summary", "What there is in "+c.Name, "tags", value.Array{c.Name}, "parameters", append(params(prefix),
-				query("limit", "items on the page", obj("type", "integer", "minimum", 1.0, "maximum", 1000.0, "default", 100.0), false), query("after", "the last item of the page before", obj("type", "string"), false)),
-				"responses", responses(ok(ref("schemas", "List")), "400", "401", "403", "429"))))
+			d.path(
+				strings.TrimSuffix(under+"/list/"+prefix, "/"), "get",
+				operation(
+					c, false,
+					obj(
+						"operationId", "list_"+name, "summary", "What there is in "+c.Name, "tags",
+						value.Array{c.Name}, "parameters", append(params(prefix),
+							query(
+								"limit", "items on the page",
+								obj("type", "integer", "minimum", 1.0, "maximum", 1000.0, "default", 100.0), false,
+							),
+							query("after", "the last item of the page before", obj("type", "string"), false)),
+						"responses", responses(ok(ref("schemas", "List")), "400", "401", "403", "429"),
+					),
+				),
+			)
 		}
 		if !c.PullOnly {
 			d.path(push, "post", pushTo(c, name))
@@ -143,29 +198,76 @@ func pull(c *config.Collection, name string) *value.Object {
 	case c.AppendOnly != nil && c.AppendOnly.Persist:
 		summary = "A part of a log of " + c.Name
 		integer := obj("type", "integer", "minimum", 0.0)
-		all = append(all, query("checkpoint", "only elements later than this, in Unix milliseconds", integer, false), query("limit", "only the last so many", integer, false), query("last", "only the last so many", integer, false))
-		all = append(all, query("cursor", "what has come since an answer with this cursor, in the order of times; empty at first. "+
-			"With limit, about so many. The answer has cursor and more, and no hash; an element may come again", obj("type", "string"), false))
+		all = append(
+			all, query("checkpoint", "only elements later than this, in Unix milliseconds", integer, false),
+			query("limit", "only the last so many", integer, false),
+			query("last", "only the last so many", integer, false),
+		)
+		all = append(
+			all,
+			query(
+				"cursor",
+				"what has come since an answer with this cursor, in the order of times; empty at first. "+
+					"With limit, about so many. The answer has cursor and more, and no hash; an element "+
+					"may come again",
+				obj("type", "string"), false,
+			),
+		)
 		if c.AppendOnly.AllowFull {
 			all = append(all, query("full", "all of it", obj("type", "boolean"), false))
 		}
-		content = body(obj("type", "object", "required", value.Array{"data", "timestamp"}, "properties", obj(
-			"data", obj("type", "object", "properties", obj(c.AppendOnly.Field, obj("type", "array", "items", ref("schemas", "Element")))),
-			"hash", obj("type", "string"), "timestamp", obj("type", "integer"),
-			"cursor", obj("type", "string"), "more", obj("type", "boolean"))))
+		content = body(
+			obj("type", "object", "required", value.Array{"data", "timestamp"}, "properties", obj(
+				"data",
+				obj(
+					"type", "object", "properties",
+					obj(c.AppendOnly.Field, obj("type", "array", "items", ref("schemas", "Element"))),
+				),
+				"hash", obj("type", "string"), "timestamp", obj("type", "integer"),
+				"cursor", obj("type", "string"), "more", obj("type", "boolean"))),
+		)
 	default:
-		all = append(all, query("withKeyring", "also the keyring beside it", obj("type", "string", "enum", value.Array{"1", "true"}), false))
+		all = append(
+			all,
+			query(
+				"withKeyring", "also the keyring beside it",
+				obj("type", "string", "enum", value.Array{"1", "true"}), false,
+			),
+		)
 		content = body(ref("schemas", "Document"))
 		if c.ObjectSchema != nil {
-			content = body(obj("allOf", value.Array{ref("schemas", "Document"), obj("properties", obj("data", obj("anyOf", value.Array{c.ObjectSchema, obj("maxProperties", 0.0)})))}))
+			content = body(
+				obj(
+					"allOf",
+					value.Array{
+						ref("schemas", "Document"),
+						obj(
+							"properties",
+							obj("data", obj("anyOf", value.Array{c.ObjectSchema, obj("maxProperties", 0.0)})),
+						),
+					},
+				),
+			)
 		}
 	}
-	answers := responses(obj("description", "What is there", "headers", obj("ETag", obj("schema", obj("type", "string"))), "content", content), "400", "401", "403", "429")
+	answers := responses(
+		obj(
+			"description", "What is there", "headers", obj("ETag", obj("schema", obj("type", "string"))),
+			"content", content,
+		),
+		"400", "401", "403", "429",
+	)
 	answers.Set("304", obj("description", "It is what the caller has"))
 	if c.Binary() {
 		answers.Set("404", obj("description", "There is nothing"))
 	}
-	return operation(c, false, obj("operationId", "pull_"+name, "summary", summary, "tags", value.Array{c.Name}, "parameters", all, "responses", answers))
+	return operation(
+		c, false,
+		obj(
+			"operationId", "pull_"+name, "summary", summary, "tags", value.Array{c.Name}, "parameters", all,
+			"responses", answers,
+		),
+	)
 }
 
 func pushTo(c *config.Collection, name string) *value.Object {
@@ -193,18 +295,52 @@ func pushTo(c *config.Collection, name string) *value.Object {
 		if c.AppendOnly.RequireAuthorSignature {
 			needs = append(needs, "authorPubkey", "authorSignature")
 		}
-		content = body(obj("type", "object", "required", needs, "properties", proof(obj("data", data, "ts", obj("type", value.Array{"integer", "null"}, "minimum", 0.0)))))
+		content = body(
+			obj(
+				"type", "object", "required", needs, "properties",
+				proof(obj("data", data, "ts", obj("type", value.Array{"integer", "null"}, "minimum", 0.0))),
+			),
+		)
 	default:
-		content = body(obj("type", "object", "required", needs, "properties", proof(obj("data", data, "baseHash", obj("type", value.Array{"string", "null"}, "description", "the hash of what is there; null if there must be nothing")))))
+		content = body(
+			obj(
+				"type", "object", "required", needs, "properties",
+				proof(
+					obj(
+						"data", data, "baseHash",
+						obj(
+							"type", value.Array{"string", "null"}, "description",
+							"the hash of what is there; null if there must be nothing",
+						),
+					),
+				),
+			),
+		)
 	}
-	return operation(c, true, obj("operationId", "push_"+name, "summary", summary, "tags", value.Array{c.Name}, "parameters", params(c.StoragePath),
-		"requestBody", obj("required", true, "description", fmt.Sprintf("At most %d bytes.", c.MaxBodyBytes), "content", content),
-		"responses", responses(ok(ref("schemas", "Written")), "400", "401", "403", "409", "413", "415", "429")))
+	return operation(
+		c, true,
+		obj(
+			"operationId", "push_"+name, "summary", summary, "tags", value.Array{c.Name}, "parameters",
+			params(c.StoragePath), "requestBody",
+			obj(
+				"required", true, "description", fmt.Sprintf("At most %d bytes.", c.MaxBodyBytes), "content",
+				content,
+			),
+			"responses",
+			responses(ok(ref("schemas", "Written")), "400", "401", "403", "409", "413", "415", "429"),
+		),
+	)
 }
 
 func params(template string) (all value.Array) {
 	for _, name := range config.Params(template) {
-		all = append(all, obj("name", name, "in", "path", "required", true, "schema", obj("type", "string", "pattern", `^[a-zA-Z0-9._:@-]+$`)))
+		all = append(
+			all,
+			obj(
+				"name", name, "in", "path", "required", true, "schema",
+				obj("type", "string", "pattern", `^[a-zA-Z0-9._:@-]+$`),
+			),
+		)
 	}
 	return all
 }
@@ -219,7 +355,10 @@ func query(name, what string, schema *value.Object, must bool) *value.Object {
 
 // required is the certificate with its signature; optional is nothing, or these.
 func required() *value.Object {
-	return obj("certificate", value.Array{}, "signature", value.Array{}, "time", value.Array{}, "nonce", value.Array{})
+	return obj(
+		"certificate", value.Array{}, "signature", value.Array{}, "time", value.Array{}, "nonce",
+		value.Array{},
+	)
 }
 
 func optional() value.Array { return value.Array{&value.Object{}, required()} }
@@ -229,7 +368,9 @@ func ok(schema *value.Object) *value.Object {
 }
 
 var reasons = map[string]string{
-	"400": "The request is malformed", "401": "The caller is not who it says", "403": "The caller may not", "404": "There is nothing", "409": "Somebody else has written meanwhile, or a log is full or later",
+	"400": "The request is malformed", "401": "The caller is not who it says",
+	"403": "The caller may not", "404": "There is nothing",
+	"409": "Somebody else has written meanwhile, or a log is full or later",
 	"413": "The body is too long", "415": "The media type is not allowed", "429": "Too many requests",
 }
 
@@ -249,13 +390,34 @@ func components() *value.Object {
 	object := func(required value.Array, properties *value.Object) *value.Object {
 		return obj("type", "object", "required", required, "properties", properties)
 	}
-	document := obj("data", obj("type", "object"), "hash", obj("type", "string", "description", "empty if there is nothing"), "timestamp", integer, "authorPubkey", str, "authorSignature", str)
+	document := obj(
+		"data", obj("type", "object"), "hash",
+		obj("type", "string", "description", "empty if there is nothing"), "timestamp", integer,
+		"authorPubkey", str, "authorSignature", str,
+	)
 	return obj("schemas", obj(
 		"Health", object(value.Array{"ok", "ts"}, obj("ok", obj("type", "boolean"), "ts", integer)),
 		"Document", object(value.Array{"data", "hash", "timestamp"}, document),
-		"Element", object(value.Array{"ts", "data"}, obj("ts", integer, "data", obj("type", "object"), "authorPubkey", str, "authorSignature", str)),
-		"Bundle", object(value.Array{"collections", "timestamp"}, obj("collections", obj("type", "object", "additionalProperties", object(value.Array{"data", "hash"}, obj("data", obj("type", "object"), "hash", str))), "timestamp", integer)),
-		"List", object(value.Array{"items", "hasMore"}, obj("items", obj("type", "array", "items", str), "hasMore", obj("type", "boolean"))),
+		"Element",
+		object(
+			value.Array{"ts", "data"},
+			obj("ts", integer, "data", obj("type", "object"), "authorPubkey", str, "authorSignature", str),
+		),
+		"Bundle", object(
+			value.Array{"collections", "timestamp"},
+			obj(
+				"collections",
+				obj(
+					"type", "object", "additionalProperties",
+					object(value.Array{"data", "hash"}, obj("data", obj("type", "object"), "hash", str)),
+				),
+				"timestamp", integer,
+			),
+		),
+		"List", object(
+			value.Array{"items", "hasMore"},
+			obj("items", obj("type", "array", "items", str), "hasMore", obj("type", "boolean")),
+		),
 		"Written", object(value.Array{"hash"}, obj("hash", str, "timestamp", integer)),
 		"Error", object(value.Array{"error"}, obj("error", str)),
 	), "securitySchemes", obj(

@@ -16,7 +16,9 @@ func wallets(doc *value.Object) {
 	schemes := of(of(doc, "components"), "securitySchemes")
 	all := &value.Object{}
 	for _, h := range evm.OctoBot.Headers() {
-		schemes.Set("wallet"+h.Name, obj("type", "apiKey", "in", "header", "name", h.Header, "description", h.What))
+		schemes.Set(
+			"wallet"+h.Name, obj("type", "apiKey", "in", "header", "name", h.Header, "description", h.What),
+		)
 		all.Set("wallet"+h.Name, value.Array{})
 	}
 	for _, item := range of(doc, "paths").All() {

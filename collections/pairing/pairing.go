@@ -77,7 +77,9 @@ func Terms(now, ttl int64) capcert.Terms {
 // RootCert returns the certificate with which a root device presents itself, from a time in Unix
 // seconds on.
 func RootCert(root *Device, now int64) (*capcert.Cert, error) {
-	return capcert.MintDevice(root.Key, root.Subject(), capcert.RootScope(), Terms(now, capcert.DefaultTTL))
+	return capcert.MintDevice(
+		root.Key, root.Subject(), capcert.RootScope(), Terms(now, capcert.DefaultTTL),
+	)
 }
 
 func member(key string, v any) value.Member { return value.Member{Key: key, Value: v} }
@@ -96,7 +98,15 @@ func NewOffer(d *Device, scope *value.Object) *Offer {
 
 // String returns the text of the QR code.
 func (o *Offer) String() string {
-	return base64.RawURLEncoding.EncodeToString(value.AppendCanonical(nil, value.NewObject(member("v", 1.0), member("devEdPub", o.Subject.Key), member("devKemPub", o.Subject.KEM), member("requestedScope", scopeOf(o.Scope)), member("qrNonce", o.Nonce))))
+	return base64.RawURLEncoding.EncodeToString(
+		value.AppendCanonical(
+			nil,
+			value.NewObject(
+				member("v", 1.0), member("devEdPub", o.Subject.Key), member("devKemPub", o.Subject.KEM),
+				member("requestedScope", scopeOf(o.Scope)), member("qrNonce", o.Nonce),
+			),
+		),
+	)
 }
 
 func scopeOf(o *value.Object) any {
@@ -158,7 +168,9 @@ type Bundle struct {
 
 // Certify returns the bundle for an offer, with what the device may do and the keys that it is
 // given.
-func Certify(root *Device, o *Offer, scope capcert.Scope, t capcert.Terms, keys map[string]Key) (*Bundle, error) {
+func Certify(
+	root *Device, o *Offer, scope capcert.Scope, t capcert.Terms, keys map[string]Key,
+) (*Bundle, error) {
 	cert, err := capcert.MintDevice(root.Key, o.Subject, scope, t)
 	if err != nil {
 		return nil, err
@@ -169,14 +181,19 @@ func Certify(root *Device, o *Offer, scope capcert.Scope, t capcert.Terms, keys 
 		if err != nil {
 			return nil, err
 		}
-		wrapped.Set(col, value.NewObject(member("epoch", float64(k.Epoch)), member("ephKem", eph), member("ct", ct)))
+		wrapped.Set(
+			col, value.NewObject(member("epoch", float64(k.Epoch)), member("ephKem", eph), member("ct", ct)),
+		)
 	}
 	return &Bundle{cert, root.Key.Public, o.Nonce, wrapped}, nil
 }
 
 // Object returns the bundle as JSON.
 func (b *Bundle) Object() *value.Object {
-	return value.NewObject(member("v", 1.0), member("capCert", b.Cert.Object()), member("rootEdPub", b.Root), member("wrappedCEKs", b.wrapped), member("qrNonce", b.Nonce))
+	return value.NewObject(
+		member("v", 1.0), member("capCert", b.Cert.Object()), member("rootEdPub", b.Root),
+		member("wrappedCEKs", b.wrapped), member("qrNonce", b.Nonce),
+	)
 }
 
 // ParseBundle reads a bundle. It returns an error that is ErrMalformed, or a *capcert.RefusedError.
@@ -205,7 +222,8 @@ func (b *Bundle) Install(d *Device, root, nonce string, now int64) (map[string]K
 	if err := errors.Join(b.Cert.CheckTime(now), b.Cert.CheckSignature()); err != nil {
 		return nil, err
 	}
-	if b.Cert.Kind != capcert.Device || b.Cert.Issuer != b.Root || b.Root != root || b.Nonce != nonce || b.Cert.Subject != d.Key.Public || b.Cert.SubjectKEM != d.KEMPublic() {
+	if b.Cert.Kind != capcert.Device || b.Cert.Issuer != b.Root || b.Root != root ||
+		b.Nonce != nonce || b.Cert.Subject != d.Key.Public || b.Cert.SubjectKEM != d.KEMPublic() {
 		return nil, ErrForeign
 	}
 	keys := map[string]Key{}
@@ -259,7 +277,10 @@ func sealCode(code string, nonce []byte, v any) (*value.Object, error) {
 	_, _ = rand.Read(iv)
 	ct := gcm.Seal(nil, iv, value.AppendCanonical(nil, v), nil)
 	b64 := base64.StdEncoding.EncodeToString
-	return value.NewObject(member("v", 1.0), member("requestNonce", b64(nonce)), member("iv", b64(iv)), member("ct", b64(ct))), nil
+	return value.NewObject(
+		member("v", 1.0), member("requestNonce", b64(nonce)), member("iv", b64(iv)),
+		member("ct", b64(ct)),
+	), nil
 }
 
 func openCode(code string, o *value.Object) (*value.Object, string, error) {
@@ -295,7 +316,12 @@ func openCode(code string, o *value.Object) (*value.Object, string, error) {
 
 // possession is what a device signs to show that it has the key that it asks a certificate for.
 func possession(sub capcert.Subject, nonce string) []byte {
-	return value.AppendCanonical(nil, value.NewObject(member("devEdPub", sub.Key), member("devKemPub", sub.KEM), member("requestNonce", nonce)))
+	return value.AppendCanonical(
+		nil,
+		value.NewObject(
+			member("devEdPub", sub.Key), member("devKemPub", sub.KEM), member("requestNonce", nonce),
+		),
+	)
 }
 
 // Ask returns a device's request under a code of digits that the person types on both sides, and
@@ -304,7 +330,13 @@ func Ask(d *Device, code string) (request *value.Object, requestNonce string, er
 	n := nonce()
 	requestNonce = base64.StdEncoding.EncodeToString(n)
 	sub := d.Subject()
-	request, err = sealCode(code, n, value.NewObject(member("devEdPub", sub.Key), member("devKemPub", sub.KEM), member("popSig", d.Key.Sign(possession(sub, requestNonce)))))
+	request, err = sealCode(
+		code, n,
+		value.NewObject(
+			member("devEdPub", sub.Key), member("devKemPub", sub.KEM),
+			member("popSig", d.Key.Sign(possession(sub, requestNonce))),
+		),
+	)
 	return request, requestNonce, err
 }
 

@@ -81,7 +81,9 @@ func TestVectors(t *testing.T) {
 	require.Equal(t, v.Rendezvous, path)
 	bundle, err := pairing.ParseBundle(object(t, v.Bundle))
 	require.NoError(t, err)
-	require.Equal(t, value.AppendCanonical(nil, object(t, v.Bundle)), value.AppendCanonical(nil, bundle.Object()))
+	require.Equal(
+		t, value.AppendCanonical(nil, object(t, v.Bundle)), value.AppendCanonical(nil, bundle.Object()),
+	)
 	check := func(keys map[string]pairing.Key) {
 		require.Len(t, keys, len(v.Collections))
 		for name, want := range v.Collections {
@@ -127,7 +129,10 @@ func TestPairing(t *testing.T) {
 	require.NoError(t, err)
 	offer, err := pairing.ParseOffer(pairing.NewOffer(d, nil).String())
 	require.NoError(t, err)
-	bundle, err := pairing.Certify(root, offer, capcert.ReaderScope("notes"), pairing.Terms(1000, 60), map[string]pairing.Key{"notes": {Epoch: 3, Bytes: make([]byte, 32)}})
+	bundle, err := pairing.Certify(
+		root, offer, capcert.ReaderScope("notes"), pairing.Terms(1000, 60),
+		map[string]pairing.Key{"notes": {Epoch: 3, Bytes: make([]byte, 32)}},
+	)
 	require.NoError(t, err)
 	bundle, err = pairing.ParseBundle(object(t, value.Append(nil, bundle.Object())))
 	require.NoError(t, err)
@@ -153,11 +158,16 @@ func TestPairing(t *testing.T) {
 
 	_, err = pairing.Root(" \n")
 	require.ErrorIs(t, err, pairing.ErrEmptyPassphrase)
-	for _, text := range []string{"", "*", "e30", base64.RawURLEncoding.EncodeToString([]byte(`{"v":2}`)), base64.RawURLEncoding.EncodeToString([]byte(`{"v":1,"devEdPub":"x"}`))} {
+	for _, text := range []string{
+		"", "*", "e30", base64.RawURLEncoding.EncodeToString([]byte(`{"v":2}`)),
+		base64.RawURLEncoding.EncodeToString([]byte(`{"v":1,"devEdPub":"x"}`)),
+	} {
 		_, err = pairing.ParseOffer(text)
 		require.ErrorIs(t, err, pairing.ErrMalformed)
 	}
-	_, err = pairing.ReadRequest(object(t, []byte(`{"requestNonce":"AAAA","iv":"AAAA","ct":"AAAA"}`)), "1")
+	_, err = pairing.ReadRequest(
+		object(t, []byte(`{"requestNonce":"AAAA","iv":"AAAA","ct":"AAAA"}`)), "1",
+	)
 	require.ErrorIs(t, err, pairing.ErrMalformed)
 }
 

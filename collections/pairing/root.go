@@ -25,7 +25,9 @@ var (
 	ErrEmptyPassphrase = errors.New("the passphrase is empty")
 	// ErrSignature reports a signature that is not the named key's, over the text that is to be
 	// signed.
-	ErrSignature = errors.New("the signature is not that of the key over the text from which the root is to follow")
+	ErrSignature = errors.New(
+		"the signature is not that of the key over the text from which the root is to follow",
+	)
 	// ErrEnvelope reports an envelope that does not open: the passphrase was another, or it was
 	// changed.
 	ErrEnvelope = errors.New("the passphrase is wrong, or the envelope was changed")
@@ -40,7 +42,9 @@ const (
 )
 
 func stretch(passphrase string, salt []byte) []byte {
-	return argon2.IDKey(norm.NFC.Bytes([]byte(passphrase)), salt, argonPasses, argonMemory, argonLanes, 32)
+	return argon2.IDKey(
+		norm.NFC.Bytes([]byte(passphrase)), salt, argonPasses, argonMemory, argonLanes, 32,
+	)
 }
 
 // Root returns the keys of the root that follows from a passphrase. They are the same each time, so
@@ -51,7 +55,9 @@ func Root(passphrase string) (*Device, error) {
 	}
 	master := stretch(passphrase, []byte(rootSalt))
 	defer clear(master)
-	return derive(master, [2]string{"starfish-root-sign", "starfish-root-kem"}, [2]string{"ed25519", "x25519"})
+	return derive(
+		master, [2]string{"starfish-root-sign", "starfish-root-kem"}, [2]string{"ed25519", "x25519"},
+	)
 }
 
 // derive returns the keys that follow from a secret by HKDF with salts and infos, of the signing
@@ -138,8 +144,15 @@ func seal(passphrase string, text, salt, iv []byte) (*value.Object, error) {
 		return nil, err
 	}
 	b64 := base64.StdEncoding.EncodeToString
-	kdf := value.NewObject(member("alg", "argon2id"), member("memKiB", float64(argonMemory)), member("iter", float64(argonPasses)), member("par", float64(argonLanes)), member("salt", b64(salt)))
-	return value.NewObject(member("v", 1.0), member("enc", "passphrase"), member("kdf", kdf), member("iv", b64(iv)), member("ct", b64(aead.Seal(nil, iv, text, nil)))), nil
+	kdf := value.NewObject(
+		member("alg", "argon2id"), member("memKiB", float64(argonMemory)),
+		member("iter", float64(argonPasses)), member("par", float64(argonLanes)),
+		member("salt", b64(salt)),
+	)
+	return value.NewObject(
+		member("v", 1.0), member("enc", "passphrase"), member("kdf", kdf), member("iv", b64(iv)),
+		member("ct", b64(aead.Seal(nil, iv, text, nil))),
+	), nil
 }
 
 func envelopeKey(passphrase string, salt []byte) (cipher.AEAD, error) {
@@ -160,7 +173,9 @@ func Open(passphrase string, envelope *value.Object) ([]byte, error) {
 	if kind != "passphrase" || version != 1.0 || alg != "argon2id" {
 		return nil, ErrEnvelope
 	}
-	for key, want := range map[string]float64{"memKiB": argonMemory, "iter": argonPasses, "par": argonLanes} { // others would let an envelope cost whoever opens it what it likes
+	for key, want := range map[string]float64{
+		"memKiB": argonMemory, "iter": argonPasses, "par": argonLanes,
+	} { // others would let an envelope cost whoever opens it what it likes
 		if v, _ := kdf.Get(key); v != want {
 			return nil, ErrEnvelope
 		}

@@ -66,7 +66,10 @@ func TestRootVectors(t *testing.T) {
 		_, err = RootFromSchnorr(v.Secp.PubHex, sig)
 		require.ErrorIs(t, err, ErrSignature)
 	}
-	for _, key := range []string{"", "zz", "756D08a3546fd6bf9dbac440b20db9a7a3cce7499f4e0c50bb2dafc8315c4d03", v.Secp.Root.Keys.EdPub} {
+	for _, key := range []string{
+		"", "zz", "756D08a3546fd6bf9dbac440b20db9a7a3cce7499f4e0c50bb2dafc8315c4d03",
+		v.Secp.Root.Keys.EdPub,
+	} {
 		_, err = RootFromSchnorr(key, v.Secp.Signature)
 		require.ErrorIs(t, err, ErrSignature)
 	}
@@ -92,8 +95,13 @@ func TestRootVectors(t *testing.T) {
 	}
 	again, err := seal(v.Envelope.Passphrase, text, bytes(kdf, "salt"), bytes(envelope, "iv"))
 	require.NoError(t, err)
-	require.Equal(t, string(value.AppendCanonical(nil, envelope)), string(value.AppendCanonical(nil, again)))
-	for _, wrong := range []string{`{}`, `{"v":1,"enc":"passphrase"}`, `{"v":1,"enc":"passphrase","kdf":{"alg":"argon2id","memKiB":1,"iter":1,"par":1,"salt":""},"iv":"","ct":""}`} {
+	require.Equal(
+		t, string(value.AppendCanonical(nil, envelope)), string(value.AppendCanonical(nil, again)),
+	)
+	for _, wrong := range []string{
+		`{}`, `{"v":1,"enc":"passphrase"}`,
+		`{"v":1,"enc":"passphrase","kdf":{"alg":"argon2id","memKiB":1,"iter":1,"par":1,"salt":""},"iv":"","ct":""}`,
+	} {
 		o, err := value.ParseObject([]byte(wrong), value.MaxDepth)
 		require.NoError(t, err)
 		_, err = Open("secret", o)

@@ -25,7 +25,9 @@ func TestSharedNoncesNeedASureStore(t *testing.T) {
 		w.Header().Set("ETag", `"x"`)
 		switch {
 		case r.URL.RawQuery == "location=":
-			_, _ = io.WriteString(w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">x</LocationConstraint>`)
+			_, _ = io.WriteString(
+				w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">x</LocationConstraint>`,
+			)
 		case r.Method == http.MethodDelete:
 			w.WriteHeader(http.StatusNoContent)
 		case strings.HasSuffix(r.URL.Path, "/!probe") && r.Header.Get("If-None-Match") != "":

@@ -86,7 +86,9 @@ func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hoo
 			}
 			target, err := p.Target(e)
 			if err != nil {
-				log.Warn("a write is missing from a list, which it has no place for", "key", e.Key, "error", err)
+				log.Warn(
+					"a write is missing from a list, which it has no place for", "key", e.Key, "error", err,
+				)
 				continue
 			}
 			if target == "" {
@@ -192,7 +194,9 @@ func fold(items value.Array, op Op, maxItems int) (after value.Array, changed bo
 		return items, false, ErrFull
 	}
 	after = append(value.Array{}, items...)
-	entry := value.NewObject(value.Member{Key: "id", Value: op.ID}, value.Member{Key: "value", Value: op.Value})
+	entry := value.NewObject(
+		value.Member{Key: "id", Value: op.ID}, value.Member{Key: "value", Value: op.Value},
+	)
 	if at < 0 {
 		return append(after, entry), true, nil
 	}
@@ -244,7 +248,8 @@ func project(p *config.Projection, e *collections.Event) *Op {
 	if p.Fields == nil {
 		op.Value = e.Data
 		for _, f := range e.Collection.FieldPermissions {
-			if _, there := op.Value.Get(f.Field); there && len(f.ReadRoles) > 0 { // whoever reads the list need not have these
+			// whoever reads the list need not have these
+			if _, there := op.Value.Get(f.Field); there && len(f.ReadRoles) > 0 {
 				op.Value = op.Value.Clone()
 				op.Value.Delete(f.Field)
 			}

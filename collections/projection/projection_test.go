@@ -50,8 +50,13 @@ func servingAfter(
 	require.NoError(t, err)
 	docs := document.In(s, nil)
 	h, err := collections.New(c, collections.Options{
-		Documents: docs, Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) { return access.Anonymous, nil }),
-		Hooks: []collections.Hook{before, projection.In(docs).Hook(func() []*projection.Projection { return projection.Configured(c) }, slog.New(slog.DiscardHandler))}, Log: slog.New(slog.DiscardHandler),
+		Documents: docs,
+		Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
+			return access.Anonymous, nil
+		}),
+		Hooks: []collections.Hook{before, projection.In(docs).Hook(func() []*projection.Projection {
+			return projection.Configured(c)
+		}, slog.New(slog.DiscardHandler))}, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	return h, docs
@@ -91,16 +96,28 @@ func TestConfigured(t *testing.T) {
 	push(t, h, "products/a/1", `{"data":{"price":3,"name":"chair","stock":7}}`)
 	push(t, h, "products/a/2", `{"data":{"name":"table"}}`)
 	push(t, h, "products/b/1", `{"data":{"name":"lamp"}}`)
-	push(t, h, "products/a/1", `{"data":{"name":"armchair"},"baseHash":"`+hash(t, docs, "products/a/1")+`"}`)
+	push(
+		t, h, "products/a/1",
+		`{"data":{"name":"armchair"},"baseHash":"`+hash(t, docs, "products/a/1")+`"}`,
+	)
 	push(t, h, "other/9", `{"data":{"o":{"n":1}}}`)
-	require.Equal(t, `{"items":[{"id":"1","value":{"name":"armchair"}},{"id":"2","value":{"name":"table"}}]}`, pull(t, h, "catalog/a"))
+	require.Equal(
+		t, `{"items":[{"id":"1","value":{"name":"armchair"}},{"id":"2","value":{"name":"table"}}]}`,
+		pull(t, h, "catalog/a"),
+	)
 	require.Equal(t, `{"items":[{"id":"1","value":{"name":"lamp"}}]}`, pull(t, h, "catalog/b"))
-	push(t, h, "products/a/1", `{"data":{"deleted":true},"baseHash":"`+hash(t, docs, "products/a/1")+`"}`)
+	push(
+		t, h, "products/a/1", `{"data":{"deleted":true},"baseHash":"`+hash(t, docs, "products/a/1")+`"}`,
+	)
 	push(t, h, "products/a/3", `{"data":{"deleted":true}}`)
 	require.Equal(t, `{"items":[{"id":"2","value":{"name":"table"}}]}`, pull(t, h, "catalog/a"))
 	all, err := docs.Get(t.Context(), "everything")
 	require.NoError(t, err)
-	require.Equal(t, `{"items":[{"id":"x-1","value":{"deleted":true}},{"id":"x-2","value":{"name":"table"}},{"id":"x-9","value":{"o":{"n":1}}},{"id":"x-3","value":{"deleted":true}}]}`, string(value.Append(nil, all.Data)))
+	require.Equal(
+		t,
+		`{"items":[{"id":"x-1","value":{"deleted":true}},{"id":"x-2","value":{"name":"table"}},{"id":"x-9","value":{"o":{"n":1}}},{"id":"x-3","value":{"deleted":true}}]}`,
+		string(value.Append(nil, all.Data)),
+	)
 }
 
 // Many that write at once are all in the list, also at two servers of one store.
@@ -150,8 +167,13 @@ func TestListsStayInTheirPlace(t *testing.T) {
 	require.NoError(t, err)
 	docs := document.In(store.NewMemory(), nil)
 	h, err := collections.New(c, collections.Options{
-		Documents: docs, Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) { return access.Anonymous, nil }),
-		Hooks: []collections.Hook{projection.In(docs).Hook(func() []*projection.Projection { return projection.Configured(c) }, slog.New(slog.DiscardHandler))}, Log: slog.New(slog.DiscardHandler),
+		Documents: docs,
+		Resolver: access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
+			return access.Anonymous, nil
+		}),
+		Hooks: []collections.Hook{projection.In(docs).Hook(func() []*projection.Projection {
+			return projection.Configured(c)
+		}, slog.New(slog.DiscardHandler))}, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	push(t, h, "products/secret/a", `{"data":{"n":1,"cost":5},"baseHash":null}`)

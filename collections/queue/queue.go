@@ -93,7 +93,8 @@ const (
 )
 
 const (
-	firstWait = 100 * time.Millisecond // before a message that was not taken is tried again; each later one waits twice as long
+	// before a message that was not taken is tried again; each later one waits twice as long
+	firstWait = 100 * time.Millisecond
 	maxWait   = 10 * time.Second
 	drainTime = 5 * time.Second // for what waits when an Announcer is closed
 )
@@ -125,7 +126,10 @@ type Announcer struct {
 // configuration says.
 func NewAnnouncer(q Queue, cfg func() *config.Config, log *slog.Logger) *Announcer {
 	ctx, stop := context.WithCancel(context.Background())
-	a := &Announcer{queue: q, config: cfg, log: log, now: time.Now, wake: make(chan struct{}, 1), closing: make(chan struct{}), stop: stop, done: make(chan struct{})}
+	a := &Announcer{
+		queue: q, config: cfg, log: log, now: time.Now, wake: make(chan struct{}, 1),
+		closing: make(chan struct{}), stop: stop, done: make(chan struct{}),
+	}
 	go func() {
 		defer close(a.done)
 		fault.Keep(ctx, log, "announcing writes", a.run)
@@ -174,14 +178,18 @@ func (a *Announcer) message(t *config.Topic, e *collections.Event) Message {
 	if subject == "" {
 		subject = e.Collection.Name
 	}
-	if v := e.Params[t.SubjectParam]; t.SubjectParam != "" && t.SubjectPattern.FindString(v) == v && plainToken(v) {
+	if v := e.Params[t.SubjectParam]; t.SubjectParam != "" && t.SubjectPattern.FindString(v) == v &&
+		plainToken(v) {
 		subject += "." + v
 	}
 	at := e.Time
 	if at == 0 {
 		at = a.now().UnixMilli()
 	}
-	o := value.NewObject(value.Member{Key: "collection", Value: e.Collection.Name}, value.Member{Key: "hash", Value: e.Hash}, value.Member{Key: "timestamp", Value: float64(at)})
+	o := value.NewObject(
+		value.Member{Key: "collection", Value: e.Collection.Name},
+		value.Member{Key: "hash", Value: e.Hash}, value.Member{Key: "timestamp", Value: float64(at)},
+	)
 	if t.IncludeParams && len(e.Params) > 0 {
 		params := &value.Object{}
 		for _, name := range config.Params(e.Collection.StoragePath) {
@@ -261,7 +269,10 @@ func (a *Announcer) run(ctx context.Context) {
 			continue
 		}
 		if errors.Is(err, ErrRefused) {
-			a.log.Error("a write cannot be announced", "subject", m.Subject, "id", m.ID, "bytes", len(m.Body), "error", err)
+			a.log.Error(
+				"a write cannot be announced", "subject", m.Subject, "id", m.ID, "bytes", len(m.Body), "error",
+				err,
+			)
 			a.gone(&a.stats.Dropped)
 			continue
 		}
@@ -271,7 +282,10 @@ func (a *Announcer) run(ctx context.Context) {
 		a.mu.Lock()
 		a.stats.Failed++
 		a.mu.Unlock()
-		a.log.Warn("a write could not be announced, and will be tried again", "subject", m.Subject, "error", err, "after", wait)
+		a.log.Warn(
+			"a write could not be announced, and will be tried again", "subject", m.Subject, "error", err,
+			"after", wait,
+		)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

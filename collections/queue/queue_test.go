@@ -45,7 +45,11 @@ func serve(t *testing.T, q queue.Queue) (http.Handler, *queue.Announcer) {
 	resolver := access.ResolverFunc(func(context.Context, *access.Request) (access.Auth, error) {
 		return access.Auth{Identity: "alice", Roles: []string{"writer"}}, nil
 	})
-	s, err := collections.New(c, collections.Options{Documents: document.In(store.NewMemory(), func() time.Time { return time.UnixMilli(1_700_000_000_000) }), Resolver: resolver, Hooks: []collections.Hook{a.Hook()}, Log: slog.New(slog.DiscardHandler)})
+	s, err := collections.New(
+		c, collections.Options{Documents: document.In(store.NewMemory(), func() time.Time {
+			return time.UnixMilli(1_700_000_000_000)
+		}), Resolver: resolver, Hooks: []collections.Hook{a.Hook()}, Log: slog.New(slog.DiscardHandler)},
+	)
 	require.NoError(t, err)
 	return s, a
 }
@@ -80,9 +84,15 @@ func TestMessages(t *testing.T) {
 	require.Equal(t, []string{
 		`posts {"collection":"posts","hash":"` + hashOf(t, got[0]) + `",` + at + `}`,
 		`tenant.posts {"collection":"posts","hash":"` + hashOf(t, got[1]) + `",` + at + `}`,
-		`data.comments.p1 {"collection":"comments","hash":"` + hashOf(t, got[2]) + `",` + at + `,"params":{"post":"p1","id":"c.1"},"body":{"b":1,"a":[2]},"identity":"alice"}`,
-		`data.comments {"collection":"comments","hash":"` + hashOf(t, got[3]) + `",` + at + `,"params":{"post":"p.1","id":"c2"},"body":{},"identity":"alice"}`,
-		`analytics.clicks {"collection":"clicks","hash":"` + hashOf(t, got[4]) + `","timestamp":5,"body":{"on":"button"}}`,
+		`data.comments.p1 {"collection":"comments","hash":"` + hashOf(
+			t, got[2],
+		) + `",` + at + `,"params":{"post":"p1","id":"c.1"},"body":{"b":1,"a":[2]},"identity":"alice"}`,
+		`data.comments {"collection":"comments","hash":"` + hashOf(
+			t, got[3],
+		) + `",` + at + `,"params":{"post":"p.1","id":"c2"},"body":{},"identity":"alice"}`,
+		`analytics.clicks {"collection":"clicks","hash":"` + hashOf(
+			t, got[4],
+		) + `","timestamp":5,"body":{"on":"button"}}`,
 	}, got[:5])
 	require.Contains(t, got[5], `pictures {"collection":"pictures"`)
 	require.Contains(t, got[5], `"params":{"id":"cat"}}`)
@@ -112,7 +122,9 @@ func TestQueueAway(t *testing.T) {
 	}
 	require.EqualValues(t, 100, a.Stats().Waiting)
 	away.Store(false)
-	require.Eventually(t, func() bool { return a.Stats().Published == 100 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return a.Stats().Published == 100
+	}, 10*time.Second, 10*time.Millisecond)
 	for i, x := range m.Messages() {
 		require.Contains(t, string(x.Body), fmt.Sprintf(`"id":"%03d"`, i))
 	}

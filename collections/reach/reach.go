@@ -76,10 +76,16 @@ type place struct {
 
 // New returns the map of a configuration.
 func New(c *config.Config) *Map {
-	m := &Map{config: c, restricted: access.HasRestrictions(c), places: map[*config.Collection]*place{}, byLength: map[int][]*place{}}
+	m := &Map{
+		config: c, restricted: access.HasRestrictions(c), places: map[*config.Collection]*place{},
+		byLength: map[int][]*place{},
+	}
 	for _, col := range c.All() {
 		key := col.KeyTemplate()
-		p := &place{col: col, template: config.ParseTemplate(key), prefix: config.ParseTemplate(key[:max(0, strings.LastIndexByte(key, '/'))])}
+		p := &place{
+			col: col, template: config.ParseTemplate(key),
+			prefix: config.ParseTemplate(key[:max(0, strings.LastIndexByte(key, '/'))]),
+		}
 		n := p.template.Len()
 		for _, b := range m.byLength[n] {
 			if b.template.Overlaps(p.template) {
@@ -197,7 +203,8 @@ func required(col *config.Collection, action string) []string {
 func (m *Map) Decide(who *access.Auth, o *Object, action string) Refusal {
 	col := o.Collection
 	switch {
-	case action == Pull && col.PushOnly, action == Push && col.PullOnly, action == List && !col.Listable:
+	case action == Pull && col.PushOnly, action == Push && col.PullOnly, action == List &&
+		!col.Listable:
 		return NoSuchWay
 	case m.Open(col, action):
 		return Allowed
@@ -240,5 +247,7 @@ func inScope(who *access.Auth, o *Object, action string) bool {
 		return false
 	}
 	return slices.Contains(s.Collections, o.Collection.Name) || slices.Contains(s.Collections, "*") ||
-		slices.ContainsFunc(required(o.Collection, action), func(role string) bool { return s.Gives(role) && who.Has(role) })
+		slices.ContainsFunc(required(o.Collection, action), func(role string) bool {
+			return s.Gives(role) && who.Has(role)
+		})
 }

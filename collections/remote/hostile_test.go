@@ -27,8 +27,11 @@ import (
 
 // beside is a server without HTTP whose collection is a foreign one's.
 func beside(t *testing.T, url, mode string) *server {
-	c, err := config.Parse(fmt.Appendf(nil, posts, "public", fmt.Sprintf(`, "extensions": {"remotes": {"posts":
-		{"url": %q, "pullPath": "/pull", "pushPath": "/push", "writeMode": %q, "headers": {"X-Api-Key": "secret"}}}}`, url, mode)))
+	c, err := config.Parse(
+		fmt.Appendf(nil, posts, "public", fmt.Sprintf(`, "extensions": {"remotes": {"posts":
+		{"url": %q, "pullPath": "/pull", "pushPath": "/push", "writeMode": %q, "headers": {"X-Api-Key": "secret"}}}}`,
+			url, mode)),
+	)
 	require.NoError(t, err)
 	s := &server{t: t, docs: document.In(store.NewMemory(), nil), config: c}
 	s.manager = remote.New(s.docs, nil, slog.New(slog.DiscardHandler))

@@ -86,7 +86,9 @@ func New(docs *document.Documents, hc *http.Client, log *slog.Logger) *Manager {
 		hc = &http.Client{Timeout: syncTime}
 	}
 	direct := *hc
-	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	direct.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
 	return &Manager{docs: docs, http: hc, direct: &direct, log: log, stop: func() {}}
 }
 
@@ -99,7 +101,10 @@ func (m *Manager) Set(c *config.Config) error { return m.SetSigned(c, nil) }
 func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 	all := map[string]*remote{}
 	for _, r := range c.Remotes {
-		x := &remote{Remote: r, wake: make(chan struct{}, 1), one: make(chan struct{}, 1), status: Status{Collection: r.Collection.Name}}
+		x := &remote{
+			Remote: r, wake: make(chan struct{}, 1), one: make(chan struct{}, 1),
+			status: Status{Collection: r.Collection.Name},
+		}
 		x.client = &client.Client{
 			Base: strings.TrimRight(r.URL, "/"), HTTP: m.http, MaxAnswer: longest(r.Collection.MaxBodyBytes),
 			Header: http.Header{"Accept": {config.JSON}}, Retries: -1,
@@ -124,7 +129,9 @@ func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 			x.wallet = wallet
 		}
 		if x.wallet != nil {
-			x.client.HTTP = evm.NewClient(&evm.Signer{Key: *x.wallet, Chain: cmp.Or(r.Chain, config.DefaultChain)}, m.http)
+			x.client.HTTP = evm.NewClient(
+				&evm.Signer{Key: *x.wallet, Chain: cmp.Or(r.Chain, config.DefaultChain)}, m.http,
+			)
 		}
 		all[r.Collection.Name] = x
 	}
@@ -138,7 +145,9 @@ func (m *Manager) SetSigned(c *config.Config, wallet *eth.Key) error {
 	for _, r := range all {
 		if r.Mode != config.PushOnly {
 			m.wg.Go(func() {
-				fault.Keep(ctx, m.log, "keeping step with another server", func(ctx context.Context) { m.run(ctx, r) })
+				fault.Keep(ctx, m.log, "keeping step with another server", func(ctx context.Context) {
+					m.run(ctx, r)
+				})
 			})
 		}
 	}
@@ -232,7 +241,10 @@ func (m *Manager) run(ctx context.Context, r *remote) {
 
 func (m *Manager) trySync(ctx context.Context, r *remote) {
 	if err := m.sync(ctx, r); err != nil && ctx.Err() == nil {
-		m.log.Warn("a collection is not in step with the other server", "collection", r.Collection.Name, "url", r.URL, "error", err)
+		m.log.Warn(
+			"a collection is not in step with the other server", "collection", r.Collection.Name, "url",
+			r.URL, "error", err,
+		)
 	}
 }
 
@@ -264,11 +276,13 @@ func (m *Manager) sync(ctx context.Context, r *remote) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
 	for range attempts {
-		if err = m.once(ctx, r); !errors.Is(err, document.ErrConflict) && !errors.Is(err, client.ErrConflict) {
+		if err = m.once(ctx, r); !errors.Is(err, document.ErrConflict) &&
+			!errors.Is(err, client.ErrConflict) {
 			break
 		}
 	}
-	if errors.Is(ctx.Err(), context.Canceled) { // whoever asked has gone, which says nothing of the other server
+	// whoever asked has gone, which says nothing of the other server
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
 	r.mu.Lock()
@@ -288,8 +302,10 @@ func longest(document int64) int64 { return 4*document + 64<<10 }
 // fit refuses data that is longer than what callers may push to the collection.
 func (r *remote) fit(data *value.Object, whose string) error {
 	if n := len(value.Append(nil, data)); int64(n) > r.Collection.MaxBodyBytes {
-		return fmt.Errorf("%s has %d bytes, but maxBodyBytes of collection %s is %d: raise it, or shorten the document",
-			whose, n, r.Collection.Name, r.Collection.MaxBodyBytes)
+		return fmt.Errorf(
+			"%s has %d bytes, but maxBodyBytes of collection %s is %d: raise it, or shorten the document",
+			whose, n, r.Collection.Name, r.Collection.MaxBodyBytes,
+		)
 	}
 	return nil
 }
@@ -329,7 +345,8 @@ func (r *remote) pull(ctx context.Context) (*pulled, error) {
 	sig, _ := o.String("authorSignature")
 	if a, err := eth.ParseAddress(key); err == nil && evm.VerifyData(a, p.data, sig) == nil {
 		p.author = &document.Author{Key: a.String(), Signature: sig}
-	} else if key != "" && capcert.VerifyAuthor(capcert.DocumentDomain, r.Collection.StoragePath, p.data, key, sig) {
+	} else if key != "" &&
+		capcert.VerifyAuthor(capcert.DocumentDomain, r.Collection.StoragePath, p.data, key, sig) {
 		p.author = &document.Author{Key: key, Signature: sig}
 	}
 	return p, nil
@@ -337,7 +354,9 @@ func (r *remote) pull(ctx context.Context) (*pulled, error) {
 
 // push brings data to the other server, in the place of what was pulled.
 func (r *remote) push(ctx context.Context, data *value.Object, was *pulled) error {
-	body := value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: nil})
+	body := value.NewObject(
+		value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: nil},
+	)
 	if was.hash != "" {
 		body.Set("baseHash", was.hash)
 	}
@@ -369,14 +388,18 @@ func (m *Manager) once(ctx context.Context, r *remote) error {
 	if theirs.hash == "" || ours != nil && ours.Hash == theirs.hash {
 		return nil
 	}
-	if err := m.take(ctx, key, theirs.data, ours, theirs.author); err != nil || r.Mode != config.Bidirectional {
+	if err := m.take(ctx, key, theirs.data, ours, theirs.author); err != nil ||
+		r.Mode != config.Bidirectional {
 		return err
 	}
 	return m.remember(ctx, key, theirs.data)
 }
 
 // take stores data in the place of a document, which may be nil.
-func (m *Manager) take(ctx context.Context, key string, data *value.Object, was *document.Document, author *document.Author) error {
+func (m *Manager) take(
+	ctx context.Context, key string, data *value.Object, was *document.Document,
+	author *document.Author,
+) error {
 	var base *string
 	if was != nil {
 		base = &was.Hash
@@ -401,7 +424,9 @@ func (m *Manager) remember(ctx context.Context, key string, data *value.Object) 
 
 // both makes the two sides have what either has written since the last sync. The other server is
 // told first: if this one dies then, it finds its own writes there the next time.
-func (m *Manager) both(ctx context.Context, r *remote, ours *document.Document, theirs *pulled) error {
+func (m *Manager) both(
+	ctx context.Context, r *remote, ours *document.Document, theirs *pulled,
+) error {
 	key := r.Collection.StoragePath
 	common, err := m.docs.Get(ctx, commonKey(key))
 	if err == nil && common == nil {
@@ -483,7 +508,9 @@ func same(a, b any) bool {
 
 // Hook returns what a server must ask and tell.
 func (m *Manager) Hook() collections.Hook {
-	return collections.Hook{BeforePull: m.beforePull, BeforePush: m.beforePush, AfterWrite: m.afterWrite}
+	return collections.Hook{
+		BeforePull: m.beforePull, BeforePush: m.beforePush, AfterWrite: m.afterWrite,
+	}
 }
 
 func (m *Manager) beforePull(ctx context.Context, e *collections.Event) error {
@@ -492,7 +519,9 @@ func (m *Manager) beforePull(ctx context.Context, e *collections.Event) error {
 		return nil
 	}
 	if r.Mode == config.PushOnly {
-		return &collections.RefusedError{Status: http.StatusMethodNotAllowed, Reason: "This collection is write-only on this server"}
+		return &collections.RefusedError{
+			Status: http.StatusMethodNotAllowed, Reason: "This collection is write-only on this server",
+		}
 	}
 	if !r.OnPull || !r.due() {
 		return nil

@@ -58,7 +58,13 @@ func serveConfig(t *testing.T, text string) *server {
 	s.manager = remote.New(s.docs, nil, log)
 	nonces, err := access.NewNonces(access.NonceOptions{})
 	require.NoError(t, err)
-	h, err := collections.New(c, collections.Options{Documents: s.docs, Prefix: "/v1", Resolver: &access.Caps{Nonces: nonces}, Hooks: []collections.Hook{s.manager.Hook()}, Log: log})
+	h, err := collections.New(
+		c,
+		collections.Options{
+			Documents: s.docs, Prefix: "/v1", Resolver: &access.Caps{Nonces: nonces},
+			Hooks: []collections.Hook{s.manager.Hook()}, Log: log,
+		},
+	)
 	require.NoError(t, err)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
@@ -79,7 +85,13 @@ func serveConfig(t *testing.T, text string) *server {
 
 // of returns a server whose collection is another's, in a mode.
 func of(t *testing.T, primary *server, mode, more string) *server {
-	return serve(t, "public", fmt.Sprintf(`, "extensions": {"remotes": {"posts": {"url": %q, "pullPath": "/pull/posts/featured", "pushPath": "/push/posts/featured", "writeMode": %q%s}}}`, primary.URL+"/v1", mode, more))
+	return serve(
+		t, "public",
+		fmt.Sprintf(
+			`, "extensions": {"remotes": {"posts": {"url": %q, "pullPath": "/pull/posts/featured", "pushPath": "/push/posts/featured", "writeMode": %q%s}}}`,
+			primary.URL+"/v1", mode, more,
+		),
+	)
 }
 
 func (s *server) do(method, body string) (int, string) {
@@ -123,7 +135,10 @@ func (s *server) sync() {
 }
 
 func (s *server) becomes(data string) {
-	require.Eventually(s.t, func() bool { now, _ := s.has(); return now == data }, 10*time.Second, 10*time.Millisecond, data)
+	require.Eventually(s.t, func() bool {
+		now, _ := s.has()
+		return now == data
+	}, 10*time.Second, 10*time.Millisecond, data)
 }
 
 func TestPullOnly(t *testing.T) {
@@ -139,7 +154,9 @@ func TestPullOnly(t *testing.T) {
 
 	// While the other server is down what is here is what there is.
 	primary.down.Store(true)
-	require.Eventually(t, func() bool { return s.manager.Statuses()[0].Err != nil }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.manager.Statuses()[0].Err != nil
+	}, 5*time.Second, 10*time.Millisecond)
 	status, answer = s.do(http.MethodGet, "")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, answer, `{"n":2}`)
@@ -158,7 +175,9 @@ func TestOnPull(t *testing.T) {
 	_, answer = s.do(http.MethodGet, "")
 	require.Contains(t, answer, `{"n":2}`)
 
-	rarely := of(t, primary, "pull_only", `, "syncTriggers": ["on_pull"], "onPullMinIntervalMs": 3600000`)
+	rarely := of(
+		t, primary, "pull_only", `, "syncTriggers": ["on_pull"], "onPullMinIntervalMs": 3600000`,
+	)
 	rarely.becomes(`{"n":2}`)
 	before := primary.requests.Load()
 	for range 5 {
@@ -187,7 +206,10 @@ func TestOnPullWhileASyncHangs(t *testing.T) {
 		<-release
 	}))
 	defer primary.Close()
-	s := of(t, &server{Server: primary}, "pull_only", `, "syncTriggers": ["on_pull"], "onPullMinIntervalMs": 0`)
+	s := of(
+		t, &server{Server: primary}, "pull_only",
+		`, "syncTriggers": ["on_pull"], "onPullMinIntervalMs": 0`,
+	)
 	<-asked // by the sync at the start
 	answered := make(chan int)
 	go func() {
@@ -282,7 +304,9 @@ func TestBidirectional(t *testing.T) {
 	// What is written while the other is down is there when it is back.
 	primary.down.Store(true)
 	s.write(`{"ours":2}`)
-	require.Eventually(t, func() bool { return s.manager.Statuses()[0].Err != nil }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.manager.Statuses()[0].Err != nil
+	}, 5*time.Second, 10*time.Millisecond)
 	primary.down.Store(false)
 	s.sync()
 	primary.becomes(`{"ours":2}`)
@@ -302,7 +326,12 @@ func TestManySides(t *testing.T) {
 			base = `"` + hash + `"`
 		}
 		// The document may have changed meanwhile, which is refused.
-		s.do(http.MethodPost, fmt.Sprintf(`{"data":{"k%d":%d,"s":{"k%d":%d}},"baseHash":%s}`, rng.IntN(4), i, rng.IntN(4), i, base))
+		s.do(
+			http.MethodPost,
+			fmt.Sprintf(
+				`{"data":{"k%d":%d,"s":{"k%d":%d}},"baseHash":%s}`, rng.IntN(4), i, rng.IntN(4), i, base,
+			),
+		)
 	}
 	require.Eventually(t, func() bool {
 		for _, s := range sides {
@@ -329,7 +358,10 @@ func TestSigned(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "passphrase")
 	require.NoError(t, os.WriteFile(file, []byte("correct horse battery staple\n"), 0o600))
 	primary := serve(t, "cap:write:*", "")
-	_, err = primary.docs.Push(t.Context(), "posts/featured", value.NewObject(value.Member{Key: "by", Value: id}), nil, nil, false)
+	_, err = primary.docs.Push(
+		t.Context(), "posts/featured", value.NewObject(value.Member{Key: "by", Value: id}), nil, nil,
+		false,
+	)
 	require.NoError(t, err)
 	s := of(t, primary, "push_through", fmt.Sprintf(`, "passphraseFile": %q`, file))
 	s.becomes(`{"by":"` + id + `"}`)
@@ -338,8 +370,15 @@ func TestSigned(t *testing.T) {
 	require.Equal(t, `{"n":2}`, data)
 
 	stranger := of(t, primary, "pull_only", `, "headers": {"X-Token": "secret"}`)
-	require.ErrorContains(t, stranger.manager.SyncNow(t.Context(), stranger.config.Collections[0]), "403")
-	c, err := config.Parse(fmt.Appendf(nil, posts, "public", `, "extensions": {"remotes": {"posts": {"url": "http://127.0.0.1:1", "pullPath": "/x", "writeMode": "pull_only", "passphraseFile": "/nowhere"}}}`))
+	require.ErrorContains(
+		t, stranger.manager.SyncNow(t.Context(), stranger.config.Collections[0]), "403",
+	)
+	c, err := config.Parse(
+		fmt.Appendf(
+			nil, posts, "public",
+			`, "extensions": {"remotes": {"posts": {"url": "http://127.0.0.1:1", "pullPath": "/x", "writeMode": "pull_only", "passphraseFile": "/nowhere"}}}`,
+		),
+	)
 	require.NoError(t, err)
 	require.ErrorContains(t, stranger.manager.Set(c), "/nowhere")
 }
@@ -367,6 +406,10 @@ func TestMerge(t *testing.T) {
 		require.Equal(t, x[3], string(value.AppendCanonical(nil, got)), "%q", x)
 	}
 	// Without what was, it is the merge of the published packages.
-	ours, theirs := parse(t, `{"a":1,"o":{"x":1,"y":1},"l":[1]}`), parse(t, `{"a":2,"o":{"x":2,"z":1},"n":null}`)
-	require.Equal(t, value.Hash(value.Merge(ours, theirs)), value.Hash(remote.Merge(nil, ours, theirs)))
+	ours, theirs := parse(t, `{"a":1,"o":{"x":1,"y":1},"l":[1]}`), parse(
+		t, `{"a":2,"o":{"x":2,"z":1},"n":null}`,
+	)
+	require.Equal(
+		t, value.Hash(value.Merge(ours, theirs)), value.Hash(remote.Merge(nil, ours, theirs)),
+	)
 }

@@ -15,14 +15,18 @@ import (
 	"github.com/skerry-sync/skerry/collections/value"
 )
 
-func (m *Manager) beforePush(ctx context.Context, e *collections.Event, body []byte) (*collections.Answer, error) {
+func (m *Manager) beforePush(
+	ctx context.Context, e *collections.Event, body []byte,
+) (*collections.Answer, error) {
 	r := m.of(e.Collection)
 	if r == nil {
 		return nil, nil
 	}
 	switch r.Mode {
 	case config.PullOnly:
-		return nil, &collections.RefusedError{Status: http.StatusMethodNotAllowed, Reason: "This collection is read-only on this server"}
+		return nil, &collections.RefusedError{
+			Status: http.StatusMethodNotAllowed, Reason: "This collection is read-only on this server",
+		}
 	case config.PushThrough:
 		answer, err := m.through(ctx, r, e, body)
 		if err == nil && answer.Status == http.StatusBadGateway && ctx.Err() != nil {
@@ -41,7 +45,9 @@ func (r *remote) sameTarget(target string) bool {
 }
 
 func failure(status int, reason string) *collections.Answer {
-	return &collections.Answer{Status: status, Body: value.NewObject(value.Member{Key: "error", Value: reason})}
+	return &collections.Answer{
+		Status: status, Body: value.NewObject(value.Member{Key: "error", Value: reason}),
+	}
 }
 
 // through hands a push to the other server: as the caller's own, if its signature is good there,
@@ -167,6 +173,9 @@ func (m *Manager) failed(r *remote, err error) *collections.Answer {
 		}
 		return failure(told, fmt.Sprintf("Primary returned %d", status.Status))
 	}
-	m.log.Warn("a push did not reach the other server", "collection", r.Collection.Name, "url", r.URL, "error", err)
+	m.log.Warn(
+		"a push did not reach the other server", "collection", r.Collection.Name, "url", r.URL, "error",
+		err,
+	)
 	return failure(http.StatusBadGateway, "Failed to reach primary")
 }

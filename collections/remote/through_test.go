@@ -27,9 +27,11 @@ func through(t *testing.T, role, more string) (primary, s *server) {
 	_, err := primary.docs.Push(t.Context(), "posts/featured",
 		parse(t, `{"n":1,"price":9,"pin":1234}`), nil, nil, false)
 	require.NoError(t, err)
-	s = serveConfig(t, fmt.Sprintf(priced, "public", fmt.Sprintf(`, "extensions": {"remotes": {"posts": {
+	s = serveConfig(
+		t, fmt.Sprintf(priced, "public", fmt.Sprintf(`, "extensions": {"remotes": {"posts": {
 		"url": %q, "pullPath": "/pull/posts/featured", "pushPath": "/push/posts/featured",
-		"writeMode": "push_through"%s}}}`, primary.URL+"/v1", more)))
+		"writeMode": "push_through"%s}}}`, primary.URL+"/v1", more)),
+	)
 	return primary, s
 }
 
@@ -127,7 +129,9 @@ func TestTypeOfPushThrough(t *testing.T) {
 func TestUnwritableFieldOfPushThrough(t *testing.T) {
 	primary, s := through(t, "cap:write:*", root(t))
 	_, base := primary.has()
-	_, err := primary.docs.Push(t.Context(), "posts/featured", parse(t, `{"price":9}`), &base, nil, false)
+	_, err := primary.docs.Push(
+		t.Context(), "posts/featured", parse(t, `{"price":9}`), &base, nil, false,
+	)
 	require.NoError(t, err)
 	_, base = primary.has()
 	status, answer := s.do(http.MethodPost, fmt.Sprintf(`{"data":{"price":0},"baseHash":%q}`, base))

@@ -64,7 +64,9 @@ func refused(format string, args ...any) error {
 }
 
 // document checks a document or an element of a log.
-func (g *Guard) document(ctx context.Context, now *inForce, v *replicas.Version, owner string, w *written) error {
+func (g *Guard) document(
+	ctx context.Context, now *inForce, v *replicas.Version, owner string, w *written,
+) error {
 	isElement := owner != v.Key
 	col := now.server.Of(owner)
 	server := now.IsServer(v.Author)
@@ -116,7 +118,9 @@ func isHead(w *written) bool { return w.data.Len() == 0 && w.author == nil && w.
 
 // proof returns what a document proves itself by: the request that has written it, or one that
 // anybody could make.
-func (g *Guard) proof(now *inForce, col *config.Collection, owner string, w *written) (*store.Proof, error) {
+func (g *Guard) proof(
+	now *inForce, col *config.Collection, owner string, w *written,
+) (*store.Proof, error) {
 	if w.proof != nil {
 		p, err := parseProof(w.proof, w.text, false)
 		if err != nil {
@@ -124,7 +128,9 @@ func (g *Guard) proof(now *inForce, col *config.Collection, owner string, w *wri
 		}
 		return p, nil
 	}
-	body := value.NewObject(value.Member{Key: "data", Value: w.data}, value.Member{Key: "baseHash", Value: nil})
+	body := value.NewObject(
+		value.Member{Key: "data", Value: w.data}, value.Member{Key: "baseHash", Value: nil},
+	)
 	if w.author != nil {
 		body.Set("authorPubkey", w.author.Key)
 		body.Set("authorSignature", w.author.Signature)
@@ -133,12 +139,18 @@ func (g *Guard) proof(now *inForce, col *config.Collection, owner string, w *wri
 	if col.Namespace != "" {
 		target += col.Namespace + "/"
 	}
-	return &store.Proof{Method: http.MethodPost, Target: target + "push/" + owner, Header: http.Header{}, Media: config.JSON, Body: value.Append(nil, body)}, nil
+	return &store.Proof{
+		Method: http.MethodPost, Target: target + "push/" + owner, Header: http.Header{},
+		Media: config.JSON, Body: value.Append(nil, body),
+	}, nil
 }
 
 // admit lets the server of the rules decide about the request of a proof. written is when it was
 // done, in Unix milliseconds.
-func (g *Guard) admit(ctx context.Context, now *inForce, v *replicas.Version, owner string, p *store.Proof, written int64) (*collections.Admitted, error) {
+func (g *Guard) admit(
+	ctx context.Context, now *inForce, v *replicas.Version, owner string, p *store.Proof,
+	written int64,
+) (*collections.Admitted, error) {
 	r, err := request(p, now.Prefix)
 	if err != nil {
 		return nil, refused("%s: %w", owner, err)
@@ -148,14 +160,17 @@ func (g *Guard) admit(ctx context.Context, now *inForce, v *replicas.Version, ow
 		return nil, refused("%s: %w", owner, err)
 	}
 	after := func(t, other int64) time.Duration { return time.Duration(t-other) * time.Millisecond }
-	switch off := after(written, at); { // an entry's time is bounded by the clocks of all nodes that take it
+	switch off := after(
+		written, at,
+	); { // an entry's time is bounded by the clocks of all nodes that take it
 	case at == 0 && after(written, v.Time) > Ahead:
 		return nil, refused("%s: it is of a time that had not come", owner)
 	case at == 0: // of nobody in particular
 		at = written
 	case after(at, v.Time) > skew:
 		return nil, refused("%s: it was signed for a time that had not come", owner)
-	case off < -skew || off > skew+Ahead && v.Media == "": // files are ordered by when they were signed
+	case off < -skew || off > skew+Ahead &&
+		v.Media == "": // files are ordered by when they were signed
 		return nil, refused("%s: it was written %v after it was signed", owner, off)
 	}
 	if p.Host != "" && len(now.Hosts) > 0 && !slices.Contains(now.Hosts, p.Host) {
@@ -226,7 +241,10 @@ func (g *Guard) file(ctx context.Context, now *inForce, v *replicas.Version) err
 	case server && v.Proof == nil && v.Time < now.Since:
 		return nil
 	}
-	p := &store.Proof{Method: http.MethodPost, Target: now.Prefix + "/push/" + v.Key, Header: http.Header{}, Media: v.Media, Body: v.Kept}
+	p := &store.Proof{
+		Method: http.MethodPost, Target: now.Prefix + "/push/" + v.Key, Header: http.Header{},
+		Media: v.Media, Body: v.Kept,
+	}
 	if col.Namespace != "" {
 		p.Target = now.Prefix + "/" + col.Namespace + "/push/" + v.Key
 	}
@@ -246,7 +264,9 @@ func (g *Guard) file(ctx context.Context, now *inForce, v *replicas.Version) err
 	case a.Media != v.Media:
 		return refused("%s: it is not of the media type that was asked for", v.Key)
 	case v.Proof != nil && !evm.Presents(p.Header) && !server:
-		return refused("%s: a certificate's holder signs no bytes of files, so that only servers are believed", v.Key)
+		return refused(
+			"%s: a certificate's holder signs no bytes of files, so that only servers are believed", v.Key,
+		)
 	}
 	return nil
 }

@@ -42,16 +42,24 @@ type court struct {
 func newCourt(t testing.TB) *court {
 	c := &court{t: t, chain: &items{}, now: time.UnixMilli(noon), owner: replica.NewSecretKey()}
 	c.server = replica.NewSecretKey().Author()
-	cfg := strings.Replace(fmt.Sprintf(text, admin.Key.Address(), editor.Key.Address()), `"collections": [`, `"collections": [
+	cfg := strings.Replace(
+		fmt.Sprintf(text, admin.Key.Address(), editor.Key.Address()), `"collections": [`,
+		`"collections": [
 		{"name": "open", "storagePath": "open/{id}", "readRoles": ["public"], "writeRoles": ["public"], "allowedMimeTypes": ["image/*"], "encryption": "none", "maxBodyBytes": 2000},
 		{"name": "seal", "storagePath": "seal", "readRoles": ["public"], "writeRoles": [], "pullOnly": true, "allowedMimeTypes": ["image/*"], "encryption": "none", "maxBodyBytes": 2000},
-		{"name": "badge", "storagePath": "badges/{identity}", "readRoles": ["public"], "writeRoles": [], "allowedMimeTypes": ["image/*"], "encryption": "none", "maxBodyBytes": 2000},`, 1)
+		{"name": "badge", "storagePath": "badges/{identity}", "readRoles": ["public"], "writeRoles": [], "allowedMimeTypes": ["image/*"], "encryption": "none", "maxBodyBytes": 2000},`,
+		1,
+	)
 	cfg = strings.Replace(cfg, `"extensions":`, `"namespaces": {"art": {"collections": [
 		{"name": "shared", "storagePath": "shared/{id}", "readRoles": ["public"], "writeRoles": ["public"], "allowedMimeTypes": ["image/*"], "encryption": "none", "maxBodyBytes": 2000},
-		{"name": "pictures", "storagePath": "art/{identity}", "readRoles": ["public"], "writeRoles": ["self"], "allowedMimeTypes": ["image/*"], "encryption": "none", "maxBodyBytes": 2000}]}}, "extensions":`, 1)
+		{"name": "pictures", "storagePath": "art/{identity}", "readRoles": ["public"], "writeRoles": ["self"], "allowedMimeTypes": ["image/*"], "encryption": "none", "maxBodyBytes": 2000}]}}, "extensions":`,
+		1)
 	parsed, err := config.Parse([]byte(cfg))
 	require.NoError(t, err)
-	c.rules = rules.Rules{Serial: 1, Prefix: "/v1", Config: parsed, Servers: []replica.AuthorID{c.server}, Hosts: []string{"example.com"}, Since: noon - 1000}
+	c.rules = rules.Rules{
+		Serial: 1, Prefix: "/v1", Config: parsed, Servers: []replica.AuthorID{c.server},
+		Hosts: []string{"example.com"}, Since: noon - 1000,
+	}
 	c.set()
 	return c
 }
@@ -60,7 +68,11 @@ func newCourt(t testing.TB) *court {
 func (c *court) set() {
 	var known chain.Registry
 	known.Register(c.chain)
-	c.guard = rules.NewGuard(rules.Options{Chains: &known, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time { return c.now }})
+	c.guard = rules.NewGuard(
+		rules.Options{Chains: &known, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time {
+			return c.now
+		}},
+	)
 	require.NoError(c.t, c.guard.Set(rules.Sign(c.rules, c.owner)))
 }
 
@@ -74,7 +86,9 @@ func (c *court) counts(v *replicas.Version) bool {
 }
 
 // doc is a document as it is kept, with the proof of a request; headers nil is a request of nobody.
-func doc(t testing.TB, data string, ts int64, who *evm.Signer, target, body string, headers http.Header) []byte {
+func doc(
+	t testing.TB, data string, ts int64, who *evm.Signer, target, body string, headers http.Header,
+) []byte {
 	d := object(t, data)
 	o := value.NewObject(value.Member{Key: "v", Value: 1.0}, value.Member{Key: "data", Value: d},
 		value.Member{Key: "ts", Value: float64(ts)}, value.Member{Key: "hash", Value: value.Hash(d)})
@@ -94,7 +108,10 @@ func proofOf(target, media string, headers http.Header, body string) *value.Obje
 	for name := range headers {
 		all.Set(name, headers.Get(name))
 	}
-	o := value.NewObject(value.Member{Key: "target", Value: target}, value.Member{Key: "media", Value: media}, value.Member{Key: "headers", Value: all})
+	o := value.NewObject(
+		value.Member{Key: "target", Value: target}, value.Member{Key: "media", Value: media},
+		value.Member{Key: "headers", Value: all},
+	)
 	if body != "" {
 		o.Set("body", body)
 	}
@@ -106,18 +123,27 @@ func (c *court) signed(who *evm.Signer, path string, ts, entry int64) *replicas.
 	s := *who
 	s.Clock = func() time.Time { return time.UnixMilli(noon) }
 	const data = `{"n":1}`
-	target, body := "/v1/push/"+path, `{"data":`+data+`,"baseHash":null,"authorSignature":"`+evm.SignData(who.Key, object(c.t, data))+`"}`
+	target, body := "/v1/push/"+path, `{"data":`+data+`,"baseHash":null,"authorSignature":"`+
+		evm.SignData(
+			who.Key, object(c.t, data),
+		)+`"}`
 	h, err := s.Sign("POST", target, []byte(body))
 	require.NoError(c.t, err)
 	return &replicas.Version{Key: path, Kept: doc(c.t, data, ts, who, target, body, h), Time: entry}
 }
 
 // plain is a document without a proof.
-func (c *court) plain(path, data string, ts, entry int64, author replica.AuthorID) *replicas.Version {
-	return &replicas.Version{Key: path, Kept: doc(c.t, data, ts, nil, "", "", nil), Time: entry, Author: author}
+func (c *court) plain(
+	path, data string, ts, entry int64, author replica.AuthorID,
+) *replicas.Version {
+	return &replicas.Version{
+		Key: path, Kept: doc(c.t, data, ts, nil, "", "", nil), Time: entry, Author: author,
+	}
 }
 
-func settingsOf(who *evm.Signer) string { return "users/" + who.Key.Address().String() + "/settings" }
+func settingsOf(who *evm.Signer) string {
+	return "users/" + who.Key.Address().String() + "/settings"
+}
 
 // What is signed, done and entered lies within the skew of clocks, and no further.
 func TestTimes(t *testing.T) {
@@ -145,7 +171,12 @@ func TestTimes(t *testing.T) {
 	require.False(t, c.counts(c.plain("wall/a", `{}`, noon+ahead+1, noon, none)))
 	// A time that is none is no request of nobody.
 	v := c.signed(alice, path, noon, noon)
-	v.Kept = []byte(strings.Replace(string(v.Kept), fmt.Sprintf(`"X-Octobot-Timestamp":"%d"`, int64(noon)), `"X-Octobot-Timestamp":"0"`, 1))
+	v.Kept = []byte(
+		strings.Replace(
+			string(v.Kept), fmt.Sprintf(`"X-Octobot-Timestamp":"%d"`, int64(noon)),
+			`"X-Octobot-Timestamp":"0"`, 1,
+		),
+	)
 	_, err := c.guard.Check(t.Context(), v)
 	require.ErrorIs(t, err, replicas.ErrRefused)
 	require.ErrorContains(t, err, "malformed")
@@ -162,7 +193,9 @@ func TestSignedAt(t *testing.T) {
 		return c.guard.SignedAt(v)
 	}
 	with := func(time string) string {
-		return `{"target":"/v1/push/x","media":"image/png","headers":{"` + http.CanonicalHeaderKey(access.HeaderTime) + `":"` + time + `"}}`
+		return `{"target":"/v1/push/x","media":"image/png","headers":{"` + http.CanonicalHeaderKey(
+			access.HeaderTime,
+		) + `":"` + time + `"}}`
 	}
 	require.EqualValues(t, 7, at(""))
 	require.EqualValues(t, 7, at("x"), "no JSON")
@@ -185,7 +218,9 @@ func TestHosts(t *testing.T) {
 	require.NoError(t, err)
 	for _, host := range []string{"example.com", "other.example"} {
 		body := `{"data":{"n":1},"baseHash":null}`
-		r := capcert.Request{Method: "POST", PathAndQuery: "/v1/push/caps/" + id, Body: []byte(body), Host: host}
+		r := capcert.Request{
+			Method: "POST", PathAndQuery: "/v1/push/caps/" + id, Body: []byte(body), Host: host,
+		}
 		s := r.Sign(root.Key, noon, make([]byte, capcert.NonceSize))
 		h := http.Header{"Authorization": {cert.Authorization()}}
 		h.Set(access.HeaderSignature, s.Signature)
@@ -247,7 +282,9 @@ func TestScopesOfBefore(t *testing.T) {
 		Ops: []string{capcert.Write}, Paths: []string{"posts/**"},
 		Collections: []string{"caps"},
 	}
-	for since, counts := range map[int64]bool{0: true, noon - 1000: false, noon: false, noon + 1: true} {
+	for since, counts := range map[int64]bool{
+		0: true, noon - 1000: false, noon: false, noon + 1: true,
+	} {
 		c := newCourt(t)
 		c.rules.Scopes = since
 		c.set()
@@ -317,13 +354,30 @@ func TestServersAlone(t *testing.T) {
 		{"a file before the rules, by another", logo, c.rules.Since - 1, other, false},
 		{"a file where documents are", mine, noon, other, false},
 	} {
-		v := &replicas.Version{Key: x.path, Kept: []byte("picture"), Media: "image/png", Time: x.time, Author: x.author}
+		v := &replicas.Version{
+			Key: x.path, Kept: []byte("picture"), Media: "image/png", Time: x.time, Author: x.author,
+		}
 		require.Equal(t, x.counts, c.counts(v), x.what)
 	}
 	c.rules.Own = []string{"logos/{x}", "users/{x}/settings"}
 	c.set()
-	require.True(t, c.counts(&replicas.Version{Key: logo, Kept: []byte("picture"), Media: "image/png", Time: noon, Author: c.server}), "its own")
-	require.False(t, c.counts(&replicas.Version{Key: logo, Kept: []byte("picture"), Media: "image/png", Time: noon, Author: other}))
+	require.True(
+		t,
+		c.counts(
+			&replicas.Version{
+				Key: logo, Kept: []byte("picture"), Media: "image/png", Time: noon, Author: c.server,
+			},
+		),
+		"its own",
+	)
+	require.False(
+		t,
+		c.counts(
+			&replicas.Version{
+				Key: logo, Kept: []byte("picture"), Media: "image/png", Time: noon, Author: other,
+			},
+		),
+	)
 	require.True(t, c.counts(c.plain(mine, `{"n":1}`, noon, noon, c.server)), "its own")
 }
 
@@ -337,16 +391,24 @@ func TestFiles(t *testing.T) {
 		h, err := s.Sign("POST", target, []byte("picture"))
 		require.NoError(t, err)
 		change(h)
-		return &replicas.Version{Key: path, Kept: []byte("picture"), Media: "image/png", Time: noon, Proof: value.Append(nil, proofOf(target, "image/png", h, ""))}
+		return &replicas.Version{
+			Key: path, Kept: []byte("picture"), Media: "image/png", Time: noon,
+			Proof: value.Append(nil, proofOf(target, "image/png", h, "")),
+		}
 	}
 	as := func(http.Header) {}
 	me := alice.Key.Address().String()
 	require.True(t, c.counts(file("logos/"+me, "/v1/push/logos/"+me, as)))
 	require.True(t, c.counts(file("art/"+me, "/v1/art/push/art/"+me, as)))
-	require.False(t, c.counts(file("art/"+me, "/v1/push/art/"+me, as)), "as if it were in no namespace")
+	require.False(
+		t, c.counts(file("art/"+me, "/v1/push/art/"+me, as)), "as if it were in no namespace",
+	)
 	require.False(t, c.counts(file("logos/"+me, "/v1/art/push/logos/"+me, as)))
-	for _, path := range []string{"open/a", "shared/a"} { // by nobody in particular, in a namespace or not
-		v := &replicas.Version{Key: path, Kept: []byte("picture"), Media: "image/png", Time: noon, Author: replica.AuthorID{1}}
+	// by nobody in particular, in a namespace or not
+	for _, path := range []string{"open/a", "shared/a"} {
+		v := &replicas.Version{
+			Key: path, Kept: []byte("picture"), Media: "image/png", Time: noon, Author: replica.AuthorID{1},
+		}
 		require.True(t, c.counts(v), path)
 		v.Media = "text/plain"
 		require.False(t, c.counts(v), path)
@@ -370,7 +432,10 @@ func TestFiles(t *testing.T) {
 	h.Set(access.HeaderNonce, sig.Nonce)
 	p := proofOf(target, "image/png", h, "")
 	p.Set("host", "example.com")
-	v := &replicas.Version{Key: "logos/" + id, Kept: []byte("picture"), Media: "image/png", Time: noon, Proof: value.Append(nil, p), Author: c.server}
+	v := &replicas.Version{
+		Key: "logos/" + id, Kept: []byte("picture"), Media: "image/png", Time: noon,
+		Proof: value.Append(nil, p), Author: c.server,
+	}
 	require.True(t, c.counts(v), "a server says so")
 	v.Author = replica.AuthorID{1}
 	_, err = c.guard.Check(t.Context(), v)
@@ -403,10 +468,15 @@ func TestElementTimes(t *testing.T) {
 	s := *alice
 	s.Clock = func() time.Time { return time.UnixMilli(noon) }
 	element := func(asked string, ts int64) *replicas.Version {
-		body := `{"data":{"i":1},"authorSignature":"` + evm.SignData(alice.Key, object(t, `{"i":1}`)) + `"` + asked + `}`
+		body := `{"data":{"i":1},"authorSignature":"` + evm.SignData(
+			alice.Key, object(t, `{"i":1}`),
+		) + `"` + asked + `}`
 		h, err := s.Sign("POST", "/v1/push/events/e", []byte(body))
 		require.NoError(t, err)
-		return &replicas.Version{Key: fmt.Sprintf("events/e\x00%016d", ts), Time: noon, Kept: doc(t, `{"i":1}`, ts, alice, "/v1/push/events/e", body, h)}
+		return &replicas.Version{
+			Key: fmt.Sprintf("events/e\x00%016d", ts), Time: noon,
+			Kept: doc(t, `{"i":1}`, ts, alice, "/v1/push/events/e", body, h),
+		}
 	}
 	require.True(t, c.counts(element("", noon+3)))
 	asked := fmt.Sprintf(`,"ts":%d`, int64(noon+3))

@@ -60,15 +60,19 @@ func TestWorkGrowsWithTheRules(t *testing.T) {
 	}
 	const n = 2000
 	for name, work := range map[string]func(n int) func(){
-		"hosts":   func(n int) func() { return parse(signed(rules.Rules{Hosts: names(n)}, plain)) },
-		"own":     func(n int) func() { return parse(signed(rules.Rules{Own: names(n)}, plain)) },
-		"servers": func(n int) func() { return parse(signed(rules.Rules{Servers: make([]replica.AuthorID, n)}, plain)) },
+		"hosts": func(n int) func() { return parse(signed(rules.Rules{Hosts: names(n)}, plain)) },
+		"own":   func(n int) func() { return parse(signed(rules.Rules{Own: names(n)}, plain)) },
+		"servers": func(n int) func() {
+			return parse(signed(rules.Rules{Servers: make([]replica.AuthorID, n)}, plain))
+		},
 		"collections": func(n int) func() {
 			all := make([]string, n/10)
 			for i := range all {
 				all[i] = strings.ReplaceAll(one, `"a`, fmt.Sprint(`"a`, i))
 			}
-			return parse(signed(rules.Rules{}, `{"version": 1, "collections": [`+strings.Join(all, ",")+`]}`))
+			return parse(
+				signed(rules.Rules{}, `{"version": 1, "collections": [`+strings.Join(all, ",")+`]}`),
+			)
 		},
 		"members of anybody's": func(n int) func() { return parse([]byte(numbers(n))) },
 		"no signature": func(n int) func() {
@@ -86,10 +90,14 @@ func TestWorkGrowsWithTheRules(t *testing.T) {
 			}
 		},
 		"a document": func(n int) func() { return check(`{"v":1,"ts":1,"data":` + numbers(n) + `}`) },
-		"a proof":    func(n int) func() { return check(`{"v":1,"ts":1,"data":{},"proof":` + numbers(n) + `}`) },
+		"a proof": func(n int) func() {
+			return check(`{"v":1,"ts":1,"data":{},"proof":` + numbers(n) + `}`)
+		},
 		"headers of a proof": func(n int) func() {
-			return check(`{"v":1,"ts":1,"data":{},"proof":{"target":"/push/a/x","media":"application/json","headers":` +
-				strings.ReplaceAll(numbers(n), ":0", `:"0"`) + `,"before":"{\"data\":","after":"}"}}`)
+			return check(
+				`{"v":1,"ts":1,"data":{},"proof":{"target":"/push/a/x","media":"application/json","headers":` +
+					strings.ReplaceAll(numbers(n), ":0", `:"0"`) + `,"before":"{\"data\":","after":"}"}}`,
+			)
 		},
 	} {
 		once, twice := cost.Bytes(work(n)), cost.Bytes(work(2*n))

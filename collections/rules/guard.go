@@ -105,10 +105,12 @@ func (g *Guard) Set(r *Rules) error {
 	docs := document.In(&g.store, g.opts.Clock)
 	o := collections.Options{
 		KnownHost: func(*http.Request) bool { return true }, // see Guard.admit
-		Whole:     func() bool { return true },              // documents are what their callers have signed
+		// documents are what their callers have signed
+		Whole:     func() bool { return true },
 		Linear:    true,
 		AdmitOnly: true,
-		Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler), Resolver: access.ResolverFunc(g.resolve), Enricher: g.enricher(r, docs),
+		Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler),
+		Resolver: access.ResolverFunc(g.resolve), Enricher: g.enricher(r, docs),
 	}
 	s, err := collections.New(r.Config, o)
 	if err != nil {
@@ -175,7 +177,9 @@ func (g *Guard) Check(ctx context.Context, v *replicas.Version) ([]byte, error) 
 // remembered does a check once of the same version, or again when a refusal is old.
 func (g *Guard) remembered(v *replicas.Version, check func() error) error {
 	h := sha256.New()
-	for _, part := range [][]byte{[]byte(v.Key), v.Author[:], []byte(v.Media), v.Proof, strconv.AppendInt(nil, v.Time, 10), v.Kept} {
+	for _, part := range [][]byte{
+		[]byte(v.Key), v.Author[:], []byte(v.Media), v.Proof, strconv.AppendInt(nil, v.Time, 10), v.Kept,
+	} {
 		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	id := [32]byte(h.Sum(nil))

@@ -133,11 +133,17 @@ func (m *member) close() {
 func (m *member) serve(r *rules.Rules) {
 	var known chain.Registry
 	known.Register(m.chain)
-	m.guard = rules.NewGuard(rules.Options{Chains: &known, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time { return time.Now().Add(m.ahead) }})
+	m.guard = rules.NewGuard(
+		rules.Options{Chains: &known, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time {
+			return time.Now().Add(m.ahead)
+		}},
+	)
 	require.NoError(m.t, m.guard.Set(r))
 	log := slog.New(slog.DiscardHandler)
 	var err error
-	m.store, err = replicas.Open(m.t.Context(), m.n, m.r, m.key, replicas.Options{Guard: m.guard, Log: log})
+	m.store, err = replicas.Open(
+		m.t.Context(), m.n, m.r, m.key, replicas.Options{Guard: m.guard, Log: log},
+	)
 	require.NoError(m.t, err)
 	m.guard.Read(m.store, nil)
 	nonces, err := access.NewNonces(access.NonceOptions{})
@@ -147,7 +153,11 @@ func (m *member) serve(r *rules.Rules) {
 	docs := document.In(m.store, nil)
 	cfg := r.Config
 	m.http, err = collections.New(cfg, collections.Options{
-		Documents: docs, Whole: m.guard.InForce, Prefix: r.Prefix, Log: log, KnownHost: collections.Known("example.com"), Enricher: access.Compose(access.Configured(func() *config.Config { return cfg }, docs, nil), known.Enricher()),
+		Documents: docs, Whole: m.guard.InForce, Prefix: r.Prefix, Log: log,
+		KnownHost: collections.Known("example.com"),
+		Enricher: access.Compose(access.Configured(func() *config.Config {
+			return cfg
+		}, docs, nil), known.Enricher()),
 		Resolver: access.ResolverFunc(func(ctx context.Context, r *access.Request) (access.Auth, error) {
 			if evm.Presents(r.HTTP.Header) {
 				return verifier.Resolve(ctx, r)
@@ -167,7 +177,9 @@ func (m *member) do(r *http.Request) (status int, body string) {
 }
 
 // send sends a request that a wallet has signed; nil is nobody's.
-func (m *member) send(who *evm.Signer, method, path, media, body string) (status int, answer string) {
+func (m *member) send(
+	who *evm.Signer, method, path, media, body string,
+) (status int, answer string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if who != nil {
 		h, err := who.Sign(method, path, []byte(body))
@@ -198,7 +210,10 @@ func (m *member) push(who *evm.Signer, path, data string) (status int, answer st
 	if who != nil {
 		signature = fmt.Sprintf(`,"authorSignature":"%s"`, evm.SignData(who.Key, object(m.t, data)))
 	}
-	return m.send(who, "POST", "/v1/push/"+path, config.JSON, fmt.Sprintf(`{"data":%s,"baseHash":%s%s}`, data, base, signature))
+	return m.send(
+		who, "POST", "/v1/push/"+path, config.JSON,
+		fmt.Sprintf(`{"data":%s,"baseHash":%s%s}`, data, base, signature),
+	)
 }
 
 func (m *member) pushed(who *evm.Signer, path, data string) {
@@ -262,7 +277,9 @@ func (m *member) content(e *replica.Entry) []byte {
 func (m *member) kept(key string) []byte {
 	require.NoError(m.t, m.store.Settle(m.t.Context()))
 	me := m.key.Author()
-	for e, err := range m.n.Replicas().Entries(m.t.Context(), m.r.ID, replica.Query{Key: []byte(key), Author: &me}) {
+	for e, err := range m.n.Replicas().Entries(
+		m.t.Context(), m.r.ID, replica.Query{Key: []byte(key), Author: &me},
+	) {
 		require.NoError(m.t, err)
 		return m.content(&e)
 	}
@@ -284,12 +301,20 @@ type town struct {
 
 func newTown(t testing.TB) *town {
 	x := &town{}
-	x.founder = newMember(t, func(n *node.Node) (replica.Replica, error) { return n.CreateReplica(t.Context(), "docs", false) })
+	x.founder = newMember(t, func(n *node.Node) (replica.Replica, error) {
+		return n.CreateReplica(t.Context(), "docs", false)
+	})
 	r := x.founder.r
 	doc := &ticket.Doc{Capability: r.Capability, Replica: r.ID, Secret: r.Secret}
 	join := func(n *node.Node) (replica.Replica, error) { return n.Keep(t.Context(), doc, r.Name) }
 	x.honest, x.evil = newMember(t, join), newMember(t, join)
-	x.rules = rules.Sign(rules.Rules{Serial: 1, Prefix: "/v1", Config: parsed(t), Servers: []replica.AuthorID{x.founder.key.Author()}, Hosts: []string{"example.com"}}, x.founder.r.Secret)
+	x.rules = rules.Sign(
+		rules.Rules{
+			Serial: 1, Prefix: "/v1", Config: parsed(t), Servers: []replica.AuthorID{x.founder.key.Author()},
+			Hosts: []string{"example.com"},
+		},
+		x.founder.r.Secret,
+	)
 	x.founder.serve(x.rules)
 	x.honest.serve(x.rules)
 	return x

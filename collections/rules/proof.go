@@ -105,7 +105,11 @@ func request(p *store.Proof, prefix string) (*http.Request, error) {
 	if err != nil || u.Host != "" || u.Scheme != "" {
 		return nil, errProof
 	}
-	r := &http.Request{Method: p.Method, URL: u, Header: p.Header.Clone(), Host: p.Host, Body: noCloser{bytes.NewReader(p.Body)}, ContentLength: int64(len(p.Body)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	r := &http.Request{
+		Method: p.Method, URL: u, Header: p.Header.Clone(), Host: p.Host,
+		Body: noCloser{bytes.NewReader(p.Body)}, ContentLength: int64(len(p.Body)), Proto: "HTTP/1.1",
+		ProtoMajor: 1, ProtoMinor: 1,
+	}
 	if p.Media != "" {
 		r.Header.Set("Content-Type", p.Media)
 	}

@@ -41,14 +41,20 @@ func (g *Guard) resolve(ctx context.Context, r *access.Request) (access.Auth, er
 	if evm.Presents(r.HTTP.Header) {
 		c := a.rules.Config.EVM
 		if c == nil {
-			return access.Auth{}, &access.DeniedError{Status: http.StatusUnauthorized, Reason: "the rules let no wallets in"}
+			return access.Auth{}, &access.DeniedError{
+				Status: http.StatusUnauthorized, Reason: "the rules let no wallets in",
+			}
 		}
 		known := func(id string) bool {
 			return slices.ContainsFunc(c.Chains, func(c *config.EVMChain) bool { return c.ID() == id })
 		}
-		return (&evm.Verifier{Chains: known, Admins: c.Admins, Nonces: once{}, Clock: clock, Signers: &g.signers}).Resolve(ctx, r)
+		return (&evm.Verifier{
+			Chains: known, Admins: c.Admins, Nonces: once{}, Clock: clock, Signers: &g.signers,
+		}).Resolve(ctx, r)
 	}
-	who, err := (&access.Caps{Nonces: once{}, Revocations: g.revocations.Load(), Clock: clock}).Resolve(
+	who, err := (&access.Caps{
+		Nonces: once{}, Revocations: g.revocations.Load(), Clock: clock,
+	}).Resolve(
 		ctx, r,
 	)
 	if since := a.rules.Scopes; err == nil && who.Scope != nil {
@@ -66,7 +72,8 @@ func (g *Guard) enricher(r *Rules, docs *document.Documents) access.Enricher {
 	return func(ctx context.Context, who *access.Auth, at access.Place) ([]string, error) {
 		a := askedOf(ctx)
 		e := entitled
-		if _, is := config.Match(access.EntitlementsPath(r.Config.Entitlements), a.key); is { // what nobody is entitled to by itself
+		// what nobody is entitled to by itself
+		if _, is := config.Match(access.EntitlementsPath(r.Config.Entitlements), a.key); is {
 			e = roles
 		}
 		return access.Compose(e, g.chains(a))(ctx, who, at)
@@ -86,7 +93,9 @@ func (g *Guard) chains(a *asked) access.Enricher {
 			return []string{chain.RoleOwner, chain.RoleMember}, nil
 		}
 		if g.opts.Chains == nil {
-			return nil, &access.UnavailableError{Reason: "Chain unavailable", Err: errors.New("this node asks no chain")}
+			return nil, &access.UnavailableError{
+				Reason: "Chain unavailable", Err: errors.New("this node asks no chain"),
+			}
 		}
 		return g.opts.Chains.Enricher()(ctx, who, at)
 	}

@@ -46,20 +46,27 @@ type Rules struct {
 	Since   int64 // Unix milliseconds: what Servers have written before needs no proof
 	// Scopes is since when, in Unix milliseconds, what requests were signed with counts only within
 	// the operations and collections of their certificates, as doors have it since; 0 is not at all.
-	Scopes  int64
-	Prefix  string             // of all paths that callers sign
-	Hosts   []string           // that they may have signed requests for, where a signature names one; none is all
-	Servers []replica.AuthorID // who write what no caller has signed, and are believed what chains have said
-	Own     []string           // templates of the keys of what servers write by themselves
-	Config  *config.Config     // of the collections
+	Scopes int64
+	Prefix string // of all paths that callers sign
+	// that they may have signed requests for, where a signature names one; none is all
+	Hosts []string
+	// who write what no caller has signed, and are believed what chains have said
+	Servers []replica.AuthorID
+	Own     []string       // templates of the keys of what servers write by themselves
+	Config  *config.Config // of the collections
 	object  *value.Object
 }
 
 // Sign makes rules of what r says, signed by the replica's key.
 func Sign(r Rules, key replica.SecretKey) *Rules {
 	r.Replica = key.Replica()
-	o := value.NewObject(value.Member{Key: "v", Value: float64(version)}, value.Member{Key: "replica", Value: r.Replica.String()}, value.Member{Key: "serial", Value: float64(r.Serial)},
-		value.Member{Key: "since", Value: float64(r.Since)}, value.Member{Key: "prefix", Value: r.Prefix}, value.Member{Key: "hosts", Value: texts(r.Hosts)})
+	o := value.NewObject(
+		value.Member{Key: "v", Value: float64(version)},
+		value.Member{Key: "replica", Value: r.Replica.String()},
+		value.Member{Key: "serial", Value: float64(r.Serial)},
+		value.Member{Key: "since", Value: float64(r.Since)}, value.Member{Key: "prefix", Value: r.Prefix},
+		value.Member{Key: "hosts", Value: texts(r.Hosts)},
+	)
 	servers := make([]string, len(r.Servers))
 	for i, s := range r.Servers {
 		servers[i] = s.String()
@@ -209,7 +216,8 @@ func Newest(all [][]byte, id replica.ID) (newest *Rules, err error) {
 		if err != nil {
 			continue // whoever may write to the replica can write what is none
 		}
-		if newest == nil || r.Serial > newest.Serial || r.Serial == newest.Serial && string(r.Bytes()) > string(newest.Bytes()) {
+		if newest == nil || r.Serial > newest.Serial ||
+			r.Serial == newest.Serial && string(r.Bytes()) > string(newest.Bytes()) {
 			newest = r
 		}
 	}
@@ -238,5 +246,7 @@ func (r *Rules) IsServer(a replica.AuthorID) bool { return slices.Contains(r.Ser
 // collection that stands for less.
 func (r *inForce) isOwn(key string) bool {
 	paths := r.server.Reach()
-	return slices.ContainsFunc(r.Own, func(t string) bool { return paths.MadeBy(config.ParseTemplate(t), key) })
+	return slices.ContainsFunc(r.Own, func(t string) bool {
+		return paths.MadeBy(config.ParseTemplate(t), key)
+	})
 }

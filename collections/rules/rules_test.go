@@ -35,7 +35,9 @@ func capRequest(t testing.TB, root *pairing.Device, path, body string) *http.Req
 	require.NoError(t, err)
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	nonce := sha256.Sum256([]byte(body + path))
-	signed := capcert.Request{Method: r.Method, PathAndQuery: path, Body: []byte(body), Host: "example.com"}
+	signed := capcert.Request{
+		Method: r.Method, PathAndQuery: path, Body: []byte(body), Host: "example.com",
+	}
 	s := signed.Sign(root.Key, time.Now().UnixMilli(), nonce[:capcert.NonceSize])
 	r.Header.Set("Content-Type", config.JSON)
 	r.Header.Set("Authorization", cert.Authorization())
@@ -68,22 +70,32 @@ func TestWhatIsAllowed(t *testing.T) {
 	writer.pushed(admin, "users/"+bob.Key.Address().String()+"/entitlements", `{"features":["news"]}`)
 	writer.pushed(bob, "news/c", `{"n":3}`)
 	for i := range 3 {
-		status, answer := writer.send(alice, "POST", "/v1/push/events/e", config.JSON, `{"data":{"i":`+strconv.Itoa(i)+`},"authorSignature":"`+evm.SignData(alice.Key, object(t, `{"i":`+strconv.Itoa(i)+`}`))+`"}`)
+		status, answer := writer.send(
+			alice, "POST", "/v1/push/events/e", config.JSON,
+			`{"data":{"i":`+strconv.Itoa(i)+`},"authorSignature":"`+evm.SignData(
+				alice.Key, object(t, `{"i":`+strconv.Itoa(i)+`}`),
+			)+`"}`,
+		)
 		require.Equal(t, http.StatusOK, status, answer)
 	}
 	status, answer := writer.do(capRequest(t, root, "/v1/push/events/e", `{"data":{"i":3}}`))
 	require.Equal(t, http.StatusOK, status, answer)
-	status, answer = writer.do(capRequest(t, root, "/push/caps/"+id, `{ "data" : {"n": 1} , "baseHash" : null }`)) // as published clients sign it
+	status, answer = writer.do(
+		capRequest(t, root, "/push/caps/"+id, `{ "data" : {"n": 1} , "baseHash" : null }`),
+	) // as published clients sign it
 	require.Equal(t, http.StatusNotFound, status, answer)
 	r := capRequest(t, root, "/push/caps/"+id, `{ "data" : {"n": 1} , "baseHash" : null }`)
 	r.URL.Path = "/v1" + r.URL.Path
 	status, answer = writer.do(r)
 	require.Equal(t, http.StatusOK, status, answer)
-	status, answer = writer.send(alice, "POST", "/v1/push/logos/"+alice.Key.Address().String(), "image/png", "\x89PNG\xff\x00")
+	status, answer = writer.send(
+		alice, "POST", "/v1/push/logos/"+alice.Key.Address().String(), "image/png", "\x89PNG\xff\x00",
+	)
 	require.Equal(t, http.StatusOK, status, answer)
 	reader.learn(writer)
 	for path, want := range map[string]string{
-		mine: `{"b":"é <&> ` + "\u2028" + `"}`, "products/42/signals": `{"n":1}`, "news/a": `{"n":1}`, "news/b": `{"n":2}`, "news/c": `{"n":3}`, "wall/a": `{"anything":true}`, "caps/" + id: `{"n":1}`,
+		mine: `{"b":"é <&> ` + "\u2028" + `"}`, "products/42/signals": `{"n":1}`, "news/a": `{"n":1}`,
+		"news/b": `{"n":2}`, "news/c": `{"n":3}`, "wall/a": `{"anything":true}`, "caps/" + id: `{"n":1}`,
 		"logos/" + alice.Key.Address().String(): "\x89PNG\xff\x00",
 	} {
 		require.Equal(t, want, writer.has(path), path)
@@ -95,7 +107,10 @@ func TestWhatIsAllowed(t *testing.T) {
 	_, again := writer.send(nil, "GET", "/v1/pull/events/e?full=1", "", "")
 	require.Equal(t, hashIn(t, events), hashIn(t, again))
 	require.NotContains(t, string(writer.kept("doc/wall/a")), "proof")
-	require.NotContains(t, string(writer.kept("doc/"+mine)), `"b":"é <&> `+"\u2028"+`"},"baseHash"`, "the data is kept once")
+	require.NotContains(
+		t, string(writer.kept("doc/"+mine)), `"b":"é <&> `+"\u2028"+`"},"baseHash"`,
+		"the data is kept once",
+	)
 
 	// Both write, and in the end both have the same.
 	reader.pushed(alice, mine, `{"c":1}`)
@@ -116,15 +131,23 @@ func hashIn(t testing.TB, answer string) string {
 // What no door would have let in is as if it was not there, whoever has written it to the replica.
 func TestWhatIsRefused(t *testing.T) {
 	x := newTown(t)
-	mine, other := "users/"+alice.Key.Address().String()+"/settings", "users/"+bob.Key.Address().String()+"/settings"
+	mine, other := "users/"+alice.Key.Address().String()+"/settings", "users/"+
+		bob.Key.Address().String()+"/settings"
 	x.founder.pushed(alice, mine, `{"n":1}`)
 	x.founder.pushed(admin, "news/a", `{"n":1}`)
-	status, answer := x.founder.send(alice, "POST", "/v1/push/events/e", config.JSON, `{"data":{"i":1},"ts":1700000000000,"authorSignature":"`+evm.SignData(alice.Key, object(t, `{"i":1}`))+`"}`)
+	status, answer := x.founder.send(
+		alice, "POST", "/v1/push/events/e", config.JSON,
+		`{"data":{"i":1},"ts":1700000000000,"authorSignature":"`+evm.SignData(
+			alice.Key, object(t, `{"i":1}`),
+		)+`"}`,
+	)
 	require.Equal(t, http.StatusOK, status, answer)
 	logo := "logos/" + alice.Key.Address().String()
 	status, answer = x.founder.send(alice, "POST", "/v1/push/"+logo, "image/png", "picture")
 	require.Equal(t, http.StatusOK, status, answer)
-	doc, news, picture := x.founder.kept("doc/"+mine), x.founder.kept("doc/news/a"), x.founder.kept("type/"+logo)
+	doc, news, picture := x.founder.kept("doc/"+mine), x.founder.kept(
+		"doc/news/a",
+	), x.founder.kept("type/"+logo)
 	element := x.founder.kept("log/events/e\x000001700000000000")
 
 	changed := func(kept []byte, change func(o *value.Object)) []byte {
@@ -133,7 +156,9 @@ func TestWhatIsRefused(t *testing.T) {
 		change(o)
 		return value.Append(nil, o)
 	}
-	set := func(key string, v any) func(o *value.Object) { return func(o *value.Object) { o.Set(key, v) } }
+	set := func(key string, v any) func(o *value.Object) {
+		return func(o *value.Object) { o.Set(key, v) }
+	}
 	proof := func(key string, v any) func(o *value.Object) {
 		return func(o *value.Object) {
 			p, _ := o.Get("proof")
@@ -165,40 +190,106 @@ func TestWhatIsRefused(t *testing.T) {
 		path string // "" is the key's
 		want string
 	}{
-		"no proof":                    {"doc/" + other, changed(doc, func(o *value.Object) { o.Delete("proof") }), other, `{}`},
-		"nothing but data":            {"doc/" + other, []byte(`{"v":1,"data":{"evil":1},"ts":1,"hash":""}`), other, `{}`},
-		"under another path":          {"doc/" + other, doc, other, `{}`},
-		"other data":                  {"doc/" + other, changed(doc, evilData), other, `{}`},
-		"other data here":             {"doc/" + mine, changed(doc, func(o *value.Object) { evilData(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other hash":                  {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("hash", "ff"); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other author":                {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("authorPubkey", bob.Key.Address().String()); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"no author":                   {"doc/" + mine, changed(doc, func(o *value.Object) { o.Delete("authorSignature"); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"later than signed":           {"doc/" + mine, changed(doc, set("ts", now+3_600_000)), mine, `{"n":1}`},
-		"earlier than signed":         {"doc/" + mine, changed(doc, set("ts", now-60_000)), mine, `{"n":1}`},
-		"times of fields":             {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("times", object(t, `{"n":9e12}`)); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"to be merged":                {"doc/" + mine, changed(doc, func(o *value.Object) { o.Delete("whole"); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other target":                {"doc/" + mine, changed(doc, func(o *value.Object) { proof("target", "/v2/push/"+mine)(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"a pull":                      {"doc/" + mine, changed(doc, func(o *value.Object) { proof("target", "/v1/pull/"+mine)(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other chain":                 {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Chain", "evm:1")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"other nonce":                 {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Nonce", "x")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"no signature":                {"doc/" + mine, changed(doc, func(o *value.Object) { header("X-Octobot-Signature", "")(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"no headers":                  {"doc/" + mine, changed(doc, func(o *value.Object) { proof("headers", &value.Object{})(o); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"a proof of no form":          {"doc/" + mine, changed(doc, func(o *value.Object) { o.Set("proof", "x"); o.Set("ts", now+5) }), mine, `{"n":1}`},
-		"no document":                 {"doc/" + other, []byte("x"), other, `{}`},
-		"news by nobody":              {"doc/news/b", changed(news, func(o *value.Object) { o.Delete("proof") }), "news/b", `{}`},
-		"of the far future":           {"doc/wall/z", []byte(`{"v":1,"data":{},"ts":9000000000000,"hash":"` + value.Hash(&value.Object{}) + `","whole":true}`), "wall/z", `{}`},
-		"no schema's":                 {"doc/wall/x", []byte(`{"v":1,"data":[],"ts":1,"hash":""}`), "wall/x", `{}`},
-		"read only":                   {"doc/catalog", changed(news, func(o *value.Object) { o.Delete("proof") }), "catalog", `{}`},
-		"too long":                    {"doc/wall/y", []byte(`{"v":1,"data":{"x":"` + strings.Repeat("y", 3000) + `"},"ts":1,"hash":"` + value.Hash(object(t, `{"x":"`+strings.Repeat("y", 3000)+`"}`)) + `","whole":true}`), "wall/y", `{}`},
-		"a log as a document":         {"doc/events/f", changed(doc, func(o *value.Object) { o.Delete("proof") }), "events/f?full=1", `{"items":[]}`},
-		"an element at another time":  {"log/events/f\x000001700000000001", element, "events/f?full=1", `{"items":[]}`},
-		"an element of another log":   {"log/events/f\x000001700000000000", element, "events/f?full=1", `{"items":[]}`},
-		"a document that is not kept": {"doc/signal", changed(news, func(o *value.Object) { o.Delete("proof") }), "signal", `{}`},
+		"no proof": {"doc/" + other, changed(doc, func(o *value.Object) {
+			o.Delete("proof")
+		}), other, `{}`},
+		"nothing but data": {"doc/" + other, []byte(
+			`{"v":1,"data":{"evil":1},"ts":1,"hash":""}`,
+		), other, `{}`},
+		"under another path": {"doc/" + other, doc, other, `{}`},
+		"other data":         {"doc/" + other, changed(doc, evilData), other, `{}`},
+		"other data here": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			evilData(o)
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"other hash": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			o.Set("hash", "ff")
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"other author": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			o.Set("authorPubkey", bob.Key.Address().String())
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"no author": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			o.Delete("authorSignature")
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"later than signed": {"doc/" + mine, changed(
+			doc, set("ts", now+3_600_000),
+		), mine, `{"n":1}`},
+		"earlier than signed": {"doc/" + mine, changed(
+			doc, set("ts", now-60_000),
+		), mine, `{"n":1}`},
+		"times of fields": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			o.Set("times", object(t, `{"n":9e12}`))
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"to be merged": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			o.Delete("whole")
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"other target": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			proof("target", "/v2/push/"+mine)(o)
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"a pull": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			proof("target", "/v1/pull/"+mine)(o)
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"other chain": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			header("X-Octobot-Chain", "evm:1")(o)
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"other nonce": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			header("X-Octobot-Nonce", "x")(o)
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"no signature": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			header("X-Octobot-Signature", "")(o)
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"no headers": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			proof("headers", &value.Object{})(o)
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"a proof of no form": {"doc/" + mine, changed(doc, func(o *value.Object) {
+			o.Set("proof", "x")
+			o.Set("ts", now+5)
+		}), mine, `{"n":1}`},
+		"no document": {"doc/" + other, []byte("x"), other, `{}`},
+		"news by nobody": {"doc/news/b", changed(news, func(o *value.Object) {
+			o.Delete("proof")
+		}), "news/b", `{}`},
+		"of the far future": {"doc/wall/z", []byte(
+			`{"v":1,"data":{},"ts":9000000000000,"hash":"` + value.Hash(&value.Object{}) + `","whole":true}`,
+		), "wall/z", `{}`},
+		"no schema's": {"doc/wall/x", []byte(
+			`{"v":1,"data":[],"ts":1,"hash":""}`,
+		), "wall/x", `{}`},
+		"read only": {"doc/catalog", changed(news, func(o *value.Object) {
+			o.Delete("proof")
+		}), "catalog", `{}`},
+		"too long": {"doc/wall/y", []byte(
+			`{"v":1,"data":{"x":"` + strings.Repeat("y", 3000) + `"},"ts":1,"hash":"` + value.Hash(
+				object(t, `{"x":"`+strings.Repeat("y", 3000)+`"}`),
+			) + `","whole":true}`,
+		), "wall/y", `{}`},
+		"a log as a document": {"doc/events/f", changed(doc, func(o *value.Object) {
+			o.Delete("proof")
+		}), "events/f?full=1", `{"items":[]}`},
+		"an element at another time": {"log/events/f\x000001700000000001", element, "events/f?full=1", `{"items":[]}`},
+		"an element of another log":  {"log/events/f\x000001700000000000", element, "events/f?full=1", `{"items":[]}`},
+		"a document that is not kept": {"doc/signal", changed(news, func(o *value.Object) {
+			o.Delete("proof")
+		}), "signal", `{}`},
 		"an element that is not kept": {"log/signal\x000001700000000000", element, "signal", `{}`},
 		"an element of a document":    {"log/news/z\x000001700000000000", element, "news/z", `{}`},
 	} {
 		_, key, _ := strings.Cut(forged.key, "/")
-		_, err := x.honest.guard.Check(t.Context(), &replicas.Version{Key: key, Kept: forged.kept, Author: x.evil.key.Author(), Time: int64(now)})
+		_, err := x.honest.guard.Check(
+			t.Context(),
+			&replicas.Version{Key: key, Kept: forged.kept, Author: x.evil.key.Author(), Time: int64(now)},
+		)
 		require.ErrorIs(t, err, replicas.ErrRefused, name)
 		x.evil.forge(forged.key, forged.kept)
 		x.tell()
@@ -240,7 +331,10 @@ func TestWhatIsRefused(t *testing.T) {
 	// A log goes on, whatever the evil node has appended to it.
 	x.evil.forge("log/events/e\x000009999999999999", []byte(`{"ts":9999999999999,"data":{"evil":1}}`))
 	x.tell()
-	status, answer = x.honest.send(bob, "POST", "/v1/push/events/e", config.JSON, `{"data":{"i":2},"authorSignature":"`+evm.SignData(bob.Key, object(t, `{"i":2}`))+`"}`)
+	status, answer = x.honest.send(
+		bob, "POST", "/v1/push/events/e", config.JSON,
+		`{"data":{"i":2},"authorSignature":"`+evm.SignData(bob.Key, object(t, `{"i":2}`))+`"}`,
+	)
 	require.Equal(t, http.StatusOK, status, answer)
 	_, last := x.honest.send(nil, "GET", "/v1/pull/events/e?last=1", "", "")
 	require.Contains(t, last, `"data":{"i":2}`)
@@ -263,7 +357,9 @@ func TestSignedAhead(t *testing.T) {
 	ahead := *alice
 	ahead.Clock = func() time.Time { return time.Now().Add(time.Hour) }
 	mine := "users/" + alice.Key.Address().String() + "/settings"
-	path, body := "/v1/push/"+mine, `{"data":{"n":1},"baseHash":null,"authorSignature":"`+evm.SignData(alice.Key, object(t, `{"n":1}`))+`"}`
+	path, body := "/v1/push/"+mine, `{"data":{"n":1},"baseHash":null,"authorSignature":"`+evm.SignData(
+		alice.Key, object(t, `{"n":1}`),
+	)+`"}`
 	h, err := ahead.Sign("POST", path, []byte(body))
 	require.NoError(t, err)
 	headers := &value.Object{}
@@ -271,9 +367,16 @@ func TestSignedAhead(t *testing.T) {
 		headers.Set(name, h.Get(name))
 	}
 	at := time.Now().Add(time.Hour).UnixMilli()
-	proof := value.NewObject(value.Member{Key: "target", Value: path}, value.Member{Key: "media", Value: config.JSON}, value.Member{Key: "headers", Value: headers}, value.Member{Key: "body", Value: body})
+	proof := value.NewObject(
+		value.Member{Key: "target", Value: path}, value.Member{Key: "media", Value: config.JSON},
+		value.Member{Key: "headers", Value: headers}, value.Member{Key: "body", Value: body},
+	)
 	d := object(t, `{"n":1}`)
-	kept := fmt.Appendf(nil, `{"v":1,"data":{"n":1},"ts":%d,"hash":"%s","authorPubkey":"%s","authorSignature":"%s","whole":true,"proof":%s}`, at, value.Hash(d), alice.Key.Address(), evm.SignData(alice.Key, d), value.Append(nil, proof))
+	kept := fmt.Appendf(
+		nil,
+		`{"v":1,"data":{"n":1},"ts":%d,"hash":"%s","authorPubkey":"%s","authorSignature":"%s","whole":true,"proof":%s}`,
+		at, value.Hash(d), alice.Key.Address(), evm.SignData(alice.Key, d), value.Append(nil, proof),
+	)
 	v := &replicas.Version{Key: mine, Kept: kept, Time: at}
 	_, err = x.honest.guard.Check(t.Context(), v)
 	require.NoError(t, err, "then")
@@ -286,13 +389,17 @@ func TestSignedAhead(t *testing.T) {
 // it in is an honest one by other rules.
 func TestOtherRoles(t *testing.T) {
 	x := newTown(t)
-	lax := strings.Replace(text, `"writeRoles": ["admin", "editor", "entitlement:news"]`, `"writeRoles": ["user"]`, 1)
+	lax := strings.Replace(
+		text, `"writeRoles": ["admin", "editor", "entitlement:news"]`, `"writeRoles": ["user"]`, 1,
+	)
 	lax = strings.Replace(lax, `"writeRoles": ["self"]`, `"writeRoles": ["user"]`, 1)
 	c, err := config.Parse([]byte(strings.ReplaceAll(lax, "%s", admin.Key.Address().String())))
 	require.NoError(t, err)
 	x.evil.serve(rules.Sign(rules.Rules{Serial: 1, Prefix: "/v1", Config: c}, x.founder.r.Secret))
 	mine := "users/" + alice.Key.Address().String() + "/settings"
-	for _, path := range []string{mine, "news/a", "users/" + bob.Key.Address().String() + "/settings"} {
+	for _, path := range []string{
+		mine, "news/a", "users/" + bob.Key.Address().String() + "/settings",
+	} {
 		x.evil.pushed(bob, path, `{"n":1}`)
 	}
 	x.evil.pushed(admin, "news/b", `{"n":1}`)
@@ -318,7 +425,9 @@ func TestOtherRoles(t *testing.T) {
 	require.Equal(t, `{"n":4}`, x.honest.has("news/d"))
 
 	// Nobody is entitled to write what it is entitled to.
-	x.founder.pushed(admin, "users/"+carol.Key.Address().String()+"/entitlements", `{"features":["news"]}`)
+	x.founder.pushed(
+		admin, "users/"+carol.Key.Address().String()+"/entitlements", `{"features":["news"]}`,
+	)
 	x.evil.learn(x.founder)
 	path := "users/" + alice.Key.Address().String() + "/entitlements"
 	x.evil.pushed(carol, path, `{"features":["news"]}`)
@@ -332,7 +441,11 @@ func TestServers(t *testing.T) {
 	x := newTown(t)
 	plain := func(n int, at int64) []byte {
 		d := object(t, `{"n":`+strconv.Itoa(n)+`}`)
-		return []byte(`{"v":1,"data":` + string(value.Append(nil, d)) + `,"ts":` + strconv.FormatInt(at, 10) + `,"hash":"` + value.Hash(d) + `"}`)
+		return []byte(
+			`{"v":1,"data":` + string(
+				value.Append(nil, d),
+			) + `,"ts":` + strconv.FormatInt(at, 10) + `,"hash":"` + value.Hash(d) + `"}`,
+		)
 	}
 	x.founder.forge("doc/users/"+alice.Key.Address().String()+"/settings", plain(9, 500))
 	for _, m := range []*member{x.founder, x.evil} {
@@ -350,7 +463,10 @@ func TestServers(t *testing.T) {
 	require.Equal(t, `{"n":1}`, x.honest.has("catalog"))
 	require.Equal(t, `{"n":1}`, x.honest.has("news/a"))
 	require.Equal(t, `{}`, x.honest.has("news/b"), "when there were rules")
-	require.Equal(t, `{}`, x.honest.has("users/"+alice.Key.Address().String()+"/settings"), "also where there is a collection to read from the same path")
+	require.Equal(
+		t, `{}`, x.honest.has("users/"+alice.Key.Address().String()+"/settings"),
+		"also where there is a collection to read from the same path",
+	)
 	o, err := x.honest.store.Get(t.Context(), "list/a")
 	require.NoError(t, err)
 	require.Contains(t, string(o.Body), `"n":1`)
@@ -395,8 +511,11 @@ func TestForm(t *testing.T) {
 	require.Equal(t, b, got.Bytes())
 	require.NotContains(t, string(b), "rpc")
 	for _, bad := range [][]byte{
-		nil, []byte("{}"), bytes.Replace(b, []byte(`"serial":1`), []byte(`"serial":2`), 1), bytes.Replace(b, []byte(`"v":1`), []byte(`"v":2`), 1),
-		bytes.Replace(b, []byte("news"), []byte("olds"), 1), append(bytes.Repeat([]byte(" "), rules.MaxSize), b...),
+		nil, []byte("{}"), bytes.Replace(b, []byte(`"serial":1`), []byte(`"serial":2`), 1),
+		bytes.Replace(b, []byte(`"v":1`), []byte(`"v":2`), 1),
+		bytes.Replace(b, []byte("news"), []byte("olds"), 1), append(
+			bytes.Repeat([]byte(" "), rules.MaxSize), b...,
+		),
 	} {
 		_, err = rules.Parse(bad, id)
 		require.ErrorIs(t, err, rules.ErrInvalid)
@@ -408,7 +527,9 @@ func TestForm(t *testing.T) {
 	newer := rules.Sign(r, x.founder.r.Secret)
 	require.True(t, newer.Same(x.rules))
 	forged := rules.Sign(r, replica.NewSecretKey())
-	require.Equal(t, uint64(7), newest(t, [][]byte{b, newer.Bytes(), forged.Bytes(), []byte("x")}, id).Serial)
+	require.Equal(
+		t, uint64(7), newest(t, [][]byte{b, newer.Bytes(), forged.Bytes(), []byte("x")}, id).Serial,
+	)
 	require.Nil(t, newest(t, [][]byte{forged.Bytes()}, id))
 	r.Scopes = 1
 	scoped := rules.Sign(r, x.founder.r.Secret)
@@ -443,7 +564,12 @@ func TestGolden(t *testing.T) {
 	r, kept := golden(t)
 	g := rules.NewGuard(rules.Options{Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, g.Set(r))
-	body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime})
+	body, err := g.Check(
+		t.Context(),
+		&replicas.Version{
+			Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime,
+		},
+	)
 	require.NoError(t, err)
 	require.Contains(t, string(body), `"data":{"theme":"dark"}`)
 	require.NotContains(t, string(body), "proof")
@@ -468,7 +594,9 @@ func TestGoldenScopes(t *testing.T) {
 func TestSlowPatternsAreNoRules(t *testing.T) {
 	key := replica.NewSecretKey()
 	g := rules.NewGuard(rules.Options{Log: slog.New(slog.DiscardHandler)})
-	for pattern, want := range map[string]string{`^(a+)+$`: "", `^(?=a)`: "lookaround", `(`: "flag u"} {
+	for pattern, want := range map[string]string{
+		`^(a+)+$`: "", `^(?=a)`: "lookaround", `(`: "flag u",
+	} {
 		c, err := config.Parse(fmt.Appendf(nil, `{"version": 1, "collections": [{"name": "c",
 			"storagePath": "c/{id}", "readRoles": ["public"], "writeRoles": ["public"],
 			"maxBodyBytes": 1000, "objectSchema": {"properties": {"a": {"pattern": %q}}}}]}`, pattern))
@@ -492,7 +620,12 @@ func FuzzCheck(f *testing.F) {
 	require.NoError(f, g.Set(r))
 	f.Add(kept)
 	f.Fuzz(func(t *testing.T, kept []byte) {
-		body, err := g.Check(t.Context(), &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime})
+		body, err := g.Check(
+			t.Context(),
+			&replicas.Version{
+				Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime,
+			},
+		)
 		if err != nil {
 			return
 		}
@@ -518,7 +651,9 @@ func FuzzParse(f *testing.F) {
 // read again.
 func BenchmarkCheck(b *testing.B) {
 	r, kept := golden(b)
-	v := &replicas.Version{Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime}
+	v := &replicas.Version{
+		Key: "users/" + alice.Key.Address().String() + "/settings", Kept: kept, Time: goldenTime,
+	}
 	for _, again := range []bool{false, true} {
 		b.Run(map[bool]string{false: "first", true: "again"}[again], func(b *testing.B) {
 			g := rules.NewGuard(rules.Options{})
@@ -548,8 +683,10 @@ func newest(t *testing.T, all [][]byte, id replica.ID) *rules.Rules {
 func TestSignedRulesThatCannotBeRead(t *testing.T) {
 	key := replica.NewSecretKey()
 	id := key.Replica()
-	c, err := config.Parse([]byte(`{"version": 1, "collections": [{"name": "c", "storagePath": "c/{id}",
-		"readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000}]}`))
+	c, err := config.Parse(
+		[]byte(`{"version": 1, "collections": [{"name": "c", "storagePath": "c/{id}",
+		"readRoles": ["public"], "writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000}]}`),
+	)
 	require.NoError(t, err)
 	signed := func(serial uint64, change func(o *value.Object)) []byte {
 		r := rules.Sign(rules.Rules{Serial: serial, Since: 5, Config: c}, key)
@@ -565,15 +702,21 @@ func TestSignedRulesThatCannotBeRead(t *testing.T) {
 	overlap := func(o *value.Object) {
 		v, err := value.ParseObject([]byte(`{"version": 1, "collections": [
 			{"name": "a", "storagePath": "c/{id}", "readRoles": ["public"], "writeRoles": ["public"], "maxBodyBytes": 1000},
-			{"name": "b", "storagePath": "c/{x}", "readRoles": ["public"], "writeRoles": ["public"], "maxBodyBytes": 1000}]}`), 64)
+			{"name": "b", "storagePath": "c/{x}", "readRoles": ["public"], "writeRoles": ["public"], "maxBodyBytes": 1000}]}`),
+			64)
 		require.NoError(t, err)
 		o.Set("config", v)
 	}
 	later := func(o *value.Object) { o.Set("v", 2.0) }
-	old, forged := signed(1, same), rules.Sign(rules.Rules{Serial: 9, Config: c}, replica.NewSecretKey()).Bytes()
+	old, forged := signed(1, same), rules.Sign(
+		rules.Rules{Serial: 9, Config: c}, replica.NewSecretKey(),
+	).Bytes()
 	require.Equal(t, uint64(1), newest(t, [][]byte{old, forged}, id).Serial)
 	for name, change := range map[string]func(*value.Object){"config": overlap, "version": later} {
-		for _, all := range [][][]byte{{signed(2, change)}, {old, signed(2, change)}, {signed(2, change), old, forged}, {signed(1, change), old}} {
+		for _, all := range [][][]byte{
+			{signed(2, change)}, {old, signed(2, change)}, {signed(2, change), old, forged},
+			{signed(1, change), old},
+		} {
 			r, err := rules.Newest(all, id)
 			var unread *rules.UnreadError
 			require.ErrorAs(t, err, &unread, name)

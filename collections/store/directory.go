@@ -22,7 +22,9 @@ import (
 // in the way of another's directory.
 type Directory struct {
 	root string
-	mu   sync.RWMutex // whoever writes excludes all others: the condition of a Put and the two files of an object belong together
+	// whoever writes excludes all others: the condition of a Put and the two files of an object belong
+	// together
+	mu sync.RWMutex
 }
 
 const defaultType = "application/json"
@@ -52,7 +54,8 @@ func OpenDirectory(root string) (*Directory, error) {
 
 func escape(segment string) string {
 	plain := func(c byte) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._@-", c) >= 0
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.IndexByte("._@-", c) >= 0
 	}
 	var b strings.Builder
 	for i := range len(segment) {
@@ -199,7 +202,9 @@ func replace(path string, body []byte) (err error) {
 }
 
 // List implements Store.
-func (d *Directory) List(ctx context.Context, prefix, after string, limit int) (all []string, err error) {
+func (d *Directory) List(
+	ctx context.Context, prefix, after string, limit int,
+) (all []string, err error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	above := prefix[:strings.LastIndexByte(prefix, '/')+1] // what all keys lie under
@@ -217,7 +222,9 @@ func (d *Directory) List(ctx context.Context, prefix, after string, limit int) (
 	return all[:min(limit, len(all))], nil
 }
 
-func (d *Directory) walk(ctx context.Context, dir, above, prefix, after string, all *[]string) error {
+func (d *Directory) walk(
+	ctx context.Context, dir, above, prefix, after string, all *[]string,
+) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

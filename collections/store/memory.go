@@ -44,7 +44,9 @@ func (m *Memory) Put(_ context.Context, key string, o *Object, if_ Condition) er
 }
 
 // List implements Store.
-func (m *Memory) List(_ context.Context, prefix, after string, limit int) (all []string, err error) {
+func (m *Memory) List(
+	_ context.Context, prefix, after string, limit int,
+) (all []string, err error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	i, found := slices.BinarySearch(m.keys, max(prefix, after))

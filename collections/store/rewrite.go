@@ -19,7 +19,9 @@ type Rewriter interface {
 const rewritePage = 1000
 
 // Rewrite does what Rewriter says, in any store.
-func Rewrite(ctx context.Context, s Store, fresh func(key string, kept []byte) ([]byte, error)) error {
+func Rewrite(
+	ctx context.Context, s Store, fresh func(key string, kept []byte) ([]byte, error),
+) error {
 	if r, ok := s.(Rewriter); ok {
 		return r.Rewrite(ctx, fresh)
 	}
@@ -41,7 +43,9 @@ func Rewrite(ctx context.Context, s Store, fresh func(key string, kept []byte) (
 	}
 }
 
-func rewrite(ctx context.Context, s Store, key string, fresh func(key string, kept []byte) ([]byte, error)) error {
+func rewrite(
+	ctx context.Context, s Store, key string, fresh func(key string, kept []byte) ([]byte, error),
+) error {
 	o, err := s.Get(ctx, key)
 	if errors.Is(err, ErrNotFound) { // it is gone
 		return nil

@@ -24,10 +24,18 @@ func TestWorkGrowsWithTheText(t *testing.T) {
 		return []byte("{" + b.String()[1:] + "}")
 	}
 	texts := map[string]func(n int) []byte{
-		"names":            func(n int) []byte { return object(n, func(i int) string { return fmt.Sprint("k", i) }) },
-		"numbers upwards":  func(n int) []byte { return object(n, func(i int) string { return fmt.Sprint(i) }) },
-		"numbers downward": func(n int) []byte { return object(n, func(i int) string { return fmt.Sprint(n - i) }) },
-		"numbers shuffled": func(n int) []byte { return object(n, func(i int) string { return fmt.Sprint(i * 7919 % n) }) },
+		"names": func(n int) []byte {
+			return object(n, func(i int) string { return fmt.Sprint("k", i) })
+		},
+		"numbers upwards": func(n int) []byte {
+			return object(n, func(i int) string { return fmt.Sprint(i) })
+		},
+		"numbers downward": func(n int) []byte {
+			return object(n, func(i int) string { return fmt.Sprint(n - i) })
+		},
+		"numbers shuffled": func(n int) []byte {
+			return object(n, func(i int) string { return fmt.Sprint(i * 7919 % n) })
+		},
 		"names, numbers": func(n int) []byte {
 			return object(n, func(i int) string { return strings.Repeat("k", i&1) + fmt.Sprint(n-i) })
 		},
@@ -35,10 +43,18 @@ func TestWorkGrowsWithTheText(t *testing.T) {
 		"unsafe keys": func(n int) []byte {
 			return object(n, func(i int) string { return []string{"__proto__", fmt.Sprint(n - i)}[i&1] })
 		},
-		"numbers in items": func(n int) []byte { return []byte(`{"a":[` + strings.Repeat("0,", n) + "0]}") },
-		"objects in items": func(n int) []byte { return []byte(`{"a":[` + strings.Repeat(`{"1":0,"0":0},`, n) + "0]}") },
-		"escapes":          func(n int) []byte { return []byte(`{"a":"` + strings.Repeat(`\ud83d\n`, n) + `"}`) },
-		"too deep":         func(n int) []byte { return []byte(`{"a":` + strings.Repeat("[", n) + strings.Repeat("]", n) + "}") },
+		"numbers in items": func(n int) []byte {
+			return []byte(`{"a":[` + strings.Repeat("0,", n) + "0]}")
+		},
+		"objects in items": func(n int) []byte {
+			return []byte(`{"a":[` + strings.Repeat(`{"1":0,"0":0},`, n) + "0]}")
+		},
+		"escapes": func(n int) []byte {
+			return []byte(`{"a":"` + strings.Repeat(`\ud83d\n`, n) + `"}`)
+		},
+		"too deep": func(n int) []byte {
+			return []byte(`{"a":` + strings.Repeat("[", n) + strings.Repeat("]", n) + "}")
+		},
 	}
 	parsed := func(text []byte) *value.Object {
 		v, _ := value.Parse(text, value.MaxDepth)
@@ -73,7 +89,9 @@ func TestWorkGrowsWithTheText(t *testing.T) {
 	for name, text := range texts {
 		for does, work := range works {
 			once, twice := cost.Bytes(work(text(n))), cost.Bytes(work(text(2*n)))
-			require.LessOrEqual(t, twice, 3*once+1<<18, "%s of %s: %d, then %d bytes", does, name, once, twice)
+			require.LessOrEqual(
+				t, twice, 3*once+1<<18, "%s of %s: %d, then %d bytes", does, name, once, twice,
+			)
 		}
 	}
 }

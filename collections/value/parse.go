@@ -81,8 +81,9 @@ type parser struct {
 	depth   int
 	tooDeep bool
 
-	over   func() error // asks whether the caller waits no more; nil if what is read is the server's own
-	values int          // that have been begun
+	// asks whether the caller waits no more; nil if what is read is the server's own
+	over   func() error
+	values int // that have been begun
 
 	buf     []byte   // of a string with escapes
 	members []Member // of the objects that are being read, those of the inner ones last

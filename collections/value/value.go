@@ -252,7 +252,8 @@ func (o *Object) Clone() *Object {
 // arrayIndex reports whether key is the canonical text of an integer below 2^32-1 (ECMA-262, "array
 // index").
 func arrayIndex(key string) (uint32, bool) {
-	if len(key) == 0 || len(key) > 10 || key[0] < '0' || key[0] > '9' || key[0] == '0' && len(key) > 1 {
+	if len(key) == 0 || len(key) > 10 || key[0] < '0' || key[0] > '9' || key[0] == '0' &&
+		len(key) > 1 {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(key, 10, 32)
@@ -264,7 +265,9 @@ func arrayIndex(key string) (uint32, bool) {
 
 // unsafeKeys are never taken over by Merge and Sanitize: they change the prototype of objects in
 // JavaScript and the class of those in Python.
-var unsafeKeys = map[string]bool{"__proto__": true, "constructor": true, "prototype": true, "__class__": true, "__dict__": true}
+var unsafeKeys = map[string]bool{
+	"__proto__": true, "constructor": true, "prototype": true, "__class__": true, "__dict__": true,
+}
 
 // isUnsafe is unsafeKeys, quickly.
 func isUnsafe(key string) bool {

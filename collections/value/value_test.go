@@ -48,10 +48,15 @@ func TestVectors(t *testing.T) {
 		require.ErrorIs(t, err, value.ErrSyntax, "%q", text)
 	}
 	for _, x := range v.Merges {
-		require.Equal(t, x.Merged, string(value.Append(nil, value.Merge(object(t, x.Local), object(t, x.Remote)))), x.Local)
+		require.Equal(
+			t, x.Merged, string(value.Append(nil, value.Merge(object(t, x.Local), object(t, x.Remote)))),
+			x.Local,
+		)
 	}
 	for _, x := range v.Sanitized {
-		require.Equal(t, x.Sanitized, string(value.Append(nil, value.Sanitize(object(t, x.Text)))), x.Text)
+		require.Equal(
+			t, x.Sanitized, string(value.Append(nil, value.Sanitize(object(t, x.Text)))), x.Text,
+		)
 	}
 }
 
@@ -66,18 +71,25 @@ func TestParse(t *testing.T) {
 	_, err = value.ParseObject([]byte("[]"), 1)
 	require.ErrorIs(t, err, value.ErrSyntax)
 
-	deep := func(n int) []byte { return []byte(strings.Repeat(`{"a":[`, n/2) + "1" + strings.Repeat("]}", n/2)) }
+	deep := func(n int) []byte {
+		return []byte(strings.Repeat(`{"a":[`, n/2) + "1" + strings.Repeat("]}", n/2))
+	}
 	_, err = value.Parse(deep(64), 64)
 	require.NoError(t, err)
 	_, err = value.Parse(deep(66), 64)
 	require.ErrorIs(t, err, value.ErrTooDeep)
 	_, err = value.Parse(deep(4_000_000), 64)
 	require.ErrorIs(t, err, value.ErrTooDeep)
-	for _, text := range []string{`[[[]`, `[[[],]]`, `[[{"a"}]]`, `[[{"a":}]]`, `[[{"a":1,}]]`, `[[{,}]]`, `[[{"a":1 "b":2}]]`, `[[1 2]]`, `[[[1],2,{"x":[{}]}]]x`, `[[{]]`, `[[[}]]`} {
+	for _, text := range []string{
+		`[[[]`, `[[[],]]`, `[[{"a"}]]`, `[[{"a":}]]`, `[[{"a":1,}]]`, `[[{,}]]`, `[[{"a":1 "b":2}]]`,
+		`[[1 2]]`, `[[[1],2,{"x":[{}]}]]x`, `[[{]]`, `[[[}]]`,
+	} {
 		_, err = value.Parse([]byte(text), 1)
 		require.ErrorIs(t, err, value.ErrSyntax, text)
 	}
-	for _, text := range []string{`[[]]`, `[{}]`, `[[1],{"a":{}},[[[]],2,{"x":[{}]}], "s"]`, `[ [ ] , { "a" : [ ] } ]`} {
+	for _, text := range []string{
+		`[[]]`, `[{}]`, `[[1],{"a":{}},[[[]],2,{"x":[{}]}], "s"]`, `[ [ ] , { "a" : [ ] } ]`,
+	} {
 		v, err = value.Parse([]byte(text), 1)
 		require.ErrorIs(t, err, value.ErrTooDeep, text)
 		require.IsType(t, value.Array{}, v)
@@ -138,13 +150,19 @@ func FuzzParse(f *testing.F) {
 		require.Equal(t, canonical, value.AppendCanonical(nil, y))
 		require.Equal(t, canonical, value.AppendCanonical(nil, z))
 		if o, ok := x.(*value.Object); ok {
-			require.Equal(t, value.Append(nil, value.Sanitize(o)), value.Append(nil, value.Sanitize(value.Sanitize(o))))
+			require.Equal(
+				t, value.Append(nil, value.Sanitize(o)), value.Append(nil, value.Sanitize(value.Sanitize(o))),
+			)
 		}
 	})
 }
 
 func BenchmarkHash(b *testing.B) {
-	text := []byte(`{"title":"A note","tags":["a","b"],"count":12,"body":"` + strings.Repeat("words and words ", 20) + `","at":{"x":1.5,"y":2}}`)
+	text := []byte(
+		`{"title":"A note","tags":["a","b"],"count":12,"body":"` + strings.Repeat(
+			"words and words ", 20,
+		) + `","at":{"x":1.5,"y":2}}`,
+	)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
 		v, err := value.Parse(text, value.MaxDepth)

@@ -119,7 +119,9 @@ func AppendString(b []byte, s string) []byte {
 		if c == 0xed {
 			if u, ok := surrogate(s[i:]); ok {
 				b = append(b, s[from:i]...)
-				b = append(b, '\\', 'u', hexDigits[u>>12], hexDigits[u>>8&15], hexDigits[u>>4&15], hexDigits[u&15])
+				b = append(
+					b, '\\', 'u', hexDigits[u>>12], hexDigits[u>>8&15], hexDigits[u>>4&15], hexDigits[u&15],
+				)
 				i += 2
 				from = i + 1
 			}

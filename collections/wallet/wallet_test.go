@@ -91,7 +91,9 @@ func object(n float64) *value.Object { return value.NewObject(value.Member{Key: 
 func replica(t *testing.T, dir string, mode config.WriteMode) *wallet.Replica {
 	c, err := config.Parse([]byte(text))
 	require.NoError(t, err)
-	return &wallet.Replica{Config: c, Dir: dir, Mode: mode, Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	return &wallet.Replica{
+		Config: c, Dir: dir, Mode: mode, Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 func TestClient(t *testing.T) {
@@ -169,7 +171,9 @@ func TestReplica(t *testing.T) {
 	got, err = alice.Pull(t.Context(), "platform/settings")
 	require.NoError(t, err)
 	require.Equal(t, `{"n":3}`, string(value.Append(nil, got.Data)))
-	require.True(t, got.Verify("platform/settings", bob.Address.String()), "whose signature has come along")
+	require.True(
+		t, got.Verify("platform/settings", bob.Address.String()), "whose signature has come along",
+	)
 
 	mine := "users/" + alice.Address.String() + "/notes"
 	_, err = alice.Push(t.Context(), mine, object(5), "", false)
@@ -195,7 +199,8 @@ func TestPushThrough(t *testing.T) {
 	require.ErrorContains(t, err, "local replica: listen tcp")
 	require.NoError(t, l.Close())
 	alice := open(t, wallet.Options{Key: key(t, 1), Server: p.URL, Replica: r})
-	bob := open(t, wallet.Options{Key: key(t, 2), Server: alice.Base}) // another wallet uses the same replica
+	// another wallet uses the same replica
+	bob := open(t, wallet.Options{Key: key(t, 2), Server: alice.Base})
 	_, err = bob.Push(t.Context(), "platform/settings", object(1), "", false)
 	require.NoError(t, err)
 	d, err := p.docs.Get(t.Context(), "platform/settings")

@@ -22,7 +22,10 @@ import (
 
 var (
 	// ErrBadAddress reports text that is no address.
-	ErrBadAddress = errors.New("not an address: expected 0x and 40 hex digits, all lower case, all upper case, or with a right EIP-55 checksum")
+	ErrBadAddress = errors.New(
+		"not an address: expected 0x and 40 hex digits, all lower case, all upper case, or with a " +
+			"right EIP-55 checksum",
+	)
 	// ErrBadSignature reports a signature that is malformed or whose signer cannot be recovered.
 	ErrBadSignature = errors.New("bad signature")
 	// ErrBadKey reports 32 bytes that are no secret key: 0, or not below the order of the curve.

@@ -94,11 +94,17 @@ func TestKeysAndAddresses(t *testing.T) {
 			require.Equal(t, c.Checksummed, a.String())
 		}
 	}
-	for _, s := range []string{"", "0x", "9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F", "0x9D8A62f656a8d1615C1294fd71e9CFb3E4855A4F", "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4", "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4G", "0X9d8a62f656a8d1615c1294fd71e9cfb3e4855a4f"} {
+	for _, s := range []string{
+		"", "0x", "9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F",
+		"0x9D8A62f656a8d1615C1294fd71e9CFb3E4855A4F", "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4",
+		"0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4G", "0X9d8a62f656a8d1615c1294fd71e9cfb3e4855a4f",
+	} {
 		_, err := ParseAddress(s)
 		require.ErrorIs(t, err, ErrBadAddress, s)
 	}
-	for _, s := range []string{strings.Repeat("00", 32), "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"} {
+	for _, s := range []string{
+		strings.Repeat("00", 32), "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141",
+	} {
 		_, err := KeyFromSecret([32]byte(unhex(t, s)))
 		require.ErrorIs(t, err, ErrBadKey)
 	}
@@ -129,7 +135,9 @@ func TestTypedDigests(t *testing.T) {
 	for _, c := range v.EIP712.Cases {
 		at, ok := new(big.Int).SetString(c.Message.Timestamp, 10)
 		require.True(t, ok)
-		s := StructHash(c.EncodeType, String(c.Message.Application), Value(unhex(t, c.Message.Challenge)), Uint256(at))
+		s := StructHash(
+			c.EncodeType, String(c.Message.Application), Value(unhex(t, c.Message.Challenge)), Uint256(at),
+		)
 		require.Equal(t, unhex(t, c.Struct), s[:])
 		sep := domain.Separator()
 		require.Equal(t, unhex(t, c.Separator), sep[:])
@@ -144,7 +152,9 @@ func TestRecoverIsStrict(t *testing.T) {
 	alice := key(t, load(t), "alice")
 	d := TextDigest([]byte("hello"))
 	good := alice.Sign(d)
-	n, _ := new(big.Int).SetString("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16)
+	n, _ := new(big.Int).SetString(
+		"fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16,
+	)
 	edit := func(fn func(*Signature)) Signature {
 		s := good
 		fn(&s)

@@ -22,7 +22,9 @@ type Recoverer struct {
 const (
 	maxTables  = 192     // of about tableSize bytes each
 	maxCounted = 1 << 14 // signers that have none
-	worthIt    = 8       // signatures after which a signer is given a table, which costs as much as to recover its key so often
+	// signatures after which a signer is given a table, which costs as much as to recover its key so
+	// often
+	worthIt = 8
 )
 
 // signer is one with a table.

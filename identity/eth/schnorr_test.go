@@ -118,7 +118,9 @@ func TestSchnorrVectors(t *testing.T) {
 }
 
 // signSchnorr signs by BIP-340 with a nonce of its own.
-func signSchnorr(t *testing.T, k *secp256k1.PrivateKey, digest [32]byte) (x [32]byte, sig [64]byte) {
+func signSchnorr(
+	t *testing.T, k *secp256k1.PrivateKey, digest [32]byte,
+) (x [32]byte, sig [64]byte) {
 	copy(x[:], k.PubKey().SerializeCompressed()[1:])
 	d := k.Key
 	if k.PubKey().SerializeCompressed()[0] == secp256k1.PubKeyFormatCompressedOdd {

@@ -12,7 +12,9 @@ import (
 
 // Names as long as the system takes can be created.
 func TestLongNames(t *testing.T) {
-	for _, name := range []string{strings.Repeat("x", 255), strings.Repeat("日", 85), strings.Repeat("é", 120) + "x"} {
+	for _, name := range []string{
+		strings.Repeat("x", 255), strings.Repeat("日", 85), strings.Repeat("é", 120) + "x",
+	} {
 		at := filepath.Join(t.TempDir(), name)
 		require.NoError(t, NewFile(at, 0o600, func(f *os.File) error {
 			_, err := f.WriteString("content")

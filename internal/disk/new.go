@@ -50,7 +50,9 @@ func NewDir(name string, write func(root *os.Root) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.newDir(write, func(*os.Root) error { return p.publish(publishDir) }), p.close())
+	return errors.Join(p.newDir(write, func(*os.Root) error {
+		return p.publish(publishDir)
+	}), p.close())
 }
 
 // newDir creates the temporary directory, has it written, and calls publish with it.

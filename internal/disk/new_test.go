@@ -62,7 +62,9 @@ func TestNewReplacesNothing(t *testing.T) {
 			func(t *testing.T, name string) { require.Equal(t, "theirs", content(t, name)) }},
 		{"an empty file", func(t *testing.T, name string) { put(t, name, "") },
 			func(t *testing.T, name string) { require.Empty(t, content(t, name)) }},
-		{"a link to nothing", func(t *testing.T, name string) { require.NoError(t, os.Symlink("nowhere", name)) },
+		{"a link to nothing", func(t *testing.T, name string) {
+			require.NoError(t, os.Symlink("nowhere", name))
+		},
 			func(t *testing.T, name string) {
 				to, err := os.Readlink(name)
 				require.NoError(t, err)
@@ -72,7 +74,9 @@ func TestNewReplacesNothing(t *testing.T) {
 		{"a directory with a file", func(t *testing.T, name string) {
 			require.NoError(t, os.Mkdir(name, 0o700))
 			put(t, filepath.Join(name, "x"), "theirs")
-		}, func(t *testing.T, name string) { require.Equal(t, "theirs", content(t, filepath.Join(name, "x"))) }},
+		}, func(t *testing.T, name string) {
+			require.Equal(t, "theirs", content(t, filepath.Join(name, "x")))
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -100,7 +104,9 @@ func TestNew(t *testing.T) {
 	require.NoError(t, NewDir(filepath.Join(dir, "d"), helloDir))
 	require.Equal(t, "hello", content(t, filepath.Join(dir, "d", "f")))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "empty"), 0o700))
-	require.NoError(t, NewDir(filepath.Join(dir, "empty")+"/", helloDir), "an empty directory is filled")
+	require.NoError(
+		t, NewDir(filepath.Join(dir, "empty")+"/", helloDir), "an empty directory is filled",
+	)
 	require.Equal(t, "hello", content(t, filepath.Join(dir, "empty", "f")))
 	require.Equal(t, []string{"d", "empty", "f"}, left(t, dir))
 	require.ErrorIs(t, NewDir(filepath.Join(dir, "no", "d"), helloDir), fs.ErrNotExist)
@@ -194,7 +200,9 @@ func TestNewDirFillsWhatIsThere(t *testing.T) {
 	failed := errors.New("failed")
 	full := filepath.Join(t.TempDir(), "full")
 	require.NoError(t, os.Mkdir(full, 0o700))
-	require.ErrorIs(t, NewDir(full, func(root *os.Root) error { return errors.Join(helloDir(root), failed) }), failed)
+	require.ErrorIs(t, NewDir(full, func(root *os.Root) error {
+		return errors.Join(helloDir(root), failed)
+	}), failed)
 	require.Empty(t, left(t, full))
 	at(t, "publish", func(string) { put(t, filepath.Join(full, "f"), "theirs") })
 	require.ErrorIs(t, NewDir(full, helloDir), fs.ErrExist)

@@ -80,7 +80,9 @@ func OpenIn(root *os.Root, name string) (*File, error) {
 		return nil, err
 	}
 	if !os.SameFile(st, r.Info) {
-		return nil, errors.Join(fmt.Errorf("%s was replaced while it was opened: try again", name), r.Close())
+		return nil, errors.Join(
+			fmt.Errorf("%s was replaced while it was opened: try again", name), r.Close(),
+		)
 	}
 	return r, nil
 }

@@ -19,7 +19,9 @@ func TestOpenRegularRefusesTheRest(t *testing.T) {
 	require.NoError(t, os.Symlink(fifo, filepath.Join(dir, "link")))
 	put(t, filepath.Join(dir, "f"), "hello")
 	require.NoError(t, os.Symlink("f", filepath.Join(dir, "to-f")))
-	for name, want := range map[string]string{fifo: "a pipe", filepath.Join(dir, "link"): "a pipe", os.DevNull: "a device", dir: "a directory"} {
+	for name, want := range map[string]string{
+		fifo: "a pipe", filepath.Join(dir, "link"): "a pipe", os.DevNull: "a device", dir: "a directory",
+	} {
 		_, err := OpenRegular(name)
 		var bad *NotRegularError
 		require.ErrorAs(t, err, &bad)

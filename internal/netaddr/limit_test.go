@@ -93,7 +93,8 @@ func TestServersAreBounded(t *testing.T) {
 			}
 			return true
 		})
-		if found > 0 && !strings.HasSuffix(slash, "api/server/local.go") { // which serves only its own process
+		// which serves only its own process
+		if found > 0 && !strings.HasSuffix(slash, "api/server/local.go") {
 			require.Equal(t, found, limits, "%s: listeners without netaddr.Limit", slash)
 		}
 		require.True(t, http2 || !tls, "%s: requests at once on a connection have no limit", slash)

@@ -7,7 +7,10 @@ import (
 )
 
 // ErrRedirect reports a redirect that leads to another server than the one that was asked.
-var ErrRedirect = errors.New("a request is not redirected to another server, who would get its headers and body; name the URL that it leads to instead")
+var ErrRedirect = errors.New(
+	"a request is not redirected to another server, who would get its headers and body; name the " +
+		"URL that it leads to instead",
+)
 
 // maxRedirects is how many redirects of a request are followed.
 const maxRedirects = 10

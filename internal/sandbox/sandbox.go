@@ -44,7 +44,10 @@ var nosniff, boxed = []string{"nosniff"}, []string{"sandbox"}
 
 // inertTypes are media types besides images, sound and video that browsers do not run anything of.
 // What is not known to be one is put into a sandbox.
-var inertTypes = []string{"application/json", "application/octet-stream", "application/pdf", "application/zip", "application/gzip", "text/plain", "text/csv"}
+var inertTypes = []string{
+	"application/json", "application/octet-stream", "application/pdf", "application/zip",
+	"application/gzip", "text/plain", "text/csv",
+}
 
 func inert(media string) bool {
 	media, _, _ = strings.Cut(media, ";")
@@ -52,7 +55,8 @@ func inert(media string) bool {
 	kind, sub, _ := strings.Cut(media, "/")
 	switch kind {
 	case "image", "audio", "video", "font":
-		return !strings.Contains(sub, "xml") && !strings.Contains(sub, "svg") && !strings.Contains(sub, "html")
+		return !strings.Contains(sub, "xml") && !strings.Contains(sub, "svg") &&
+			!strings.Contains(sub, "html")
 	}
 	return slices.Contains(inertTypes, media)
 }

@@ -13,10 +13,12 @@ import (
 // known.
 func TestProtect(t *testing.T) {
 	for media, want := range map[string]string{
-		"text/html": "sandbox", "TEXT/HTML; charset=utf-8": "sandbox", "image/svg+xml": "sandbox", "Image/SVG+XML": "sandbox", "image/svg": "sandbox",
+		"text/html": "sandbox", "TEXT/HTML; charset=utf-8": "sandbox", "image/svg+xml": "sandbox",
+		"Image/SVG+XML": "sandbox", "image/svg": "sandbox",
 		"application/xhtml+xml": "sandbox", "text/xml": "sandbox", "application/xml": "sandbox", "application/rss+xml": "sandbox", "multipart/related": "sandbox",
 		"message/rfc822": "sandbox", "text/javascript": "sandbox", "": "sandbox", "x": "sandbox", "application/x-shockwave-flash": "sandbox",
-		"image/png": "", "video/mp4": "", "audio/ogg": "", "application/pdf": "", "text/plain; charset=utf-8": "", "application/octet-stream": "",
+		"image/png": "", "video/mp4": "", "audio/ogg": "", "application/pdf": "", "text/plain; " +
+			"charset=utf-8": "", "application/octet-stream": "",
 	} {
 		h := http.Header{}
 		sandbox.Protect(h, media, sandbox.Policy{})

@@ -43,7 +43,8 @@ func harmless(t *testing.T, s string, keep string) {
 		t.Errorf("%q is not UTF-8", s)
 	}
 	for _, r := range s {
-		if unicode.Is(unicode.C, r) && !strings.ContainsRune(keep, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) || unicode.Is(unicode.Bidi_Control, r) {
+		if unicode.Is(unicode.C, r) && !strings.ContainsRune(keep, r) || unicode.Is(unicode.Zl, r) ||
+			unicode.Is(unicode.Zp, r) || unicode.Is(unicode.Bidi_Control, r) {
 			t.Errorf("%q has %U", s, r)
 		}
 	}

@@ -107,7 +107,10 @@ func testGetSetDelete(t *testing.T, s kv.Store) {
 		var peeked string
 		require.NoError(t, r.Peek([]byte("c"), func(v []byte) error { peeked = string(v); return nil }))
 		require.Equal(t, "3", peeked)
-		require.ErrorIs(t, r.Peek([]byte("zz"), func([]byte) error { t.Error("called"); return nil }), kv.ErrNotFound)
+		require.ErrorIs(t, r.Peek([]byte("zz"), func([]byte) error {
+			t.Error("called")
+			return nil
+		}), kv.ErrNotFound)
 		mine := errors.New("mine")
 		require.ErrorIs(t, r.Peek([]byte("c"), func([]byte) error { return mine }), mine)
 		return nil
@@ -125,7 +128,9 @@ func testLimits(t *testing.T, s kv.Store) {
 	require.NoError(t, s.Update(ctx, func(tx kv.Txn) error { return tx.Set(long, []byte("x")) }))
 	v, _ := get(t, s, string(long))
 	require.Equal(t, "x", v)
-	for name, key := range map[string][]byte{"too long": append(long, 1), "empty": {}, "reserved": {0, 1}} {
+	for name, key := range map[string][]byte{
+		"too long": append(long, 1), "empty": {}, "reserved": {0, 1},
+	} {
 		require.Error(t, s.Update(ctx, func(tx kv.Txn) error { return tx.Set(key, nil) }), name)
 		require.Error(t, s.Batch(ctx, func(w kv.Writer) error { return w.Set(key, nil) }), name)
 	}
@@ -139,7 +144,9 @@ func testLimits(t *testing.T, s kv.Store) {
 func testScanModel(t *testing.T, open func(testing.TB) kv.Store) {
 	s := open(t)
 	keyGen := rapid.Custom(func(t *rapid.T) string {
-		tail := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 'a', 'b', 0xfe, 0xff}), 0, 4).Draw(t, "tail")
+		tail := rapid.SliceOfN(
+			rapid.SampledFrom([]byte{0, 1, 'a', 'b', 0xfe, 0xff}), 0, 4,
+		).Draw(t, "tail")
 		return "m" + string(tail)
 	})
 	rapid.Check(t, func(rt *rapid.T) {
@@ -411,7 +418,9 @@ func testSync(t *testing.T, s kv.Store) {
 	errs := make(chan error, 32)
 	for i := range 32 {
 		wg.Go(func() {
-			err := s.Update(context.Background(), func(tx kv.Txn) error { return tx.Set(fmt.Appendf(nil, "s%d", i), nil) })
+			err := s.Update(context.Background(), func(tx kv.Txn) error {
+				return tx.Set(fmt.Appendf(nil, "s%d", i), nil)
+			})
 			errs <- errors.Join(err, s.Sync(context.Background()))
 		})
 	}
@@ -466,7 +475,9 @@ func testCancelledAndClosed(t *testing.T, s kv.Store) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close(), "closing twice is harmless")
 	require.ErrorIs(t, s.Update(context.Background(), nop), kv.ErrClosed)
-	require.ErrorIs(t, s.View(context.Background(), func(kv.Reader) error { return nil }), kv.ErrClosed)
+	require.ErrorIs(t, s.View(context.Background(), func(kv.Reader) error {
+		return nil
+	}), kv.ErrClosed)
 }
 
 // Close waits for a reader, which still gets what it has begun to read; others come too late.

@@ -33,7 +33,8 @@ func (b *batch) Set(key, value []byte) error {
 	if err := kv.CheckSizes(key, value); err != nil {
 		return err
 	}
-	if b.pending += len(key) + len(value); b.pending > checkEvery || len(value) >= contentSize && !b.content {
+	if b.pending += len(key) + len(value); b.pending > checkEvery || len(value) >= contentSize &&
+		!b.content {
 		b.content = b.content || len(value) >= contentSize
 		if err := b.check(b.content); err != nil {
 			return err

@@ -18,11 +18,13 @@ import (
 // leaves the tables as they are. When such work finds the disk full, it gets the ballast's room:
 // else everything that writes would wait for it without end. Without a ballast, room is nil.
 func listener(room *disk.Ballast) *pbl.EventListener {
-	return &pbl.EventListener{DataCorruption: func(pbl.DataCorruptionInfo) {}, BackgroundError: func(err error) {
-		if room != nil && disk.IsFull(err) {
-			_, _ = room.Drop() // what comes next says so if there is no room still
-		}
-	}}
+	return &pbl.EventListener{
+		DataCorruption: func(pbl.DataCorruptionInfo) {}, BackgroundError: func(err error) {
+			if room != nil && disk.IsFull(err) {
+				_, _ = room.Drop() // what comes next says so if there is no room still
+			}
+		},
+	}
 }
 
 // damaged makes a *kv.CorruptError of an error that says that a file is damaged, and leaves others

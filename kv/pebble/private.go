@@ -24,12 +24,16 @@ func (p privateFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 	return private(name, f, err)
 }
 
-func (p privateFS) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+func (p privateFS) ReuseForWrite(
+	old, name string, category vfs.DiskWriteCategory,
+) (vfs.File, error) {
 	f, err := p.FS.ReuseForWrite(old, name, category)
 	return private(name, f, err)
 }
 
-func (p privateFS) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+func (p privateFS) OpenReadWrite(
+	name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption,
+) (vfs.File, error) {
 	f, err := p.FS.OpenReadWrite(name, category, opts...)
 	return private(name, f, err)
 }
@@ -39,7 +43,9 @@ func (p privateFS) Lock(name string) (io.Closer, error) {
 	return private(name, f, err)
 }
 
-func (p privateFS) MkdirAll(dir string, _ os.FileMode) error { return p.FS.MkdirAll(dir, privateDir) }
+func (p privateFS) MkdirAll(dir string, _ os.FileMode) error {
+	return p.FS.MkdirAll(dir, privateDir)
+}
 
 func private[F io.Closer](name string, f F, err error) (F, error) {
 	if err != nil {

@@ -48,10 +48,15 @@ func TestFullDiskIsNoDeadEnd(t *testing.T) {
 
 	d.size = ballast // nothing is free
 	var full *kv.NoSpaceError
-	require.ErrorAs(t, s.Update(ctx, remove), &full, "who does not say that it makes room does not get it")
+	require.ErrorAs(
+		t, s.Update(ctx, remove), &full, "who does not say that it makes room does not get it",
+	)
 	require.Zero(t, full.Free)
 	require.True(t, s.room.Kept())
-	require.NoError(t, s.View(ctx, func(r kv.Reader) error { _, err := r.Get([]byte("k")); return err }))
+	require.NoError(t, s.View(ctx, func(r kv.Reader) error {
+		_, err := r.Get([]byte("k"))
+		return err
+	}))
 	require.NoError(t, s.Update(room, remove))
 	require.False(t, s.room.Kept())
 	require.NoError(t, s.Batch(room, func(w kv.Writer) error { return w.Delete([]byte("k")) }))

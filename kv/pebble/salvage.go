@@ -67,9 +67,10 @@ func Salvage(ctx context.Context, from, to string, opt Options) (out Salvaged, e
 }
 
 type salvage struct {
-	ctx     context.Context
-	dir     string
-	clone   string // a copy that Pebble may open: it deletes tables that a damaged MANIFEST does not name
+	ctx context.Context
+	dir string
+	// a copy that Pebble may open: it deletes tables that a damaged MANIFEST does not name
+	clone   string
 	out     *Salvaged
 	sources sourceHeap
 	readers []*sstable.Reader
@@ -108,7 +109,8 @@ func (v *salvage) open() error {
 		return err
 	}
 	return v.add(v.dir, func(kind string, _ uint64, name string) {
-		if _, err := os.Stat(filepath.Join(v.clone, filepath.Base(name))); kind == "sst" && errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(v.clone, filepath.Base(name))); kind == "sst" &&
+			errors.Is(err, fs.ErrNotExist) {
 			v.note(name, errors.New("the store does not know this table"))
 			v.addTable(name, unknownTable)
 		}
@@ -289,7 +291,9 @@ func (v *salvage) addLog(name string, number uint64) {
 }
 
 // newLogReader makes a reader with a number of a type that only Pebble can name.
-func newLogReader[N ~uint64](open func(io.Reader, N) *record.Reader, f io.Reader, number uint64) *record.Reader {
+func newLogReader[N ~uint64](
+	open func(io.Reader, N) *record.Reader, f io.Reader, number uint64,
+) *record.Reader {
 	return open(f, N(number))
 }
 

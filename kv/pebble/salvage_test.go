@@ -29,7 +29,9 @@ func damageable(t *testing.T, dir string) map[string][]string {
 				if i%(round+1) != 0 {
 					continue
 				}
-				key, value := fmt.Sprintf("k%05d", i*7919%1200), fmt.Sprintf("%d/%d/%s", round, i, strings.Repeat("x", 200))
+				key, value := fmt.Sprintf("k%05d", i*7919%1200), fmt.Sprintf(
+					"%d/%d/%s", round, i, strings.Repeat("x", 200),
+				)
 				all[key] = append(all[key], value)
 				if err := w.Set([]byte(key), []byte(value)); err != nil {
 					return err
@@ -71,7 +73,8 @@ func TestDamagedFiles(t *testing.T) {
 			return b
 		}
 		for name, b := range map[string][]byte{
-			"start": flip(0), "middle": flip(len(whole) / 2), "third": flip(len(whole) / 3), "end": flip(max(0, len(whole)-16)),
+			"start": flip(0), "middle": flip(len(whole) / 2), "third": flip(len(whole) / 3),
+			"end":   flip(max(0, len(whole)-16)),
 			"index": flip(max(0, len(whole)-1200)), "half": whole[:len(whole)/2], "empty": {},
 		} {
 			t.Run(f.Name()+"/"+name, func(t *testing.T) {
@@ -125,7 +128,9 @@ func requireUsable(t *testing.T, dir string) {
 			return err
 		}))
 	}
-	require.NoError(t, s.Update(ctx, func(tx kv.Txn) error { return tx.Set([]byte("other"), []byte("value")) }))
+	require.NoError(t, s.Update(ctx, func(tx kv.Txn) error {
+		return tx.Set([]byte("other"), []byte("value"))
+	}))
 	fine(s.Compact(ctx))
 	require.NoError(t, s.View(ctx, func(r kv.Reader) error {
 		_, err := r.Get([]byte("other"))

@@ -48,13 +48,16 @@ var (
 )
 
 const (
-	memTableSize  = 16 << 20
-	memTables     = 3
-	cacheSize     = 64 << 20 // blocks of tables; the operating system has the rest in its page cache
-	smallTable    = 4 << 20  // of level 0
-	largeTable    = 32 << 20 // of the lowest levels: bounds what a compaction needs beside what is there
-	blockSize     = 8 << 10
-	indexSize     = 32 << 10 // of a block of a table's index; larger indexes have two levels, so that a large store needs little of them at once
+	memTableSize = 16 << 20
+	memTables    = 3
+	cacheSize    = 64 << 20 // blocks of tables; the operating system has the rest in its page cache
+	smallTable   = 4 << 20  // of level 0
+	// of the lowest levels: bounds what a compaction needs beside what is there
+	largeTable = 32 << 20
+	blockSize  = 8 << 10
+	// of a block of a table's index; larger indexes have two levels, so that a large store needs
+	// little of them at once
+	indexSize     = 32 << 10
 	firstLevel    = 64 << 20 // bytes of the first level below level 0
 	openFiles     = 500
 	maxTxnSize    = 4 << 20 // half of the size from which Pebble makes a table of a batch at once
@@ -171,7 +174,9 @@ func options(files vfs.FS) *pbl.Options {
 		o.TargetFileSizes[i] = int64(min(smallTable<<i, largeTable))
 		o.Levels[i].BlockSize = blockSize
 		o.Levels[i].IndexBlockSize = indexSize
-		if i < len(o.Levels)-1 { // those of the last level would be nine tenths of all filters, and push everything else out of the cache
+		// those of the last level would be nine tenths of all filters, and push everything else out of
+		// the cache
+		if i < len(o.Levels)-1 {
 			o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		}
 		// Keys and entries are hashes and signatures, content is compressed or random: there is nothing
@@ -182,7 +187,8 @@ func options(files vfs.FS) *pbl.Options {
 }
 
 func isLocked(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "lock held by current process") || strings.Contains(err.Error(), "resource temporarily unavailable"))
+	return err != nil && (strings.Contains(err.Error(), "lock held by current process") ||
+		strings.Contains(err.Error(), "resource temporarily unavailable"))
 }
 
 // openDB opens a database, with a scheduler of its own: each serves one. Pebble does not take leave
@@ -299,8 +305,12 @@ func (s *Store) updateOnce(ctx context.Context, fn func(kv.Txn) error, alone boo
 	defer s.oracle.end(start)
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
-	tx := &txn{reader: reader{ctx: ctx, dir: s.dir, from: snap, watch: s.oracle.hash}, s: s, batch: s.db.NewBatch()}
-	defer func() { _ = tx.batch.Close() }() // of a batch that was not applied there is nothing to be said
+	tx := &txn{
+		reader: reader{ctx: ctx, dir: s.dir, from: snap, watch: s.oracle.hash}, s: s,
+		batch: s.db.NewBatch(),
+	}
+	// of a batch that was not applied there is nothing to be said
+	defer func() { _ = tx.batch.Close() }()
 	defer tx.close()
 	if err := fn(tx); err != nil {
 		return err

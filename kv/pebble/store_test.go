@@ -45,9 +45,13 @@ func TestCommittedSurvivesTheProcess(t *testing.T) {
 	dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "copy")
 	s := open(t, dir)
 	for i := range 100 {
-		require.NoError(t, s.Update(context.Background(), func(tx kv.Txn) error { return tx.Set(fmt.Appendf(nil, "k%d", i), nil) }))
+		require.NoError(t, s.Update(context.Background(), func(tx kv.Txn) error {
+			return tx.Set(fmt.Appendf(nil, "k%d", i), nil)
+		}))
 	}
-	require.NoError(t, s.Batch(context.Background(), func(w kv.Writer) error { return w.Set([]byte("batch"), nil) }))
+	require.NoError(t, s.Batch(context.Background(), func(w kv.Writer) error {
+		return w.Set([]byte("batch"), nil)
+	}))
 	require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
 	s = open(t, copied)
 	require.NoError(t, s.View(context.Background(), func(r kv.Reader) error {
@@ -74,7 +78,9 @@ func TestLossOfPower(t *testing.T) {
 		committed, synced := 0, 0
 		for range rng.IntN(400) {
 			value := make([]byte, rng.IntN(40<<10)) // logs and tables change now and then
-			require.NoError(t, s.Update(ctx, func(tx kv.Txn) error { return tx.Set(fmt.Appendf(nil, "k%06d", committed), value) }))
+			require.NoError(t, s.Update(ctx, func(tx kv.Txn) error {
+				return tx.Set(fmt.Appendf(nil, "k%06d", committed), value)
+			}))
 			if committed++; rng.IntN(20) == 0 {
 				require.NoError(t, s.Sync(ctx))
 				synced = committed

@@ -186,7 +186,9 @@ func (o *overlay) within(r kv.Range) []*change {
 		o.sorted, o.fresh = append(append(merged, old...), fresh...), nil
 	}
 	at := func(key []byte) int {
-		i, _ := slices.BinarySearchFunc(o.sorted, key, func(c *change, k []byte) int { return strings.Compare(c.key, string(k)) })
+		i, _ := slices.BinarySearchFunc(o.sorted, key, func(c *change, k []byte) int {
+			return strings.Compare(c.key, string(k))
+		})
 		return i
 	}
 	lo, hi := at(r.From), len(o.sorted)

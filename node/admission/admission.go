@@ -54,14 +54,18 @@ type Config struct {
 
 // FullError reports a limit that is reached.
 type FullError struct {
-	Peer  peer.ID
-	What  string // "bytes", or the protocol whose streams are meant
-	Whose string // "peer", "network", "strangers", "proved peers", "known peers" or "known peers that nobody has named"
+	Peer peer.ID
+	What string // "bytes", or the protocol whose streams are meant
+	// "peer", "network", "strangers", "proved peers", "known peers" or "known peers that nobody has
+	// named"
+	Whose string
 	Limit int64
 }
 
 func (e *FullError) Error() string {
-	return fmt.Sprintf("peer %s: the limit of %d %s for the %s is reached", e.Peer, e.Limit, e.What, e.Whose)
+	return fmt.Sprintf(
+		"peer %s: the limit of %d %s for the %s is reached", e.Peer, e.Limit, e.What, e.Whose,
+	)
 }
 
 // Room counts what peers hold. Its methods may be called from many goroutines.
@@ -271,7 +275,9 @@ func tallies(what string, s Shares) [classes]*tally {
 		s.Proved = s.Known
 	}
 	one := func(whose string, share Share) *tally {
-		return &tally{what: what, whose: whose, share: share, peers: map[peer.ID]int64{}, nets: map[string]int64{}}
+		return &tally{
+			what: what, whose: whose, share: share, peers: map[peer.ID]int64{}, nets: map[string]int64{},
+		}
 	}
 	rest := Share{Net: part(s.Known.All, 4), All: part(s.Known.All, 2)}
 	return [classes]*tally{

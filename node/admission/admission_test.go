@@ -10,8 +10,12 @@ import (
 
 func room() *Room {
 	return New(Config{
-		Bytes:   Shares{Strangers: Share{Peer: 100, Net: 200, All: 300}, Known: Share{Peer: 1000, All: 1500}},
-		Streams: map[string]Shares{"/p/1": {Strangers: Share{Peer: 2, Net: 3, All: 5}, Known: Share{Peer: 4}}},
+		Bytes: Shares{
+			Strangers: Share{Peer: 100, Net: 200, All: 300}, Known: Share{Peer: 1000, All: 1500},
+		},
+		Streams: map[string]Shares{
+			"/p/1": {Strangers: Share{Peer: 2, Net: 3, All: 5}, Known: Share{Peer: 4}},
+		},
 	})
 }
 
@@ -177,7 +181,9 @@ func TestProvedPeersTakeNothingOfKnownOnes(t *testing.T) {
 		require.NoError(t, err)
 		return v
 	}
-	a, b, c := enter(Party{Peer: "a", Net: "1"}), enter(Party{Peer: "b", Net: "1"}), enter(Party{Peer: "c", Net: "2"})
+	a, b, c := enter(
+		Party{Peer: "a", Net: "1"},
+	), enter(Party{Peer: "b", Net: "1"}), enter(Party{Peer: "c", Net: "2"})
 	for _, v := range []*Visit{a, b, c} {
 		require.NoError(t, v.Proved())
 	}
@@ -245,7 +251,9 @@ func TestHistoriesTakeNothingOfNamedPeers(t *testing.T) {
 	}
 	_, held = r.Held()
 	require.Zero(t, held)
-	for _, of := range []*tally{r.bytes[known], r.bytes[unnamed], r.streams["/p/1"][known], r.streams["/p/1"][unnamed]} {
+	for _, of := range []*tally{
+		r.bytes[known], r.bytes[unnamed], r.streams["/p/1"][known], r.streams["/p/1"][unnamed],
+	} {
 		require.Zero(t, of.all)
 		require.Empty(t, of.peers)
 		require.Empty(t, of.nets)

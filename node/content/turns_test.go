@@ -31,7 +31,9 @@ func TestWhoIsAskedInALongFetch(t *testing.T) {
 		for _, liar := range info("known liar", "liar of relief") {
 			liars[liar.ID] = true
 		}
-		f := x.newFetcher(context.Background(), x.blobs, info("known liar", "first"), info("fallback"), true, nil)
+		f := x.newFetcher(
+			context.Background(), x.blobs, info("known liar", "first"), info("fallback"), true, nil,
+		)
 		f.relief = func() []peer.ID { return []peer.ID{"liar of relief", "relief"} }
 		asked := func() (out []string) {
 			for _, p := range f.providers {

@@ -95,7 +95,8 @@ func Times(ctx context.Context, n *node.Node) (out []report.Finding, err error) 
 		out = append(out, report.Finding{About: "replica " + r.Name, Health: report.Bad,
 			Text: fmt.Sprintf("%d entries%s have times more than %s ahead of this clock: peers refuse them",
 				count, more, replica.MaxAhead),
-			Advice: "if this clock is right now, skerry replica verify --repair " + r.Name + " signs them anew"})
+			Advice: "if this clock is right now, skerry replica verify --repair " + r.Name +
+				" signs them anew"})
 	}
 	return out, nil
 }
@@ -139,7 +140,9 @@ func diagnosePeers(peers []link.Peer) report.Finding {
 		f.Advice = "start the other device, or paste a ticket; whether others could " +
 			"connect cannot be told without any"
 	case relayed > 0:
-		f.Health, f.Text = report.Warn, fmt.Sprintf("%d connected, of these %d through a relay only", len(peers), relayed)
+		f.Health, f.Text = report.Warn, fmt.Sprintf(
+			"%d connected, of these %d through a relay only", len(peers), relayed,
+		)
 		f.Advice = "what goes through a relay is slower and of limited amount; see nat"
 	default:
 		f.Text = fmt.Sprintf("%d connected, all directly", len(peers))
@@ -213,7 +216,8 @@ func diagnoseRelay(s *link.Situation) report.Finding {
 	default:
 		f.Text = "none is used"
 		if len(s.Reachable) == 0 && len(s.Unreachable) > 0 {
-			f.Health, f.Advice = report.Warn, "give the node one with --use-relay, since others cannot reach it"
+			f.Health, f.Advice = report.Warn, "give the node one with --use-relay, since others "+
+				"cannot reach it"
 		}
 	}
 	return f
@@ -237,7 +241,10 @@ func diagnoseTable(s *link.Situation, peers []link.Peer) report.Finding {
 		f.Advice = "name one with --bootstrap, such as your seed; peers are then " +
 			"found whose addresses have changed"
 		if len(s.Bootstrap) > 0 {
-			f.Advice = fmt.Sprintf("none of the %d nodes of --bootstrap serves it; are they up, and are their addresses right?", len(s.Bootstrap))
+			f.Advice = fmt.Sprintf(
+				"none of the %d nodes of --bootstrap serves it; are they up, and are their addresses right?",
+				len(s.Bootstrap),
+			)
 		}
 	default:
 		f.Text = fmt.Sprintf("nodes of it that are known: %d", s.TableSize)
@@ -266,7 +273,8 @@ func diagnoseClock(ahead time.Duration, answered int) report.Finding {
 		f.Health, f.Text = report.Warn, fmt.Sprintf("%s %s that of %d peers", by, where, answered)
 		f.Advice = "have the system set its clock by the network (NTP)"
 		if by > replica.MaxAhead {
-			f.Health, f.Text = report.Bad, f.Text+"; more than "+replica.MaxAhead.String()+", so entries are refused until the time comes"
+			f.Health, f.Text = report.Bad, f.Text+"; more than "+replica.MaxAhead.String()+
+				", so entries are refused until the time comes"
 		}
 	}
 	return f

@@ -185,7 +185,9 @@ func (ps *peers) AllSharing() (all []peer.ID) {
 	return all
 }
 
-func (ps *peers) SharesAny(p peer.ID) bool              { return slices.Contains(ps.AllSharing(), p) }
+func (ps *peers) SharesAny(p peer.ID) bool {
+	return slices.Contains(ps.AllSharing(), p)
+}
 func (ps *peers) Holds(p peer.ID, _ replica.ID) bool    { return ps.SharesAny(p) }
 func (ps *peers) ConnectedSharing(replica.ID) []peer.ID { return ps.AllSharing() }
 

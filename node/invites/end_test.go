@@ -19,12 +19,17 @@ func TestAnInviteThatEndsWhatItGives(t *testing.T) {
 	ends := now.Add(7 * 24 * time.Hour)
 	r, err := s.n.CreateReplica(ctx, "r", true)
 	require.NoError(t, err)
-	for name, expires := range map[string]time.Time{"without an end": {}, "for longer": ends.Add(time.Hour), "for an hour": now.Add(time.Hour)} {
+	for name, expires := range map[string]time.Time{
+		"without an end": {}, "for longer": ends.Add(time.Hour), "for an hour": now.Add(time.Hour),
+	} {
 		v, _, err := s.Make(ctx, r, Invite{Mode: replica.Write, Until: ends, Expires: expires})
 		require.NoError(t, err)
 		require.False(t, v.Expires.IsZero() || v.Expires.After(ends), name)
 	}
-	for _, wrong := range []Invite{{Mode: replica.Write, Until: now}, {Mode: replica.Read, Until: ends}, {Mode: replica.Sync, Until: ends}} {
+	for _, wrong := range []Invite{
+		{Mode: replica.Write, Until: now}, {Mode: replica.Read, Until: ends},
+		{Mode: replica.Sync, Until: ends},
+	} {
 		_, _, err := s.Make(ctx, r, wrong)
 		require.Error(t, err)
 	}

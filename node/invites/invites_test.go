@@ -41,7 +41,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // ready makes an invite for a replica that n has made.
 func ready(t *testing.T, s *Service, v Invite) (replica.Replica, Invite, *ticket.Invite) {
 	t.Helper()
-	r, err := s.n.CreateReplica(t.Context(), fmt.Sprint("r", s.n.Now().UnixNano(), len(v.Prefix)), false)
+	r, err := s.n.CreateReplica(
+		t.Context(), fmt.Sprint("r", s.n.Now().UnixNano(), len(v.Prefix)), false,
+	)
 	require.NoError(t, err)
 	made, tk, err := s.Make(t.Context(), r, v)
 	require.NoError(t, err)
@@ -243,12 +245,16 @@ func TestInviteIsBoundToTheAuthor(t *testing.T) {
 		msg    []byte
 		remote peer.ID
 	}{
-		"from another node":     {good, "thief"},
-		"for another author":    {appendRedeem(tk.Secret, thief.Author(), proof, nil), "joiner"},
-		"to another inviter":    {appendRedeem(tk.Secret, author.Author(), author.Sign(redeemProof(tk.Secret, "other", "joiner")), nil), "joiner"},
-		"cut short":             {good[:100], "joiner"},
-		"of another version":    {append([]byte{9}, good[1:]...), "joiner"},
-		"with another's secret": {appendRedeem(ticket.InviteSecret{7}, author.Author(), proof, nil), "joiner"},
+		"from another node":  {good, "thief"},
+		"for another author": {appendRedeem(tk.Secret, thief.Author(), proof, nil), "joiner"},
+		"to another inviter": {appendRedeem(
+			tk.Secret, author.Author(), author.Sign(redeemProof(tk.Secret, "other", "joiner")), nil,
+		), "joiner"},
+		"cut short":          {good[:100], "joiner"},
+		"of another version": {append([]byte{9}, good[1:]...), "joiner"},
+		"with another's secret": {appendRedeem(
+			ticket.InviteSecret{7}, author.Author(), proof, nil,
+		), "joiner"},
 	} {
 		answer, err := ask(c.msg, c.remote)
 		require.Error(t, err, name)
@@ -296,7 +302,10 @@ func TestInviteGolden(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(
 		t,
-		"OBJECTS Identity Protocol v1\nAction: Skerry Invite\nWallet: 0x0500000000000000000000000000000000000000\nInvite: 20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a4323\n"+
+		"OBJECTS Identity Protocol v1\n"+
+			"Action: Skerry Invite\n"+
+			"Wallet: 0x0500000000000000000000000000000000000000\n"+
+			"Invite: 20ca2505b01b848d1e155d44bf34f78221bae5d923ff65b1fa8352e0093a4323\n"+
 			"Inviter: "+peer.ID("inviter").
 			String()+
 			"\nDevice: "+peer.ID("joiner").

@@ -147,7 +147,9 @@ func (s *Service) ask(
 
 // readGiven reads the answer to an invite, or returns an *Error.
 func readGiven(r *bufio.Reader) (g Given, err error) {
-	bad := func(err error) error { return fmt.Errorf("redeem invite: the answer: %w", link.NoEOF(err)) }
+	bad := func(err error) error {
+		return fmt.Errorf("redeem invite: the answer: %w", link.NoEOF(err))
+	}
 	status, err := r.ReadByte()
 	if err != nil {
 		return g, bad(err)

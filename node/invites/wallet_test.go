@@ -36,7 +36,9 @@ func TestTheProofOfAWalletIsForOneUse(t *testing.T) {
 		require.Error(t, err, name)
 		requireStatus(t, NeedsWallet, err)
 	}
-	for _, at := range []time.Time{now.Add(walletBehind + time.Minute), now.Add(-walletAhead - time.Minute)} {
+	for _, at := range []time.Time{
+		now.Add(walletBehind + time.Minute), now.Add(-walletAhead - time.Minute),
+	} {
 		now = at
 		err := a.checkWallet(&v, tk.Secret, author, joiner.String(), &proof)
 		requireStatus(t, NeedsWallet, err)

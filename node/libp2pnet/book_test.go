@@ -99,7 +99,9 @@ func TestLittleIsKeptOfWhatStrangersSayOfThemselves(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []protocol.ID{"/skerry/short/1"}, short)
 	n.Drop()
-	require.Eventually(t, func() bool { return !n.Connected(guest.ID()) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return !n.Connected(guest.ID())
+	}, 10*time.Second, time.Millisecond)
 	n.forget(guest.ID())
 	require.Zero(t, bytesOf(t, book, guest))
 }

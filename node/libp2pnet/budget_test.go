@@ -48,7 +48,9 @@ func longAddr(t *testing.T, n int) ma.Multiaddr {
 func TestClaimsKeepToTheirBudget(t *testing.T) {
 	h := bareHost(t)
 	c := newClaims(h, time.Now)
-	key := func(i int) []byte { return binary.BigEndian.AppendUint64(bytes.Repeat([]byte{1}, 70), uint64(i)) }
+	key := func(i int) []byte {
+		return binary.BigEndian.AppendUint64(bytes.Repeat([]byte{1}, 70), uint64(i))
+	}
 	before := heap()
 	many := []ma.Multiaddr{longAddr(t, 8_000)}
 	for range 20 {
@@ -61,11 +63,15 @@ func TestClaimsKeepToTheirBudget(t *testing.T) {
 	require.Less(t, c.size(), 2000)
 	for i := range 60_000 {
 		p := peer.ID(fmt.Sprint("peer ", i))
-		require.NoError(t, c.AddProvider(t.Context(), key(1_000_000+i), peer.AddrInfo{ID: p, Addrs: many}))
+		require.NoError(
+			t, c.AddProvider(t.Context(), key(1_000_000+i), peer.AddrInfo{ID: p, Addrs: many}),
+		)
 	}
 	require.LessOrEqual(t, c.total, maxClaimBytes)
 	require.Greater(t, c.total, maxClaimBytes/2)
-	require.Less(t, heap()-before, uint64(maxClaimBytes)*5/4, "the bytes that are counted are those that are held")
+	require.Less(
+		t, heap()-before, uint64(maxClaimBytes)*5/4, "the bytes that are counted are those that are held",
+	)
 	got, err := c.GetProviders(t.Context(), key(1_059_999))
 	require.NoError(t, err)
 	require.Len(t, got, 1, "the newest is there")
@@ -101,7 +107,9 @@ func TestMessagesToLibrariesAreBounded(t *testing.T) {
 	room := newFrameRoom()
 	open := func(b []byte, who admission.Party) (*frames, *scripted) {
 		s := &scripted{Reader: bytes.NewReader(b)}
-		return &frames{Stream: s, in: &gossipMessages, room: room, who: func() admission.Party { return who }}, s
+		return &frames{Stream: s, in: &gossipMessages, room: room, who: func() admission.Party {
+			return who
+		}}, s
 	}
 	framed := func(b []byte) []byte { return append(binary.AppendUvarint(nil, uint64(len(b))), b...) }
 	data := func(n int) []byte { // publish: a message with so many bytes of data
@@ -110,7 +118,9 @@ func TestMessagesToLibrariesAreBounded(t *testing.T) {
 	}
 	empty := []byte{0x12, 0} // publish: an empty message
 	var good []byte
-	for _, m := range [][]byte{nil, data(1), data(200), data(link.MaxGossip), bytes.Repeat(empty, gossipMessages.items)} {
+	for _, m := range [][]byte{
+		nil, data(1), data(200), data(link.MaxGossip), bytes.Repeat(empty, gossipMessages.items),
+	} {
 		good = append(good, framed(m)...)
 	}
 	for _, at := range []int{1, 2, 3, 1000, len(good)} {
@@ -264,7 +274,9 @@ func TestUnreadBytesAreBounded(t *testing.T) {
 			if server {
 				require.LessOrEqual(t, sent.Load(), int64(256<<10))
 			} else {
-				require.Greater(t, sent.Load(), int64(8<<20), "whom this node has dialled may send much at once")
+				require.Greater(
+					t, sent.Load(), int64(8<<20), "whom this node has dialled may send much at once",
+				)
 			}
 			_ = in.Reset()
 			_ = s.Reset()

@@ -52,7 +52,10 @@ func (x *claim) memory(key string) int { return claimOverhead + len(key) + cap(x
 var _ records.ProviderStore = (*claims)(nil)
 
 func newClaims(h host.Host, now func() time.Time) *claims {
-	return &claims{host: h, now: now, keys: map[string]map[peer.ID]claim{}, count: map[peer.ID]int{}, bytes: map[peer.ID]int{}}
+	return &claims{
+		host: h, now: now, keys: map[string]map[peer.ID]claim{}, count: map[peer.ID]int{},
+		bytes: map[peer.ID]int{},
+	}
 }
 
 // newClaim copies what is worth keeping of addresses, so that nothing else of the message they came

@@ -65,13 +65,20 @@ func (n *Network) startTable() error {
 	if n.cfg.DHT == "" || n.cfg.DHT == Off {
 		return nil
 	}
-	mode := map[Mode]dht.ModeOpt{Auto: dht.ModeAuto, Server: dht.ModeServer, Client: dht.ModeClient}[n.cfg.DHT]
+	mode := map[Mode]dht.ModeOpt{
+		Auto: dht.ModeAuto, Server: dht.ModeServer, Client: dht.ModeClient,
+	}[n.cfg.DHT]
 	if n.cfg.Relay && n.cfg.DHT == Auto {
 		mode = dht.ModeServer
 	}
 	n.claims = newClaims(n.host, time.Now)
-	table, err := dht.New(n.ctx, kadHost{n.host, n}, dht.ProtocolPrefix(kadPrefix), dht.Mode(mode), dht.DisableValues(), dht.ProviderStore(n.claims), dht.BootstrapPeers(n.cfg.Bootstrap...),
-		dht.AddressFilter(func(all []ma.Multiaddr) []ma.Multiaddr { return fewShort(worthTelling(n.host, all)) }))
+	table, err := dht.New(
+		n.ctx, kadHost{n.host, n}, dht.ProtocolPrefix(kadPrefix), dht.Mode(mode), dht.DisableValues(),
+		dht.ProviderStore(n.claims), dht.BootstrapPeers(n.cfg.Bootstrap...),
+		dht.AddressFilter(func(all []ma.Multiaddr) []ma.Multiaddr {
+			return fewShort(worthTelling(n.host, all))
+		}),
+	)
 	if err != nil {
 		return fmt.Errorf("distributed hash table: %w", err)
 	}
@@ -91,7 +98,9 @@ func worthTelling(h host.Host, all []ma.Multiaddr) []ma.Multiaddr {
 // fewShort returns as many addresses as are told of a peer, so that an answer stays as long as
 // whoever asks takes it, whatever addresses peers say that they have.
 func fewShort(all []ma.Multiaddr) []ma.Multiaddr {
-	all = slices.DeleteFunc(slices.Clone(all), func(m ma.Multiaddr) bool { return len(m.Bytes()) > maxClaimAddr })
+	all = slices.DeleteFunc(slices.Clone(all), func(m ma.Multiaddr) bool {
+		return len(m.Bytes()) > maxClaimAddr
+	})
 	return all[:min(len(all), maxToldAddrs)]
 }
 
@@ -113,7 +122,10 @@ func (n *Network) bootstrap() {
 			if len(failed) < len(n.cfg.Bootstrap) {
 				wait = meetAgain
 			} else if wait = min(max(2*wait, firstMeet), lastMeet); n.ctx.Err() == nil {
-				n.cfg.Log.Warn("none of the nodes to begin with can be reached; trying again", "in", wait, "errors", strings.Join(failed, "; "))
+				n.cfg.Log.Warn(
+					"none of the nodes to begin with can be reached; trying again", "in", wait, "errors",
+					strings.Join(failed, "; "),
+				)
 			}
 			select {
 			case <-n.ctx.Done():
@@ -137,7 +149,8 @@ func (n *Network) ready(ctx context.Context) error {
 	if n.table == nil {
 		return link.ErrNoTable
 	}
-	for len(n.cfg.Bootstrap) > 0 && n.table.RoutingTable().Size() == 0 && time.Since(n.started) < meetWait {
+	for len(n.cfg.Bootstrap) > 0 && n.table.RoutingTable().Size() == 0 &&
+		time.Since(n.started) < meetWait {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -212,5 +225,7 @@ func (n *Network) TableSize() (known int, serves bool) {
 	if n.table == nil {
 		return 0, false
 	}
-	return n.table.RoutingTable().Size(), slices.Contains(n.host.Mux().Protocols(), kadPrefix+"/kad/1.0.0") // Mode says only what was asked for
+	return n.table.RoutingTable().Size(), slices.Contains(
+		n.host.Mux().Protocols(), kadPrefix+"/kad/1.0.0",
+	) // Mode says only what was asked for
 }

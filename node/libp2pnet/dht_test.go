@@ -57,7 +57,9 @@ func (n *Network) info(t *testing.T) peer.AddrInfo {
 // to begin with is down, and the first has moved since.
 func TestTable(t *testing.T) {
 	ctx := t.Context()
-	none, err := peer.AddrInfoFromString("/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN")
+	none, err := peer.AddrInfoFromString(
+		"/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+	)
 	require.NoError(t, err)
 	first := startWith(t, Config{DHT: Server})
 	begin := []peer.AddrInfo{*none, first.info(t)}
@@ -73,7 +75,10 @@ func TestTable(t *testing.T) {
 	require.Empty(t, found)
 
 	// Somebody remembers it at an address that it does not have any more.
-	require.NoError(t, looking.Connect(ctx, peer.AddrInfo{ID: holder.ID(), Addrs: none.Addrs}), "the table knows where it is")
+	require.NoError(
+		t, looking.Connect(ctx, peer.AddrInfo{ID: holder.ID(), Addrs: none.Addrs}),
+		"the table knows where it is",
+	)
 
 	known, serves := looking.TableSize()
 	require.False(t, serves)
@@ -99,7 +104,10 @@ func TestBootstrapDown(t *testing.T) {
 	_, err = n.Find(t.Context(), [32]byte{1})
 	require.ErrorIs(t, err, link.ErrNoTable)
 	startWith(t, Config{Key: key, Listen: at.Addrs, DHT: Server})
-	require.Eventually(t, func() bool { known, _ := n.TableSize(); return known == 1 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		known, _ := n.TableSize()
+		return known == 1
+	}, 30*time.Second, 10*time.Millisecond)
 }
 
 func loopback(t *testing.T) []ma.Multiaddr {
@@ -132,9 +140,11 @@ func TestAllowAndDeny(t *testing.T) {
 		cfg Config
 		ok  bool // for a; b never
 	}{
-		"only a":          {Config{Allow: []Who{{Peer: a.ID()}}}, true},
-		"not b":           {Config{Deny: []Who{{Peer: b.ID()}}}, true},
-		"a is meant":      {Config{Allow: []Who{who("192.0.2.1")}, Bootstrap: []peer.AddrInfo{a.info(t)}}, true},
+		"only a": {Config{Allow: []Who{{Peer: a.ID()}}}, true},
+		"not b":  {Config{Deny: []Who{{Peer: b.ID()}}}, true},
+		"a is meant": {Config{
+			Allow: []Who{who("192.0.2.1")}, Bootstrap: []peer.AddrInfo{a.info(t)},
+		}, true},
 		"not from here":   {Config{Deny: []Who{who("127.0.0.0/8")}}, false},
 		"others only":     {Config{Allow: []Who{who("192.0.2.0/24"), who("2001:db8::1")}}, false},
 		"nothing private": {Config{PublicOnly: true, Deny: []Who{{Peer: a.ID()}, {Peer: b.ID()}}}, false},
@@ -172,7 +182,9 @@ func TestClaimsAreBounded(t *testing.T) {
 	ctx := context.Background()
 	now := time.Unix(1e9, 0)
 	c := newClaims(startWith(t, Config{}).host, func() time.Time { return now })
-	claim := func(key string, p peer.ID) { require.NoError(t, c.AddProvider(ctx, []byte(key), peer.AddrInfo{ID: p})) }
+	claim := func(key string, p peer.ID) {
+		require.NoError(t, c.AddProvider(ctx, []byte(key), peer.AddrInfo{ID: p}))
+	}
 	of := func(key string) (out []peer.ID) {
 		all, err := c.GetProviders(ctx, []byte(key))
 		require.NoError(t, err)

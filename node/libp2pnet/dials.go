@@ -107,7 +107,9 @@ func newNames() names { return names{map[place]int{}, map[peer.ID]map[string]int
 func (n *names) add(p peer.AddrInfo, by int) {
 	for _, m := range p.Addrs {
 		id := p.ID
-		if via, _ := ma.SplitFunc(m, func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT }); isRelayed(m) {
+		if via, _ := ma.SplitFunc(m, func(c ma.Component) bool {
+			return c.Code() == ma.P_CIRCUIT
+		}); isRelayed(m) {
 			relay, err := peer.IDFromP2PAddr(via)
 			if err != nil {
 				continue // it cannot be dialled
@@ -150,7 +152,8 @@ type dials struct {
 
 func newDials(config []peer.AddrInfo, now func() time.Time) *dials {
 	d := &dials{now: now, config: newNames(), named: newNames(), tryingOne: map[peer.ID]int{},
-		proved: map[place]bool{}, led: map[string]led{}, all: newRation(allBurst, allPause, now()), rations: map[netip.Prefix]*ration{}}
+		proved: map[place]bool{}, led: map[string]led{}, all: newRation(allBurst, allPause, now()),
+		rations: map[netip.Prefix]*ration{}}
 	for _, p := range config {
 		d.config.add(p, 1)
 	}

@@ -74,7 +74,9 @@ func TestNodeIsNoReflector(t *testing.T) {
 	require.ErrorAs(t, last, &rationed)
 
 	n.Drop()
-	require.Eventually(t, func() bool { return !n.Connected(friend.ID()) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return !n.Connected(friend.ID())
+	}, 10*time.Second, time.Millisecond)
 	require.NoError(t, n.Connect(t.Context(), friend.info(t)), "it has been reached there before")
 	other := startWith(t, Config{})
 	require.ErrorAs(t, n.Connect(t.Context(), other.info(t)), &rationed)
@@ -84,7 +86,12 @@ func TestNodeIsNoReflector(t *testing.T) {
 // A pool of peers that prove themselves at an address earns nothing for other ports there.
 func TestDialsAreRationed(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	d := newDials([]peer.AddrInfo{{ID: "configured", Addrs: []ma.Multiaddr{addr(t, "/ip4/192.0.2.1/tcp/1")}}}, func() time.Time { return now })
+	d := newDials(
+		[]peer.AddrInfo{{ID: "configured", Addrs: []ma.Multiaddr{addr(t, "/ip4/192.0.2.1/tcp/1")}}},
+		func() time.Time {
+			return now
+		},
+	)
 	refused := errors.New("refused")
 	// try dials until it is refused, most times at most, and returns how often it dialled.
 	try := func(most int, outcome error, where func(i int) (peer.ID, ma.Multiaddr)) int {
@@ -105,14 +112,20 @@ func TestDialsAreRationed(t *testing.T) {
 		}
 	}
 	require.Equal(t, oneBurst, try(1000, refused, port("/ip4/192.0.2.1")))
-	require.Equal(t, 0, try(1000, refused, port("/ip6/::ffff:192.0.2.1")), "another form of the address")
-	require.Equal(t, 5, try(5, refused, func(int) (peer.ID, ma.Multiaddr) { return "configured", addr(t, "/ip4/192.0.2.1/tcp/1") }))
+	require.Equal(
+		t, 0, try(1000, refused, port("/ip6/::ffff:192.0.2.1")), "another form of the address",
+	)
+	require.Equal(t, 5, try(5, refused, func(int) (peer.ID, ma.Multiaddr) {
+		return "configured", addr(t, "/ip4/192.0.2.1/tcp/1")
+	}))
 
 	// All failed: the pause has doubled.
 	now = now.Add(10 * 2 * onePause)
 	require.Equal(t, 10, try(1000, refused, port("/ip4/192.0.2.1")))
 	now = now.Add(-time.Hour)
-	require.Equal(t, 0, try(1000, refused, port("/ip4/192.0.2.1")), "a clock that goes back gives nothing")
+	require.Equal(
+		t, 0, try(1000, refused, port("/ip4/192.0.2.1")), "a clock that goes back gives nothing",
+	)
 	now = now.Add(100 * time.Hour)
 	for range 20 {
 		try(1000, refused, port("/ip4/192.0.2.1"))
@@ -145,7 +158,10 @@ func TestDialsAreRationed(t *testing.T) {
 	now = now.Add(time.Hour)
 	there := func(int) (peer.ID, ma.Multiaddr) { return "honest", addr(t, "/ip4/192.0.2.77/tcp/9") }
 	require.Equal(t, 10000, try(10000, nil, there))
-	require.Equal(t, oneBurst, try(1000, refused, port("/ip4/192.0.2.77")), "others at the same address are rationed")
+	require.Equal(
+		t, oneBurst, try(1000, refused, port("/ip4/192.0.2.77")),
+		"others at the same address are rationed",
+	)
 	require.Equal(t, 1, try(1, context.Canceled, there), "one that is given up says nothing")
 	require.Equal(t, 1, try(1, refused, there))
 	require.Equal(t, 0, try(1000, refused, there))

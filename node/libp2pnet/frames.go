@@ -108,7 +108,9 @@ type frames struct {
 }
 
 func (n *Network) inFrames(s network.Stream, in *inbox) *frames {
-	return &frames{Stream: s, in: in, room: n.frames, who: func() admission.Party { return n.party(s) }}
+	return &frames{Stream: s, in: in, room: n.frames, who: func() admission.Party {
+		return n.party(s)
+	}}
 }
 
 // party returns who is at the other end of a stream.
@@ -238,8 +240,12 @@ func (h gossipHost) SetStreamHandler(p protocol.ID, fn network.StreamHandler) {
 }
 
 // SetStreamHandlerMatch implements host.Host.
-func (h gossipHost) SetStreamHandlerMatch(p protocol.ID, match func(protocol.ID) bool, fn network.StreamHandler) {
-	h.Host.SetStreamHandlerMatch(p, match, func(s network.Stream) { fn(h.n.inFrames(s, &gossipMessages)) })
+func (h gossipHost) SetStreamHandlerMatch(
+	p protocol.ID, match func(protocol.ID) bool, fn network.StreamHandler,
+) {
+	h.Host.SetStreamHandlerMatch(p, match, func(s network.Stream) {
+		fn(h.n.inFrames(s, &gossipMessages))
+	})
 }
 
 // EventBus implements host.Host.

@@ -29,7 +29,9 @@ const mappedBits = 96
 // means the IPv4 one, which is how connections show it.
 func ParseWho(text string) (Who, error) {
 	bad := func(err error) (Who, error) {
-		return Who{}, fmt.Errorf("%q is not a node id, an address or a network such as 192.0.2.0/24: %w", text, err)
+		return Who{}, fmt.Errorf(
+			"%q is not a node id, an address or a network such as 192.0.2.0/24: %w", text, err,
+		)
 	}
 	if strings.Contains(text, "/") {
 		n, err := netip.ParsePrefix(text)
@@ -76,7 +78,9 @@ type gater struct {
 var _ connmgr.ConnectionGater = (*gater)(nil)
 
 func newGater(cfg Config) *gater {
-	g := &gater{allow: cfg.Allow, deny: cfg.Deny, publicOnly: cfg.PublicOnly, named: map[peer.ID]bool{}}
+	g := &gater{
+		allow: cfg.Allow, deny: cfg.Deny, publicOnly: cfg.PublicOnly, named: map[peer.ID]bool{},
+	}
 	for _, p := range slices.Concat(cfg.Relays, cfg.Bootstrap) {
 		g.named[p.ID] = true
 	}
@@ -123,7 +127,10 @@ func (g *gater) allowed(p peer.ID, m ma.Multiaddr) bool {
 		return true
 	}
 	at, known := peerAddr(m)
-	return slices.ContainsFunc(g.allow, func(w Who) bool { return w.Peer != "" && w.Peer == p || known && w.Net.Contains(at) })
+	return slices.ContainsFunc(g.allow, func(w Who) bool {
+		return w.Peer != "" && w.Peer == p ||
+			known && w.Net.Contains(at)
+	})
 }
 
 // denied also looks at the IPv4 address that an IPv6 address stands for: a translator or tunnel on
@@ -132,7 +139,8 @@ func (g *gater) denied(p peer.ID, m ma.Multiaddr) bool {
 	at, known := peerAddr(m)
 	inner, embeds := netaddr.Embedded(at)
 	return slices.ContainsFunc(g.deny, func(w Who) bool {
-		return w.Peer != "" && w.Peer == p || known && w.Net.Contains(at) || embeds && w.Net.Contains(inner)
+		return w.Peer != "" && w.Peer == p || known && w.Net.Contains(at) || embeds &&
+			w.Net.Contains(inner)
 	})
 }
 

@@ -70,7 +70,9 @@ func (n *Network) startGossip() error {
 }
 
 // Join implements link.Network.
-func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID, msg []byte) link.Verdict) error {
+func (n *Network) Join(
+	name string, take func(ctx context.Context, from peer.ID, msg []byte) link.Verdict,
+) error {
 	n.topicsMu.Lock()
 	defer n.topicsMu.Unlock()
 	if _, ok := n.topics[name]; ok {
@@ -99,14 +101,20 @@ func (n *Network) Join(name string, take func(ctx context.Context, from peer.ID,
 	if err != nil {
 		return errors.Join(fmt.Errorf("join topic: %w", err), n.gossip.UnregisterTopicValidator(name))
 	}
-	err = t.SetScoreParams(&pubsub.TopicScoreParams{SkipAtomicValidation: true, TopicWeight: 1, TimeInMeshQuantum: time.Second,
-		InvalidMessageDeliveriesWeight: badMessage, InvalidMessageDeliveriesDecay: 0.9})
+	err = t.SetScoreParams(
+		&pubsub.TopicScoreParams{
+			SkipAtomicValidation: true, TopicWeight: 1, TimeInMeshQuantum: time.Second,
+			InvalidMessageDeliveriesWeight: badMessage, InvalidMessageDeliveriesDecay: 0.9,
+		},
+	)
 	var stop pubsub.RelayCancelFunc
 	if err == nil {
 		stop, err = t.Relay() // the validator has the messages already
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("join topic: %w", err), t.Close(), n.gossip.UnregisterTopicValidator(name))
+		return errors.Join(
+			fmt.Errorf("join topic: %w", err), t.Close(), n.gossip.UnregisterTopicValidator(name),
+		)
 	}
 	n.topics[name] = topic{t, stop}
 	return nil
@@ -122,7 +130,8 @@ func (n *Network) Part(name string) {
 	}
 	delete(n.topics, name)
 	t.stop()
-	if err := errors.Join(n.gossip.UnregisterTopicValidator(name), t.t.Close()); err != nil && n.ctx.Err() == nil {
+	if err := errors.Join(n.gossip.UnregisterTopicValidator(name), t.t.Close()); err != nil &&
+		n.ctx.Err() == nil {
 		n.cfg.Log.Warn("leaving a topic", "error", err)
 	}
 }

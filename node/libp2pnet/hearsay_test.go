@@ -95,7 +95,9 @@ func TestRoomToDialNamedPeers(t *testing.T) {
 		id := stranger(t)
 		dialling.Go(func() { _ = n.Connect(ctx, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{at}}) })
 	}
-	require.Eventually(t, func() bool { return held.Load() >= maxTrying }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return held.Load() >= maxTrying
+	}, 10*time.Second, time.Millisecond)
 	require.NoError(t, n.Connect(link.Named(t.Context()), friend.info(t)))
 	require.Less(t, held.Load(), int64(160), "libp2p dials no more at once")
 }
@@ -127,7 +129,9 @@ func TestAnswersOfTheTableAreClipped(t *testing.T) {
 	large.CloserPeers[0] = many(1, 100)[0]
 	got, err := read(append(framed(small), framed(large)...))
 	require.NoError(t, err)
-	for _, want := range []struct{ closer, claims, addrs int }{{20, 1, 1}, {maxCloser, maxClaims, maxToldAddrs}} {
+	for _, want := range []struct{ closer, claims, addrs int }{
+		{20, 1, 1}, {maxCloser, maxClaims, maxToldAddrs},
+	} {
 		size, n := binary.Uvarint(got)
 		var m pb.Message
 		require.NoError(t, proto.Unmarshal(got[n:n+int(size)], &m))
@@ -154,7 +158,9 @@ func TestLocalAnnouncementsAreBounded(t *testing.T) {
 	for _, at := range wrong {
 		n.found(peer.AddrInfo{ID: stranger(t), Addrs: []ma.Multiaddr{at}})
 	}
-	require.Eventually(t, func() bool { return held.Load() == maxFinds }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return held.Load() == maxFinds
+	}, 10*time.Second, time.Millisecond)
 	require.EqualValues(t, maxFinds, n.finds.Load())
 	require.NoError(t, n.Connect(t.Context(), friend.info(t)))
 	n.found(friend.info(t)) // it is connected
@@ -166,11 +172,16 @@ func TestStrangersThatLeaveAreForgotten(t *testing.T) {
 	n, guest := startWith(t, Config{}), startWith(t, Config{})
 	known := func() bool { return len(n.host.Peerstore().Addrs(guest.ID())) > 0 }
 	require.NoError(t, guest.Connect(t.Context(), n.info(t)))
-	require.Eventually(t, func() bool { return n.Connected(guest.ID()) && known() }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return n.Connected(guest.ID()) &&
+			known()
+	}, 10*time.Second, time.Millisecond)
 	n.forget(guest.ID())
 	require.True(t, known(), "it is here")
 	n.Drop()
-	require.Eventually(t, func() bool { return !n.Connected(guest.ID()) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return !n.Connected(guest.ID())
+	}, 10*time.Second, time.Millisecond)
 	n.host.Peerstore().AddAddrs(guest.ID(), guest.info(t).Addrs, peerstore.RecentlyConnectedAddrTTL)
 	end := n.dialling(guest.ID())
 	n.forget(guest.ID())
@@ -189,7 +200,9 @@ func TestGossipKeepsNoAddresses(t *testing.T) {
 	router := reflect.ValueOf(n.gossip).Elem().FieldByName("rt").Elem().Elem()
 	field := router.FieldByName("cab")
 	require.True(t, field.IsValid(), "the library has changed: look where it keeps addresses now")
-	book := reflect.NewAt(field.Type(), field.Addr().UnsafePointer()).Elem().Interface().(peerstore.AddrBook)
+	book := reflect.NewAt(
+		field.Type(), field.Addr().UnsafePointer(),
+	).Elem().Interface().(peerstore.AddrBook)
 
 	sub, err := n.host.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
 	require.NoError(t, err)

@@ -56,7 +56,9 @@ var errTooManyTopics = errors.New("a peer listens to too many topics")
 
 // FilterIncomingSubscriptions implements pubsub.SubscriptionFilter. Of what is beyond a limit,
 // nothing is taken.
-func (x *interests) FilterIncomingSubscriptions(p peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {
+func (x *interests) FilterIncomingSubscriptions(
+	p peer.ID, subs []*pb.RPC_SubOpts,
+) ([]*pb.RPC_SubOpts, error) {
 	if len(subs) > maxTopics {
 		return nil, errTooManyTopics
 	}

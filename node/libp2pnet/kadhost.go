@@ -57,7 +57,9 @@ var tableQuestions = inbox{
 }
 
 // NewStream implements host.Host.
-func (h kadHost) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) (network.Stream, error) {
+func (h kadHost) NewStream(
+	ctx context.Context, p peer.ID, protos ...protocol.ID,
+) (network.Stream, error) {
 	s, err := h.Host.NewStream(ctx, p, protos...)
 	if err != nil {
 		return nil, err
@@ -120,5 +122,7 @@ func (r *replies) next(size uint64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("an answer of the hash table: %w", err)
 	}
-	return append(binary.AppendUvarint(make([]byte, 0, len(b)+binary.MaxVarintLen64), uint64(len(b))), b...), nil
+	return append(
+		binary.AppendUvarint(make([]byte, 0, len(b)+binary.MaxVarintLen64), uint64(len(b))), b...,
+	), nil
 }

@@ -109,10 +109,12 @@ type Network struct {
 	cancel  context.CancelFunc
 	started time.Time
 
-	mu      sync.Mutex      // guards dialled; and closed, so that no work is added while Close waits for it
+	// guards dialled; and closed, so that no work is added while Close waits for it
+	mu      sync.Mutex
 	dialled map[peer.ID]int // by how many dials are under way
 	closed  bool
-	work    sync.WaitGroup // handlers, messages of gossip being taken, and dials to peers found by mDNS
+	// handlers, messages of gossip being taken, and dials to peers found by mDNS
+	work sync.WaitGroup
 }
 
 // do runs fn in a goroutine that Close waits for, unless the network is closed. A panic ends fn
@@ -219,7 +221,9 @@ func (n *Network) Addrs() []ma.Multiaddr {
 // Connect implements link.Network.
 func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if p.ID == n.ID() {
-		return &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: errors.New("it is this node itself")}
+		return &link.UnreachableError{
+			Peer: p.ID, Addrs: p.Addrs, Err: errors.New("it is this node itself"),
+		}
 	}
 	if link.IsNamed(ctx) {
 		defer n.dials.name(p)()
@@ -239,7 +243,8 @@ func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	}
 	unreachable := &link.UnreachableError{Peer: p.ID, Addrs: p.Addrs, Err: firstCause(err, p.Addrs)}
 	var timeout interface{ Timeout() bool }
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(unreachable.Err, &timeout) && timeout.Timeout() {
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(unreachable.Err, &timeout) &&
+		timeout.Timeout() {
 		unreachable.Timeout = max(time.Since(start).Round(100*time.Millisecond), 100*time.Millisecond)
 	}
 	return unreachable
@@ -252,7 +257,8 @@ func (n *Network) dial(ctx context.Context, p peer.AddrInfo) error {
 	defer n.dialling(p.ID)()
 	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips
 	// for nothing.
-	if !n.Connected(p.ID) { // of a connected peer its own word counts, and not what anybody claims, as in the hash table
+	// of a connected peer its own word counts, and not what anybody claims, as in the hash table
+	if !n.Connected(p.ID) {
 		n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
 	}
 	if s, ok := n.host.Network().(*swarm.Swarm); ok {
@@ -323,7 +329,10 @@ func (s *lazyStream) Read(b []byte) (int, error) {
 	n, err := s.rw.Read(b)
 	var unknown multistream.ErrNotSupported[protocol.ID]
 	if errors.As(err, &unknown) {
-		err = &link.UnreachableError{Peer: s.Remote(), Err: fmt.Errorf("it does not speak %v: is it of another version?", unknown.Protos)}
+		err = &link.UnreachableError{
+			Peer: s.Remote(),
+			Err:  fmt.Errorf("it does not speak %v: is it of another version?", unknown.Protos),
+		}
 	}
 	return n, err
 }
@@ -338,7 +347,8 @@ func (s *lazyStream) CloseWrite() error {
 }
 
 func (s *lazyStream) Close() error {
-	_ = s.SetReadDeadline(time.Now().Add(closeTimeout)) // it may still have to hear that the peer speaks the protocol
+	// it may still have to hear that the peer speaks the protocol
+	_ = s.SetReadDeadline(time.Now().Add(closeTimeout))
 	return s.rw.Close()
 }
 
@@ -386,7 +396,8 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 					n.puncher.punch(change.Peer)
 				}
 				_ = fault.Guard(n.cfg.Log, "noting a connection", func() error {
-					changed(change.Peer, change.Connectedness == network.Connected || change.Connectedness == network.Limited)
+					changed(change.Peer, change.Connectedness == network.Connected ||
+						change.Connectedness == network.Limited)
 					return nil
 				}, "peer", change.Peer)
 			}
@@ -440,7 +451,9 @@ func (n *Network) Peers() []link.Peer {
 		if len(conns) == 0 {
 			continue
 		}
-		p := link.Peer{ID: id, Addr: conns[0].RemoteMultiaddr(), Transport: "tcp", Direct: !conns[0].Stat().Limited}
+		p := link.Peer{
+			ID: id, Addr: conns[0].RemoteMultiaddr(), Transport: "tcp", Direct: !conns[0].Stat().Limited,
+		}
 		if _, err := p.Addr.ValueForProtocol(ma.P_QUIC_V1); err == nil {
 			p.Transport = "quic-v1"
 		}
@@ -479,7 +492,8 @@ func (n *Network) KnownAddrs(p peer.ID) []ma.Multiaddr {
 	}
 	var addrs []ma.Multiaddr
 	for _, c := range n.host.Network().ConnsToPeer(p) {
-		if c.Stat().Direction == network.DirOutbound { // an inbound connection's port is not one that listens
+		// an inbound connection's port is not one that listens
+		if c.Stat().Direction == network.DirOutbound {
 			addrs = append(addrs, c.RemoteMultiaddr())
 		}
 	}

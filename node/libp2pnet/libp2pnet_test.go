@@ -47,7 +47,9 @@ func TestDefaultListenKeepsThePort(t *testing.T) {
 
 func TestTCPIsDialledFirst(t *testing.T) {
 	var addrs []ma.Multiaddr
-	for _, s := range []string{"/ip4/192.0.2.1/udp/1/quic-v1", "/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1"} {
+	for _, s := range []string{
+		"/ip4/192.0.2.1/udp/1/quic-v1", "/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1",
+	} {
 		a, err := ma.NewMultiaddr(s)
 		require.NoError(t, err)
 		addrs = append(addrs, a)
@@ -103,7 +105,9 @@ func TestKnownAddrsAreThePeersOwn(t *testing.T) {
 		require.NoError(t, err)
 		listen, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
 		require.NoError(t, err)
-		n, err := New(Config{Key: key, Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)})
+		n, err := New(
+			Config{Key: key, Listen: []ma.Multiaddr{listen}, Log: slog.New(slog.DiscardHandler)},
+		)
 		require.NoError(t, err)
 		require.NoError(t, n.Start(func(peer.ID, bool) {}))
 		t.Cleanup(func() { require.NoError(t, n.Close()) })

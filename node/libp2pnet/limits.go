@@ -65,20 +65,36 @@ func resourceManager(maxPeers int) (network.ResourceManager, error) {
 			StreamsOutbound: waiting * 4, FD: waiting},
 		// All peers may speak the same protocol at once; one of them alone may have as many streams as
 		// OBJECTS asks for, and no more than a share.
-		ProtocolDefault: rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams},
+		ProtocolDefault: rcmgr.ResourceLimits{
+			Streams: streams, StreamsInbound: streams, StreamsOutbound: streams,
+		},
 		// As many addresses of a peer as are dialled at once, beside what it may open itself.
-		PeerDefault:         rcmgr.ResourceLimits{Conns: dialsToOne + connsOfOne, ConnsOutbound: dialsToOne, ConnsInbound: connsOfOne},
-		ProtocolPeerDefault: rcmgr.ResourceLimits{Streams: streamsOfOne, StreamsInbound: streamsOfOne, StreamsOutbound: streamsOfOne},
+		PeerDefault: rcmgr.ResourceLimits{
+			Conns: dialsToOne + connsOfOne, ConnsOutbound: dialsToOne, ConnsInbound: connsOfOne,
+		},
+		ProtocolPeerDefault: rcmgr.ResourceLimits{
+			Streams: streamsOfOne, StreamsInbound: streamsOfOne, StreamsOutbound: streamsOfOne,
+		},
 	}.Build(scaling.AutoScale())
 	free := []rate.PrefixLimit{{Prefix: loopback4}, {Prefix: loopback6}}
 	pace := rate.Limit{RPS: newPerSecond, Burst: newAtOnce}
 	manager, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),
-		rcmgr.WithNetworkPrefixLimit([]rcmgr.NetworkPrefixLimit{{Network: loopback4, ConnCount: int(conns)}}, []rcmgr.NetworkPrefixLimit{{Network: loopback6, ConnCount: int(conns)}}),
-		rcmgr.WithLimitPerSubnet([]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}}, []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perAddress}, {PrefixLength: 48, ConnCount: 4 * perAddress}}),
-		rcmgr.WithConnRateLimiters(&rate.Limiter{NetworkPrefixLimits: free, SubnetRateLimiter: rate.SubnetLimiter{
-			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: pace}},
-			IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: pace}},
-		}}))
+		rcmgr.WithNetworkPrefixLimit(
+			[]rcmgr.NetworkPrefixLimit{{Network: loopback4, ConnCount: int(conns)}},
+			[]rcmgr.NetworkPrefixLimit{{Network: loopback6, ConnCount: int(conns)}},
+		),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}},
+			[]rcmgr.ConnLimitPerSubnet{
+				{PrefixLength: 56, ConnCount: perAddress}, {PrefixLength: 48, ConnCount: 4 * perAddress},
+			},
+		),
+		rcmgr.WithConnRateLimiters(
+			&rate.Limiter{NetworkPrefixLimits: free, SubnetRateLimiter: rate.SubnetLimiter{
+				IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: pace}},
+				IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: pace}},
+			}},
+		))
 	if err != nil {
 		return nil, fmt.Errorf("resource manager: %w", err)
 	}

@@ -28,14 +28,20 @@ func TestFloodOfConnections(t *testing.T) {
 		all = append(all, x)
 	}
 	require.LessOrEqual(t, len(n.host.Network().Conns()), room)
-	require.Greater(t, n.host.ConnManager().GetTagInfo(first.ID()).Value, n.host.ConnManager().GetTagInfo(all[0].ID()).Value, "who shares something is let go last")
+	require.Greater(
+		t, n.host.ConnManager().GetTagInfo(first.ID()).Value,
+		n.host.ConnManager().GetTagInfo(all[0].ID()).Value, "who shares something is let go last",
+	)
 	require.True(t, n.Connected(first.ID()))
 	last := all[len(all)-1]
 	require.False(t, n.Connected(last.ID()))
 	for _, x := range all[:40] {
 		x.Drop()
 	}
-	require.Eventually(t, func() bool { return last.Connect(t.Context(), n.info(t)) == nil && n.Connected(last.ID()) }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return last.Connect(t.Context(), n.info(t)) == nil &&
+			n.Connected(last.ID())
+	}, 10*time.Second, 20*time.Millisecond)
 }
 
 // A peer that opens ever more streams is refused, and others are not; one may have as many as
@@ -74,7 +80,9 @@ func TestFloodOfStreams(t *testing.T) {
 		defer mu.Unlock()
 		return served[x.ID()]
 	}
-	require.Eventually(t, func() bool { return of(modest) == 100 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return of(modest) == 100
+	}, 10*time.Second, 10*time.Millisecond)
 	require.GreaterOrEqual(t, of(greedy), 100)
 	require.LessOrEqual(t, of(greedy), streamsOfOne)
 	greedy.Drop()

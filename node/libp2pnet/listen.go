@@ -34,7 +34,8 @@ func DefaultListen(dir string) ([]ma.Multiaddr, error) {
 	case err != nil:
 		return nil, err
 	default:
-		if port, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil || port < 1 || port > 65535 {
+		if port, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil || port < 1 ||
+			port > 65535 {
 			return nil, fmt.Errorf("%s: not a port: %q", name, b)
 		}
 		if _, err := freePort(port); err != nil {
@@ -42,7 +43,9 @@ func DefaultListen(dir string) ([]ma.Multiaddr, error) {
 		}
 	}
 	var out []ma.Multiaddr
-	for _, format := range []string{"/ip4/0.0.0.0/tcp/%d", "/ip6/::/tcp/%d", "/ip4/0.0.0.0/udp/%d/quic-v1", "/ip6/::/udp/%d/quic-v1"} {
+	for _, format := range []string{
+		"/ip4/0.0.0.0/tcp/%d", "/ip6/::/tcp/%d", "/ip4/0.0.0.0/udp/%d/quic-v1", "/ip6/::/udp/%d/quic-v1",
+	} {
 		a, err := ma.NewMultiaddr(fmt.Sprintf(format, port))
 		if err != nil {
 			return nil, err

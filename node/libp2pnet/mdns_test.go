@@ -128,7 +128,9 @@ func TestForgedNameOnTheLocalNetwork(t *testing.T) {
 // A network without multicast ends the search with its reason.
 func TestNoMulticast(t *testing.T) {
 	none := errors.New("no multicast here")
-	err := lookAround(t.Context(), func(context.Context, chan<- *zeroconf.ServiceEntry) error { return none },
+	err := lookAround(t.Context(), func(context.Context, chan<- *zeroconf.ServiceEntry) error {
+		return none
+	},
 		time.Hour, func(peer.AddrInfo) { t.Error("somebody was found") })
 	require.ErrorIs(t, err, none)
 }
@@ -173,7 +175,8 @@ func TestAnnouncement(t *testing.T) {
 	me := stranger(t)
 	var full []ma.Multiaddr
 	for _, s := range []string{
-		"/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/udp/1/quic-v1", "/ip6/fd00::1/tcp/1", "/dns4/example.com/tcp/1",
+		"/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/udp/1/quic-v1", "/ip6/fd00::1/tcp/1",
+		"/dns4/example.com/tcp/1",
 		"/ip4/10.0.0.3/tcp/1/p2p/" + stranger(t).String() + "/p2p-circuit",
 	} {
 		full = append(full, ma.StringCast(s+"/p2p/"+me.String()))
@@ -194,7 +197,11 @@ func TestAnnouncedAddressesAreForgotten(t *testing.T) {
 	port := l.Addr().(*net.TCPAddr).Port
 	require.NoError(t, l.Close())
 	p := stranger(t)
-	n.found(peer.AddrInfo{ID: p, Addrs: []ma.Multiaddr{ma.StringCast(fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port))}})
+	n.found(
+		peer.AddrInfo{
+			ID: p, Addrs: []ma.Multiaddr{ma.StringCast(fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port))},
+		},
+	)
 	require.Eventually(t, func() bool {
 		return n.finds.Load() == 0 && len(n.host.Peerstore().Addrs(p)) == 0
 	}, 10*time.Second, time.Millisecond)

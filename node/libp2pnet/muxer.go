@@ -21,7 +21,9 @@ const (
 type muxer struct{}
 
 // NewConn implements network.Multiplexer.
-func (muxer) NewConn(c net.Conn, isServer bool, scope network.PeerScope) (network.MuxedConn, error) {
+func (muxer) NewConn(
+	c net.Conn, isServer bool, scope network.PeerScope,
+) (network.MuxedConn, error) {
 	cfg := *yamux.DefaultTransport.Config() // a window of 256 KiB
 	cfg.MaxStreamWindowSize = lastWindow
 	if !isServer {

@@ -54,7 +54,8 @@ func (k *knownRanks) now() *ranks {
 
 // ranksNow looks at the interfaces as they are now.
 func ranksNow() (r ranks) {
-	for _, far := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} { // for documentation: nothing is sent
+	// for documentation: nothing is sent
+	for _, far := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {
 		conn, err := net.Dial("udp", far)
 		if err != nil {
 			continue // no route
@@ -87,8 +88,13 @@ func ranksNow() (r ranks) {
 
 // isBridge tells by its name an interface that leads only to containers or virtual machines.
 func isBridge(name string) bool {
-	return slices.ContainsFunc([]string{"docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "podman", "lxc", "lxd", "bridge"},
-		func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	return slices.ContainsFunc(
+		[]string{
+			"docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "podman", "lxc", "lxd",
+			"bridge",
+		},
+		func(prefix string) bool { return strings.HasPrefix(name, prefix) },
+	)
 }
 
 func (r *ranks) of(a ma.Multiaddr) int {

@@ -45,7 +45,10 @@ func TestAddressesThatReachSomebodyComeFirst(t *testing.T) {
 	}
 	require.NotContains(t, first, "127.0.0.1")
 	require.Equal(t, rankLoopback, order[len(order)-1])
-	for name, bridge := range map[string]bool{"docker0": true, "br-1234": true, "virbr0": true, "eth0": false, "wlan0": false, "en0": false, "wg0": false} {
+	for name, bridge := range map[string]bool{
+		"docker0": true, "br-1234": true, "virbr0": true, "eth0": false, "wlan0": false, "en0": false,
+		"wg0": false,
+	} {
 		require.Equal(t, bridge, isBridge(name), name)
 	}
 }

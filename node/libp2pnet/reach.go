@@ -81,7 +81,8 @@ func (n *Network) watchReach() error {
 }
 
 func (n *Network) saw(e event.EvtPeerIdentificationCompleted) {
-	if e.Conn == nil || e.ObservedAddr == nil || e.Conn.Stat().Direction != network.DirOutbound || e.Conn.Stat().Limited {
+	if e.Conn == nil || e.ObservedAddr == nil || e.Conn.Stat().Direction != network.DirOutbound ||
+		e.Conn.Stat().Limited {
 		return
 	}
 	if _, err := e.ObservedAddr.ValueForProtocol(ma.P_QUIC_V1); err != nil {
@@ -122,7 +123,9 @@ func (n *Network) Situation() link.Situation {
 	s.Seen = n.publicAddrs()
 	n.reach.mu.Lock()
 	defer n.reach.mu.Unlock()
-	s.Reachable, s.Unreachable, s.Untested = slices.Clone(n.reach.tested.Reachable), slices.Clone(n.reach.tested.Unreachable), slices.Clone(n.reach.tested.Unknown)
+	s.Reachable, s.Unreachable, s.Untested = slices.Clone(n.reach.tested.Reachable), slices.Clone(
+		n.reach.tested.Unreachable,
+	), slices.Clone(n.reach.tested.Unknown)
 	s.NAT = natKind(n.host, n.reach.seen)
 	return s
 }
@@ -137,7 +140,8 @@ func natKind(h host.Host, seen []sighting) link.NAT {
 			}
 		}
 	}
-	at, translated, differ := map[bool]string{}, 0, false // IPv6 and IPv4 are translated each for itself
+	// IPv6 and IPv4 are translated each for itself
+	at, translated, differ := map[bool]string{}, 0, false
 	for _, s := range seen {
 		ip, _, err := net.SplitHostPort(s.at)
 		if err != nil || own[ip] {

@@ -119,14 +119,17 @@ func (p *puncher) start() {
 		return
 	}
 	p.n.do(func() {
-		for wait := firstPunch / 2; len(p.n.publicAddrs()) == 0; wait = min(wait*5/4, lookPause) { // there may never be one
+		// there may never be one
+		for wait := firstPunch / 2; len(p.n.publicAddrs()) == 0; wait = min(wait*5/4, lookPause) {
 			select {
 			case <-p.n.ctx.Done():
 				return
 			case <-time.After(wait):
 			}
 		}
-		svc, err := holepunch.NewService(p.n.host, ids.IDService(), p.n.publicAddrs, holepunch.DirectDialTimeout(punchTime))
+		svc, err := holepunch.NewService(
+			p.n.host, ids.IDService(), p.n.publicAddrs, holepunch.DirectDialTimeout(punchTime),
+		)
 		if err != nil {
 			p.n.cfg.Log.Warn("no direct connections through routers", "error", err)
 			return
@@ -164,7 +167,9 @@ func (p *puncher) punch(id peer.ID) {
 			defer p.mu.Unlock()
 			delete(p.running, id)
 		}()
-		for wait := firstPunch; p.n.host.Network().Connectedness(id) == network.Limited; wait = min(2*wait, lastPunch) {
+		for wait := firstPunch; p.n.host.Network().Connectedness(id) == network.Limited; wait = min(
+			2*wait, lastPunch,
+		) {
 			p.mu.Lock()
 			svc := p.svc
 			p.mu.Unlock()
@@ -184,7 +189,9 @@ func (p *puncher) punch(id peer.ID) {
 
 // called reports whether a peer has called this node through a relay, and not this node it.
 func (p *puncher) called(id peer.ID) bool {
-	return slices.ContainsFunc(p.n.host.Network().ConnsToPeer(id), func(c network.Conn) bool { return c.Stat().Limited && c.Stat().Direction == network.DirInbound })
+	return slices.ContainsFunc(p.n.host.Network().ConnsToPeer(id), func(c network.Conn) bool {
+		return c.Stat().Limited && c.Stat().Direction == network.DirInbound
+	})
 }
 
 // newStream opens a stream on a connection that is there: directly if that is possible, or becomes

@@ -21,7 +21,10 @@ import (
 // through returns where p is reached by the relay.
 func through(t *testing.T, relay peer.AddrInfo, p peer.ID) peer.AddrInfo {
 	t.Helper()
-	return peer.AddrInfo{ID: p, Addrs: []ma.Multiaddr{addr(t, fmt.Sprintf("%s/p2p/%s/p2p-circuit", relay.Addrs[0], relay.ID))}}
+	return peer.AddrInfo{
+		ID:    p,
+		Addrs: []ma.Multiaddr{addr(t, fmt.Sprintf("%s/p2p/%s/p2p-circuit", relay.Addrs[0], relay.ID))},
+	}
 }
 
 // startRelay starts a relay.
@@ -116,9 +119,13 @@ func TestListsAndRelayedPeers(t *testing.T) {
 		cfg           Config
 		friend, other bool
 	}{
-		"the relay and its address are let in": {Config{Allow: append(who(t, "127.0.0.2", "127.0.0.0/8"), Who{Peer: relay.ID()})}, false, false},
-		"a friend and the relay are let in":    {Config{Allow: []Who{{Peer: friend.ID()}, {Peer: relay.ID()}}}, true, false},
-		"a friend is denied":                   {Config{Deny: []Who{{Peer: friend.ID()}}}, false, true},
+		"the relay and its address are let in": {Config{
+			Allow: append(who(t, "127.0.0.2", "127.0.0.0/8"), Who{Peer: relay.ID()}),
+		}, false, false},
+		"a friend and the relay are let in": {Config{
+			Allow: []Who{{Peer: friend.ID()}, {Peer: relay.ID()}},
+		}, true, false},
+		"a friend is denied": {Config{Deny: []Who{{Peer: friend.ID()}}}, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := startWith(t, tt.cfg)
@@ -138,7 +145,10 @@ func TestListsAndRelayedPeers(t *testing.T) {
 // connected before this one has refused. It asks over that connection, so it need not wait.
 func stays(t *testing.T, n, other *Network) bool {
 	t.Helper()
-	s, err := other.host.NewStream(network.WithAllowLimitedConn(network.WithNoDial(t.Context(), "test"), "test"), n.ID(), identify.ID)
+	s, err := other.host.NewStream(
+		network.WithAllowLimitedConn(network.WithNoDial(t.Context(), "test"), "test"), n.ID(),
+		identify.ID,
+	)
 	if err != nil {
 		return false
 	}

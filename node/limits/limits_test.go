@@ -27,7 +27,8 @@ func TestGatePriorities(t *testing.T) {
 		name string
 		as   Rank
 	}{
-		{"stranger's background", rankStrangeLater}, {"background 1", rankKnownLater}, {"background 2", rankKnownLater},
+		{"stranger's background", rankStrangeLater}, {"background 1", rankKnownLater},
+		{"background 2", rankKnownLater},
 		{"stranger", rankStrange}, {"person 1", rankKnown}, {"person 2", rankKnown},
 	} {
 		done.Go(func() {
@@ -47,7 +48,13 @@ func TestGatePriorities(t *testing.T) {
 	require.ErrorIs(t, g.Enter(gone, rankKnown), context.Canceled)
 	g.Leave()
 	done.Wait()
-	require.Equal(t, []string{"person 1", "person 2", "stranger", "background 1", "background 2", "stranger's background"}, order)
+	require.Equal(
+		t,
+		[]string{
+			"person 1", "person 2", "stranger", "background 1", "background 2", "stranger's background",
+		},
+		order,
+	)
 	taken, _ := g.Load()
 	require.Zero(t, taken)
 }

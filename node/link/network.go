@@ -95,7 +95,8 @@ func IsNamed(ctx context.Context) bool { return ctx.Value(namedKey{}) != nil }
 
 // Situation is what a network knows of how others see the node.
 type Situation struct {
-	Reachable, Unreachable []ma.Multiaddr // public addresses that others have dialled for a test, with and without success
+	// public addresses that others have dialled for a test, with and without success
+	Reachable, Unreachable []ma.Multiaddr
 	Untested               []ma.Multiaddr // and those that nobody has
 	Seen                   []ma.Multiaddr // public addresses at which others see this node
 	NAT                    NAT
@@ -114,9 +115,10 @@ type NAT string
 // Through a router that translates independently of the endpoint, direct connections can be made;
 // through one that does not, only to a peer that all can reach.
 const (
-	NATUnknown     NAT = "unknown"              // nobody has said anything
-	NATNone        NAT = "none"                 // there is no such router
-	NATSome        NAT = "some"                 // there is one, of a kind that a single peer cannot tell
+	NATUnknown NAT = "unknown" // nobody has said anything
+	NATNone    NAT = "none"    // there is no such router
+	// there is one, of a kind that a single peer cannot tell
+	NATSome        NAT = "some"
 	NATIndependent NAT = "endpoint-independent" // others all see the same address and port
 	NATDependent   NAT = "endpoint-dependent"   // each sees another
 )
@@ -179,7 +181,9 @@ func (e *UnreachableError) Error() string {
 		}
 	}
 	if e.Timeout > 0 {
-		return fmt.Sprintf("peer %s unreachable at %s: no answer within %s; is it running?", e.Peer, at, e.Timeout)
+		return fmt.Sprintf(
+			"peer %s unreachable at %s: no answer within %s; is it running?", e.Peer, at, e.Timeout,
+		)
 	}
 	return fmt.Sprintf("peer %s unreachable at %s: %v", e.Peer, at, e.Err)
 }

@@ -22,14 +22,18 @@ import (
 
 // Report is what Store has done.
 type Report struct {
-	Records  uint64                 `json:"records"`           // that were kept
-	Damaged  []datadir.DamagedStore `json:"damaged,omitempty"` // files of the store
-	Old      string                 `json:"old,omitempty"`     // where the damaged store is kept; empty if nothing was damaged
-	Replicas []RepairedReplica      `json:"replicas,omitempty"`
-	Blobs    int                    `json:"blobs"`                   // that were checked
-	Lost     []blobs.Hash           `json:"damaged_blobs,omitempty"` // of which something is missing now, to be fetched again
-	Unread   []UnreadPart           `json:"unread,omitempty"`        // that could not be looked at; they stay as they are
-	Entries  []LostEntry            `json:"lost_entries,omitempty"`  // that name damaged blobs, at most maxLostEntries
+	Records uint64                 `json:"records"`           // that were kept
+	Damaged []datadir.DamagedStore `json:"damaged,omitempty"` // files of the store
+	// where the damaged store is kept; empty if nothing was damaged
+	Old      string            `json:"old,omitempty"`
+	Replicas []RepairedReplica `json:"replicas,omitempty"`
+	Blobs    int               `json:"blobs"` // that were checked
+	// of which something is missing now, to be fetched again
+	Lost []blobs.Hash `json:"damaged_blobs,omitempty"`
+	// that could not be looked at; they stay as they are
+	Unread []UnreadPart `json:"unread,omitempty"`
+	// that name damaged blobs, at most maxLostEntries
+	Entries []LostEntry `json:"lost_entries,omitempty"`
 }
 
 // UnreadPart is a blob or replica that could not be looked at, so that nothing is known of its

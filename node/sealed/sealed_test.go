@@ -51,7 +51,9 @@ func TestSealedContent(t *testing.T) {
 	require.NoError(t, err)
 	key, err := p.Sealing()
 	require.NoError(t, err)
-	for _, size := range []int{1, seal.SegmentSize, seal.SegmentSize + 1, chunked.Threshold - 1, chunked.Threshold, 9<<20 + 17} {
+	for _, size := range []int{
+		1, seal.SegmentSize, seal.SegmentSize + 1, chunked.Threshold - 1, chunked.Threshold, 9<<20 + 17,
+	} {
 		data := testkit.Random(1, size)
 		h, stored, err := Import(ctx, n.blobs, key, bytes.NewReader(data), nil)
 		require.NoError(t, err)
@@ -167,7 +169,9 @@ func BenchmarkContent(b *testing.B) {
 		for b.Loop() {
 			content, err := Open(ctx, n.blobs, sealed, &replica.Entry{Hash: h, Size: size})
 			require.NoError(b, err)
-			_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{content}, make([]byte, 1<<20))
+			_, err = io.CopyBuffer(
+				struct{ io.Writer }{io.Discard}, struct{ io.Reader }{content}, make([]byte, 1<<20),
+			)
 			require.NoError(b, err)
 		}
 	})

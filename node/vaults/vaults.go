@@ -104,7 +104,8 @@ type Vault struct {
 	catalogue vault.CatalogueKey
 	restore   vault.RestoreKey
 	author    replica.AuthorID // who writes it from here
-	ready     bool             // it was begun here, or has come from a peer: what it does not list was never listed
+	// it was begun here, or has come from a peer: what it does not list was never listed
+	ready bool
 }
 
 // Own reports whether this is a device of the person whose vault it is.

@@ -46,9 +46,13 @@ func (p Policy) Wants(key []byte, size uint64) bool {
 		return !p.Nothing
 	}
 	if len(p.Sealed) > 0 {
-		return slices.ContainsFunc(p.Sealed, func(prefix []byte) bool { return bytes.HasPrefix(key, prefix) })
+		return slices.ContainsFunc(p.Sealed, func(prefix []byte) bool {
+			return bytes.HasPrefix(key, prefix)
+		})
 	}
-	return slices.ContainsFunc(p.Prefixes, func(prefix []byte) bool { return bytes.HasPrefix(key, prefix) })
+	return slices.ContainsFunc(p.Prefixes, func(prefix []byte) bool {
+		return bytes.HasPrefix(key, prefix)
+	})
 }
 
 // policies are those of all replicas that have one.

@@ -69,7 +69,8 @@ func (a *apply) leaves(changes []Change) error {
 			n = &node{}
 		}
 		var next []byte
-		single := len(changes) == 1 && levelOf(a.t.Bound(changes[0].Key)) == 0 && n.sum.Count < crowded<<fanoutLog
+		single := len(changes) == 1 && levelOf(a.t.Bound(changes[0].Key)) == 0 &&
+			n.sum.Count < crowded<<fanoutLog
 		if !single {
 			if next, err = a.t.next(a.rd, 1, n.bound); err != nil {
 				return err
@@ -77,7 +78,9 @@ func (a *apply) leaves(changes []Change) error {
 		}
 		k := len(changes)
 		if next != nil {
-			k, _ = slices.BinarySearchFunc(changes, next, func(c Change, at []byte) int { return bytes.Compare(c.Key, at) })
+			k, _ = slices.BinarySearchFunc(changes, next, func(c Change, at []byte) int {
+				return bytes.Compare(c.Key, at)
+			})
 		}
 		if err := a.leaf(n, next, changes[:k]); err != nil {
 			return err
@@ -92,7 +95,8 @@ func (a *apply) leaf(n *node, next []byte, changes []Change) error {
 	var fresh [][]byte
 	for i := range changes {
 		if c := &changes[i]; c.Add != nil {
-			if b := a.t.Bound(c.Key); levelOf(b) > 0 && bytes.Compare(b, n.bound) > 0 && (len(fresh) == 0 || !bytes.Equal(b, fresh[len(fresh)-1])) {
+			if b := a.t.Bound(c.Key); levelOf(b) > 0 && bytes.Compare(b, n.bound) > 0 && (len(fresh) == 0 ||
+				!bytes.Equal(b, fresh[len(fresh)-1])) {
 				fresh = append(fresh, bytes.Clone(b))
 			}
 		}
@@ -200,9 +204,13 @@ func (a *apply) inner(level int) error {
 			}
 		}
 		if next != nil {
-			k, _ = slices.BinarySearchFunc(below, next, func(x touched, at []byte) int { return bytes.Compare(x.bound, at) })
+			k, _ = slices.BinarySearchFunc(below, next, func(x touched, at []byte) int {
+				return bytes.Compare(x.bound, at)
+			})
 			b, _ = slices.BinarySearchFunc(fresh, next, bytes.Compare)
-			c, _ = slices.BinarySearchFunc(changed, next, func(x *node, at []byte) int { return bytes.Compare(x.bound, at) })
+			c, _ = slices.BinarySearchFunc(changed, next, func(x *node, at []byte) int {
+				return bytes.Compare(x.bound, at)
+			})
 		}
 		if err := a.innerNode(level, n, next, below[:k], fresh[:b], changed[:c]); err != nil {
 			return err
@@ -212,7 +220,9 @@ func (a *apply) inner(level int) error {
 	return nil
 }
 
-func (a *apply) innerNode(level int, n *node, next []byte, below []touched, candidates [][]byte, changed []*node) error {
+func (a *apply) innerNode(
+	level int, n *node, next []byte, below []touched, candidates [][]byte, changed []*node,
+) error {
 	to := touched{bound: n.bound}
 	for i := range below {
 		to.delta.Merge(&below[i].delta)
@@ -224,7 +234,8 @@ func (a *apply) innerNode(level int, n *node, next []byte, below []touched, cand
 			fresh = append(fresh, b)
 		}
 	}
-	if len(fresh) == 0 && len(candidates) > 0 && n.sum.Count+to.delta.Count > crowded<<(fanoutLog*level) {
+	if len(fresh) == 0 && len(candidates) > 0 &&
+		n.sum.Count+to.delta.Count > crowded<<(fanoutLog*level) {
 		fresh = append(fresh, candidates[len(candidates)/2])
 	}
 	if len(fresh) == 0 && level <= a.height {

@@ -237,9 +237,16 @@ func (v *verifying) end(level int) error {
 	l := &v.levels[level-1]
 	switch {
 	case l.have.sum != l.want.sum:
-		return &Fault{level, l.want.bound, fmt.Sprintf("holds the wrong sum (of %d items, there are %d)", l.want.sum.Count, l.have.sum.Count)}
-	case bytes.Compare(l.want.last, l.have.last) < 0 || l.more && bytes.Compare(l.want.last, l.ahead) > 0:
-		return &Fault{level, l.want.bound, "names the wrong last key"} // that of an item that was removed is right: none comes after it
+		return &Fault{
+			level, l.want.bound,
+			fmt.Sprintf(
+				"holds the wrong sum (of %d items, there are %d)", l.want.sum.Count, l.have.sum.Count,
+			),
+		}
+	case bytes.Compare(l.want.last, l.have.last) < 0 || l.more &&
+		bytes.Compare(l.want.last, l.ahead) > 0:
+		// that of an item that was removed is right: none comes after it
+		return &Fault{level, l.want.bound, "names the wrong last key"}
 	}
 	if level == len(v.levels) {
 		v.total = l.have.sum
@@ -262,7 +269,9 @@ func (v *verifying) finish(level int) error {
 		return &Fault{level, l.ahead, "begins where no node of the level below does"}
 	}
 	stored := 0
-	for _, err := range v.rd.Scan(kv.Prefix(v.t.key(level, nodes, nil)), kv.ScanOptions{KeysOnly: true}) {
+	for _, err := range v.rd.Scan(
+		kv.Prefix(v.t.key(level, nodes, nil)), kv.ScanOptions{KeysOnly: true},
+	) {
 		if err != nil {
 			return err
 		}

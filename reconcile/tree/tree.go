@@ -199,7 +199,9 @@ func (t *Tree) floor(rd kv.Reader, level int, key []byte) (*node, error) {
 
 // next returns the bound behind the one given, or nil.
 func (t *Tree) next(rd kv.Reader, level int, bound []byte) ([]byte, error) {
-	for p, err := range rd.Scan(t.span(level, append(bytes.Clone(bound), 0), nil), kv.ScanOptions{KeysOnly: true}) {
+	for p, err := range rd.Scan(
+		t.span(level, append(bytes.Clone(bound), 0), nil), kv.ScanOptions{KeysOnly: true},
+	) {
 		if err != nil {
 			return nil, err
 		}
@@ -239,7 +241,9 @@ func (t *Tree) Summaries(rd kv.Reader, bounds [][]byte) ([]reconcile.Summary, er
 	if err != nil {
 		return nil, err
 	}
-	s := summing{t: t, rd: rd, bounds: bounds, sums: make([]reconcile.Summary, len(bounds)-1), part: -1}
+	s := summing{
+		t: t, rd: rd, bounds: bounds, sums: make([]reconcile.Summary, len(bounds)-1), part: -1,
+	}
 	if len(bounds[len(bounds)-1]) == 0 {
 		s.bounds = bounds[:len(bounds)-1]
 	}
@@ -282,7 +286,8 @@ func (s *summing) level(level int, lo, hi []byte) error {
 		switch {
 		case err != nil:
 			return err
-		case !inside || endsBefore(n.last, s.bounds[s.part+1]): // nothing of the node is in the next range
+		case !inside ||
+			endsBefore(n.last, s.bounds[s.part+1]): // nothing of the node is in the next range
 			if s.part >= 0 {
 				s.sums[s.part].Merge(&n.sum)
 			}
@@ -367,7 +372,9 @@ func (t *Tree) Split(rd kv.Reader, r reconcile.Range, k int) ([]reconcile.Part, 
 			}
 		}
 		last.To = sep
-		parts = append(parts, reconcile.Part{Range: reconcile.Range{From: sep, To: r.To}, Summary: cells[i]})
+		parts = append(
+			parts, reconcile.Part{Range: reconcile.Range{From: sep, To: r.To}, Summary: cells[i]},
+		)
 	}
 	return parts, nil
 }
@@ -391,7 +398,9 @@ func (t *Tree) inside(rd kv.Reader, level int, r reconcile.Range) (inside [][]by
 	if len(to) == 0 {
 		to = nil
 	}
-	for p, err := range rd.Scan(t.span(level, append(bytes.Clone(r.From), 0), to), kv.ScanOptions{KeysOnly: true}) {
+	for p, err := range rd.Scan(
+		t.span(level, append(bytes.Clone(r.From), 0), to), kv.ScanOptions{KeysOnly: true},
+	) {
 		if err != nil {
 			return nil, err
 		}
@@ -402,7 +411,9 @@ func (t *Tree) inside(rd kv.Reader, level int, r reconcile.Range) (inside [][]by
 
 // shorten returns the shortest bound that has the same items on its two sides as the one at a place
 // among those inside a range whose first item is from.
-func (t *Tree) shorten(rd kv.Reader, level int, inside [][]byte, at int, from []byte) (sep []byte, err error) {
+func (t *Tree) shorten(
+	rd kv.Reader, level int, inside [][]byte, at int, from []byte,
+) (sep []byte, err error) {
 	var before *node
 	if at > 0 {
 		before, err = t.node(rd, level, inside[at-1])

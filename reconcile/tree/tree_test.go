@@ -193,7 +193,9 @@ var pool = sync.OnceValue(func() (keys []string) {
 func drawKey(t *rapid.T) string {
 	switch rapid.IntRange(0, 3).Draw(t, "kind") {
 	case 0:
-		return fmt.Sprintf("%c%d\x00", 'a'+rapid.IntRange(0, 3).Draw(t, "letter"), rapid.IntRange(0, 400).Draw(t, "number"))
+		return fmt.Sprintf(
+			"%c%d\x00", 'a'+rapid.IntRange(0, 3).Draw(t, "letter"), rapid.IntRange(0, 400).Draw(t, "number"),
+		)
 	case 1:
 		return fmt.Sprintf("unbound%d", rapid.IntRange(0, 30).Draw(t, "number"))
 	}
@@ -274,7 +276,8 @@ func TestTreeProperty(t *testing.T) {
 				if i > 0 {
 					require.Equal(t, parts[i-1].To, p.From)
 				}
-				require.True(t, len(p.To) == 0 || bytes.Compare(p.From, p.To) < 0, "%q %q of %q", p.From, p.To, bounds)
+				require.True(t, len(p.To) == 0 ||
+					bytes.Compare(p.From, p.To) < 0, "%q %q of %q", p.From, p.To, bounds)
 				sameSum(t, s.sum(string(p.From), string(p.To)), p.Summary)
 			}
 			return nil
@@ -300,7 +303,9 @@ func bigSet(t testing.TB, n int, order func(keys []string)) *set {
 	s := newSet(t)
 	keys := make([]string, n)
 	for i := range keys {
-		keys[i] = fmt.Sprintf("%x", blake3.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i))))[:11] + "\x00"
+		keys[i] = fmt.Sprintf(
+			"%x", blake3.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i))),
+		)[:11] + "\x00"
 	}
 	order(keys)
 	for batch := range slices.Chunk(keys, 700) {
@@ -317,7 +322,9 @@ func bigSet(t testing.TB, n int, order func(keys []string)) *set {
 func TestOrderDoesNotMatter(t *testing.T) {
 	const n = 12_000
 	sorted := bigSet(t, n, slices.Sort)
-	shuffled := bigSet(t, n, func(k []string) { rand.Shuffle(len(k), func(i, j int) { k[i], k[j] = k[j], k[i] }) })
+	shuffled := bigSet(t, n, func(k []string) {
+		rand.Shuffle(len(k), func(i, j int) { k[i], k[j] = k[j], k[i] })
+	})
 	sameRecords(t, sorted.records(t), shuffled.records(t))
 	sameRecords(t, sorted.rebuilt(t), sorted.records(t))
 	sorted.verify(t)
@@ -379,7 +386,8 @@ func TestVerifyFindsFaults(t *testing.T) {
 			faults = faults[:1]
 		case nodes:
 			faults = []string{"", value[:len(value)-1], "flipped", "shifted"}
-			if len(key) == len("t")+2 { // the first node of a level, which is not the last but on the top level
+			// the first node of a level, which is not the last but on the top level
+			if len(key) == len("t")+2 {
 				faults = append(faults, value[:reconcile.SummarySize-1])
 				if int(key[2]) < height {
 					faults = append(faults, value[:reconcile.SummarySize]+"\xff")

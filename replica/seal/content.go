@@ -97,7 +97,9 @@ type Writer struct {
 	want   [32]byte // hash of the content
 	hash   *blake3.Hasher
 	number uint64
-	buf    []byte // content of the segment under way; a whole one is held back until it is known whether it is the last
+	// content of the segment under way; a whole one is held back until it is known whether it is the
+	// last
+	buf    []byte
 	out    []byte
 	err    error
 	closed bool
@@ -113,7 +115,10 @@ func (k ReadKey) Seal(w io.Writer, epoch uint32, content [32]byte) (*Writer, err
 	if _, err := w.Write(s.head); err != nil {
 		return nil, err
 	}
-	return &Writer{w: w, s: s, want: content, hash: blake3.New(32, nil), buf: make([]byte, 0, SegmentSize), out: make([]byte, 0, SegmentSize+tagSize)}, nil
+	return &Writer{
+		w: w, s: s, want: content, hash: blake3.New(32, nil), buf: make([]byte, 0, SegmentSize),
+		out: make([]byte, 0, SegmentSize+tagSize),
+	}, nil
 }
 
 // Write implements io.Writer.
@@ -265,5 +270,6 @@ func SealedRange(from, to uint64) (start, end uint64) {
 	if from >= to {
 		return HeadSize, HeadSize
 	}
-	return HeadSize + from/SegmentSize*(SegmentSize+tagSize), HeadSize + ((to-1)/SegmentSize+1)*(SegmentSize+tagSize)
+	return HeadSize + from/SegmentSize*(SegmentSize+tagSize),
+		HeadSize + ((to-1)/SegmentSize+1)*(SegmentSize+tagSize)
 }

@@ -39,8 +39,12 @@ func TestSealBytes(t *testing.T) {
 // The sealed range of a part holds all segments that the part touches, and no other.
 func TestSealedRange(t *testing.T) {
 	const sealedSegment = SegmentSize + tagSize
-	for _, from := range []uint64{0, 1, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2 * SegmentSize} {
-		for _, length := range []uint64{0, 1, SegmentSize - 1, SegmentSize, SegmentSize + 1, 3 * SegmentSize} {
+	for _, from := range []uint64{
+		0, 1, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2 * SegmentSize,
+	} {
+		for _, length := range []uint64{
+			0, 1, SegmentSize - 1, SegmentSize, SegmentSize + 1, 3 * SegmentSize,
+		} {
 			start, end := SealedRange(from, from+length)
 			if length == 0 {
 				require.Equal(t, [2]uint64{HeadSize, HeadSize}, [2]uint64{start, end})

@@ -69,7 +69,9 @@ func (n *Names) Seal(name []byte) ([]byte, error) {
 	}
 	parts := bytes.Count(name, []byte("/")) + 1
 	if parts > MaxParts {
-		return nil, fmt.Errorf("%w: it has %d parts between slashes, at most %d", ErrName, parts, MaxParts)
+		return nil, fmt.Errorf(
+			"%w: it has %d parts between slashes, at most %d", ErrName, parts, MaxParts,
+		)
 	}
 	return n.seal(name), nil
 }
@@ -82,7 +84,9 @@ func (n *Names) SealPrefix(prefix []byte) ([]byte, error) {
 	}
 	whole, ok := bytes.CutSuffix(prefix, []byte("/"))
 	if !ok {
-		return nil, fmt.Errorf("%w: %.64q is a prefix only of whole parts if it ends with a slash", ErrName, prefix)
+		return nil, fmt.Errorf(
+			"%w: %.64q is a prefix only of whole parts if it ends with a slash", ErrName, prefix,
+		)
 	}
 	return n.Seal(whole)
 }

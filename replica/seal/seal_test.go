@@ -45,7 +45,9 @@ func read(k ReadKey, b []byte) ([]byte, error) {
 	return out, err
 }
 
-var sizes = []int{0, 1, 100, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2 * SegmentSize, 2*SegmentSize + 5}
+var sizes = []int{
+	0, 1, 100, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2 * SegmentSize, 2*SegmentSize + 5,
+}
 
 func TestContent(t *testing.T) {
 	for _, size := range sizes {
@@ -104,7 +106,8 @@ type only struct {
 }
 
 func (o only) ReadAt(b []byte, off int64) (int, error) {
-	if end := off + int64(len(b)); end > HeadSize && (off < o.start || end > min(o.end, int64(len(o.b)))) {
+	if end := off + int64(len(b)); end > HeadSize && (off < o.start ||
+		end > min(o.end, int64(len(o.b)))) {
 		return 0, fmt.Errorf("read of %d to %d, outside of %d to %d", off, end, o.start, o.end)
 	}
 	return bytes.NewReader(o.b).ReadAt(b, off)
@@ -115,7 +118,10 @@ func TestChangedContent(t *testing.T) {
 	content := testkit.Random(3, 2*SegmentSize+100)
 	b := sealed(t, key, 1, content)
 	const whole = SegmentSize + 16
-	for _, i := range []int{0, 1, 4, 5, HeadSize - 1, HeadSize, HeadSize + 5, HeadSize + whole - 1, HeadSize + whole, len(b) - 1} {
+	for _, i := range []int{
+		0, 1, 4, 5, HeadSize - 1, HeadSize, HeadSize + 5, HeadSize + whole - 1, HeadSize + whole,
+		len(b) - 1,
+	} {
 		c := bytes.Clone(b)
 		c[i] ^= 1
 		_, err := read(key, c)
@@ -136,7 +142,10 @@ func TestChangedContent(t *testing.T) {
 		_, err := read(key, c)
 		require.ErrorIs(t, err, ErrSealed, name)
 	}
-	r, err := key.Open(bytes.NewReader(append(bytes.Clone(b[:HeadSize+whole]), make([]byte, len(b)-HeadSize-whole)...)), uint64(len(b)))
+	r, err := key.Open(
+		bytes.NewReader(append(bytes.Clone(b[:HeadSize+whole]), make([]byte, len(b)-HeadSize-whole)...)),
+		uint64(len(b)),
+	)
 	require.NoError(t, err)
 	got := make([]byte, 2*SegmentSize)
 	n, err := r.ReadAt(got, 0)
@@ -207,7 +216,10 @@ func TestNames(t *testing.T) {
 		require.NoError(t, err)
 		return b
 	}
-	require.NotEqual(t, seal("a/x")[len(seal("a")):], seal("b/x")[len(seal("b")):], "the same part in other places looks different")
+	require.NotEqual(
+		t, seal("a/x")[len(seal("a")):], seal("b/x")[len(seal("b")):],
+		"the same part in other places looks different",
+	)
 	require.Len(t, seal("12345678901234"), len(seal("1")), "lengths are hidden to 16 bytes")
 	p, err := n.SealPrefix([]byte("photos/"))
 	require.NoError(t, err)
@@ -236,7 +248,10 @@ func TestNames(t *testing.T) {
 		require.ErrorIs(t, err, ErrSealed, i)
 		cut := b[:i]
 		if got, err := n.Open(cut); err == nil {
-			require.Contains(t, []string{"photos", "photos/summer"}, string(got), "whole parts are a name, too: the entry's signature says which was meant")
+			require.Contains(
+				t, []string{"photos", "photos/summer"}, string(got),
+				"whole parts are a name, too: the entry's signature says which was meant",
+			)
 		}
 	}
 	_, err = key.Names(8).Open(b)
@@ -249,8 +264,16 @@ func TestNames(t *testing.T) {
 func TestGolden(t *testing.T) {
 	name, err := key.Names(7).Seal([]byte("a/b"))
 	require.NoError(t, err)
-	require.Equal(t, "00000007f14f4d674529dc68c56c3ad44c58e2e084395771d7c37cc90010232cc5899aeba7bca433b96851f4c06b3caf187b71ccca643553a0888b27f2bb33c8ae5af2508612001004d3714575112a4b998a53fd8f6a8c51", hex.EncodeToString(name))
-	require.Equal(t, "01000000079ddd7cc7e73664e8a5afaaf8fdcac6b218b0dac77e69cd3a81f74bdd9f764d5d72e95cdef85a4700bc8a214e22fa2c755b01c3e2d7", hex.EncodeToString(sealed(t, key, 7, []byte("hello"))))
+	require.Equal(
+		t,
+		"00000007f14f4d674529dc68c56c3ad44c58e2e084395771d7c37cc90010232cc5899aeba7bca433b96851f4c06b3caf187b71ccca643553a0888b27f2bb33c8ae5af2508612001004d3714575112a4b998a53fd8f6a8c51",
+		hex.EncodeToString(name),
+	)
+	require.Equal(
+		t,
+		"01000000079ddd7cc7e73664e8a5afaaf8fdcac6b218b0dac77e69cd3a81f74bdd9f764d5d72e95cdef85a4700bc8a214e22fa2c755b01c3e2d7",
+		hex.EncodeToString(sealed(t, key, 7, []byte("hello"))),
+	)
 }
 
 func TestKeysAreHidden(t *testing.T) {

@@ -65,10 +65,20 @@ func TestGoldenKeys(t *testing.T) {
 	author := [32]byte(ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey))
 	w, err := key.wrapWith([32]byte{3}, author, []byte("context"))
 	require.NoError(t, err)
-	require.Equal(t, "2fe57da347cd62431528daac5fbb290730fff684afc4cfc2ed90995f58cb3b7419b184082056f5c054eed677e355037b8b7355bc9509a356c43b78671d80a84b8dbee7bbf1eb9d87d97a1c77522e4036", hex.EncodeToString(w[:]))
+	require.Equal(
+		t,
+		"2fe57da347cd62431528daac5fbb290730fff684afc4cfc2ed90995f58cb3b7419b184082056f5c054eed677e355037b8b7355bc9509a356c43b78671d80a84b8dbee7bbf1eb9d87d97a1c77522e4036",
+		hex.EncodeToString(w[:]),
+	)
 	o, err := key.SealOlder(older)
 	require.NoError(t, err)
-	require.Equal(t, "6aaaf75bf47c95d188511f8f3854bf098d4d3fb81cefef6826498bee4b0e7d894bb41776b90faa4e37e17227cd6dfd7bbd1dbee3138bcea38ab29ae004862f1378fac2069cbe8ce2", hex.EncodeToString(o[:]))
+	require.Equal(
+		t,
+		"6aaaf75bf47c95d188511f8f3854bf098d4d3fb81cefef6826498bee4b0e7d894bb41776b90faa4e37e17227cd6dfd7bbd1dbee3138bcea38ab29ae004862f1378fac2069cbe8ce2",
+		hex.EncodeToString(o[:]),
+	)
 	c := key.Commitment()
-	require.Equal(t, "21f5604319d1232d49b2506e96898ee80b803de0ad1c2cd0e12650ad1212c6e8", hex.EncodeToString(c[:]))
+	require.Equal(
+		t, "21f5604319d1232d49b2506e96898ee80b803de0ad1c2cd0e12650ad1212c6e8", hex.EncodeToString(c[:]),
+	)
 }

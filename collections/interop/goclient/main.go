@@ -52,17 +52,25 @@ func run(ctx context.Context, part, base, passphrase string) error {
 	if err != nil {
 		return err
 	}
-	c := &client.Client{Base: base, Credentials: func() client.Credentials { return client.Credentials{Cert: cert, Key: root.Key} }}
-	ring := &client.Keyring{Client: c, Path: "team/_keyring", Adder: root.Key, Trusted: []string{root.Key.Public}}
+	c := &client.Client{Base: base, Credentials: func() client.Credentials {
+		return client.Credentials{Cert: cert, Key: root.Key}
+	}}
+	ring := &client.Keyring{
+		Client: c, Path: "team/_keyring", Adder: root.Key, Trusted: []string{root.Key.Public},
+	}
 	if part == "second" {
 		return second(ctx, c, ring, root, id)
 	}
 	return first(ctx, c, ring, root, id)
 }
 
-func first(ctx context.Context, c *client.Client, ring *client.Keyring, root *pairing.Device, id string) error {
+func first(
+	ctx context.Context, c *client.Client, ring *client.Keyring, root *pairing.Device, id string,
+) error {
 	settings := "users/" + id + "/settings"
-	one, two := &client.Sync{Client: c, Path: settings, Sign: true, Author: "*"}, &client.Sync{Client: c, Path: settings, Sign: true}
+	one, two := &client.Sync{
+		Client: c, Path: settings, Sign: true, Author: "*",
+	}, &client.Sync{Client: c, Path: settings, Sign: true}
 	if err := one.Push(ctx, object(`{"a":1,"é":"ü"}`)); err != nil {
 		return err
 	}
@@ -106,7 +114,9 @@ func first(ctx context.Context, c *client.Client, ring *client.Keyring, root *pa
 	return s.Push(ctx, object(`{"sealed":"by Go","n":[1,2.5,"é"]}`))
 }
 
-func open(ctx context.Context, ring *client.Keyring, root *pairing.Device) (*keyring.Sealer, error) {
+func open(
+	ctx context.Context, ring *client.Keyring, root *pairing.Device,
+) (*keyring.Sealer, error) {
 	k, _, err := ring.Get(ctx)
 	if err != nil {
 		return nil, err
@@ -116,7 +126,9 @@ func open(ctx context.Context, ring *client.Keyring, root *pairing.Device) (*key
 
 // second reads what partner.mjs has left: a document under the epoch that it has begun, and a
 // sealed file.
-func second(ctx context.Context, c *client.Client, ring *client.Keyring, root *pairing.Device, id string) error {
+func second(
+	ctx context.Context, c *client.Client, ring *client.Keyring, root *pairing.Device, id string,
+) error {
 	sealer, err := open(ctx, ring, root)
 	if err != nil {
 		return err

@@ -55,8 +55,13 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := &client.Client{Base: base, Credentials: func() client.Credentials { return client.Credentials{Cert: cert, Key: root.Key} }}
-	data, err := value.ParseObject([]byte(`{"title":"A note","tags":["a","b"],"count":12,"body":"words and words and words"}`), value.MaxDepth)
+	c := &client.Client{Base: base, Credentials: func() client.Credentials {
+		return client.Credentials{Cert: cert, Key: root.Key}
+	}}
+	data, err := value.ParseObject(
+		[]byte(`{"title":"A note","tags":["a","b"],"count":12,"body":"words and words and words"}`),
+		value.MaxDepth,
+	)
 	if err != nil {
 		return err
 	}
@@ -87,7 +92,11 @@ func run(ctx context.Context) error {
 			_, _ = rand.Read(nonce) // never fails
 			r := capcert.Request{Method: "GET", PathAndQuery: "/pull/" + mine, Host: u.Host}
 			s := r.Sign(root.Key, time.Now().UnixMilli(), nonce)
-			fmt.Fprintf(&out, "GET %s HTTP/1.1\nHost: %s\nAuthorization: %s\n%s: %s\n%s: %d\n%s: %s\n.\n", r.PathAndQuery, u.Host, cert.Authorization(), access.HeaderSignature, s.Signature, access.HeaderTime, s.Time, access.HeaderNonce, s.Nonce)
+			fmt.Fprintf(
+				&out, "GET %s HTTP/1.1\nHost: %s\nAuthorization: %s\n%s: %s\n%s: %d\n%s: %s\n.\n",
+				r.PathAndQuery, u.Host, cert.Authorization(), access.HeaderSignature, s.Signature,
+				access.HeaderTime, s.Time, access.HeaderNonce, s.Nonce,
+			)
 		}
 		if err := os.WriteFile(fmt.Sprintf("%s.%d", file, t+1), out.Bytes(), 0o600); err != nil {
 			return err
@@ -102,16 +111,27 @@ func wallet(base, file string, count int) error {
 	if err != nil {
 		return err
 	}
-	const ahead = 9 * time.Second // as far as the server lets them be, so that there is time to send them
-	s := &evm.Signer{Key: key, Chain: "evm:8453", Clock: func() time.Time { return time.Now().Add(ahead) }}
+	// as far as the server lets them be, so that there is time to send them
+	const ahead = 9 * time.Second
+	s := &evm.Signer{Key: key, Chain: "evm:8453", Clock: func() time.Time {
+		return time.Now().Add(ahead)
+	}}
 	u, err := url.Parse(base)
 	if err != nil {
 		return err
 	}
 	path := "/users/" + key.Address().String() + "/one"
 	data := value.NewObject(value.Member{Key: "title", Value: "A note"})
-	body := value.Append(nil, value.NewObject(value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: ""}, value.Member{Key: "authorSignature", Value: evm.SignData(key, data)}))
-	res, err := (&http.Client{Transport: &evm.Transport{Signer: s}}).Post(base+"/push"+path, "application/json", bytes.NewReader(body))
+	body := value.Append(
+		nil,
+		value.NewObject(
+			value.Member{Key: "data", Value: data}, value.Member{Key: "baseHash", Value: ""},
+			value.Member{Key: "authorSignature", Value: evm.SignData(key, data)},
+		),
+	)
+	res, err := (&http.Client{Transport: &evm.Transport{Signer: s}}).Post(
+		base+"/push"+path, "application/json", bytes.NewReader(body),
+	)
 	if err != nil {
 		return err
 	}

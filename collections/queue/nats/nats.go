@@ -158,7 +158,9 @@ func (q *Queue) prepare(ctx context.Context) error {
 	subjects := q.subjects()
 	s, err := q.js.Stream(ctx, q.stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = q.js.CreateStream(ctx, jetstream.StreamConfig{Name: q.stream, Subjects: subjects, Description: made})
+		_, err = q.js.CreateStream(
+			ctx, jetstream.StreamConfig{Name: q.stream, Subjects: subjects, Description: made},
+		)
 		if err != nil {
 			return fmt.Errorf("make the stream %s: %w", q.stream, err)
 		}

@@ -21,11 +21,15 @@ import (
 )
 
 // ErrPlain reports what is stored in clear where it is to be encrypted.
-var ErrPlain = errors.New("it is stored in clear, although its collection is encrypted: skerry collections migrate encrypts what is there already")
+var ErrPlain = errors.New(
+	"it is stored in clear, although its collection is encrypted: skerry collections migrate " +
+		"encrypts what is there already",
+)
 
 // Secrets are what keys are derived from.
 type Secrets struct {
-	Identity, Server []string // of the two kinds of encryption: the present one first, then those that came before it
+	// of the two kinds of encryption: the present one first, then those that came before it
+	Identity, Server []string
 	// Salts are the salt of keys of the kind "server", and others that it may have been.
 	Salts []string
 	// Spell, unless nil, returns the one spelling of an identity.
@@ -44,7 +48,9 @@ func (e *MissingError) Error() string {
 	if e.Salt {
 		what = "salt"
 	}
-	return fmt.Sprintf("collection %q: there is no %s for encryption %q", e.Collection, what, e.Encryption)
+	return fmt.Sprintf(
+		"collection %q: there is no %s for encryption %q", e.Collection, what, e.Encryption,
+	)
 }
 
 // Codec encrypts the documents of some collections.

@@ -32,13 +32,17 @@ func parse(t testing.TB, notes, bots, shared string) *config.Config {
 	c, err := config.Parse(fmt.Appendf(nil, `{"version": 1, "collections": [
 		{"name": "notes", "storagePath": "notes/{id}", "readRoles": ["public"], "writeRoles": ["public"], "encryption": %q, "maxBodyBytes": 1000},
 		{"name": "bots", "storagePath": "users/{identity}", "bundle": "b", "readRoles": ["self"], "writeRoles": ["self"], "encryption": %q, "maxBodyBytes": 1000},
-		{"name": "log", "storagePath": "log/{id}", "readRoles": ["user"], "writeRoles": ["user"], "appendOnly": {"chunkSize": 2}, "encryption": %q, "maxBodyBytes": 1000}]}`, notes, bots, shared))
+		{"name": "log", "storagePath": "log/{id}", "readRoles": ["user"], "writeRoles": ["user"], "appendOnly": {"chunkSize": 2}, "encryption": %q, "maxBodyBytes": 1000}]}`,
+		notes, bots, shared))
 	require.NoError(t, err)
 	return c
 }
 
 func secrets() encrypted.Secrets {
-	return encrypted.Secrets{Identity: []string{"one"}, Server: []string{"two"}, Salts: []string{admin}, Spell: config.IdentityOf}
+	return encrypted.Secrets{
+		Identity: []string{"one"}, Server: []string{"two"}, Salts: []string{admin},
+		Spell: config.IdentityOf,
+	}
 }
 
 func codec(t testing.TB, c *config.Config, s encrypted.Secrets) *encrypted.Codec {
@@ -55,7 +59,9 @@ func TestStore(t *testing.T) {
 	require.NoError(t, err)
 	x := codec(t, c, secrets())
 	t.Run("memory", func(t *testing.T) {
-		storetest.Run(t, false, func(*testing.T, string) store.Store { return store.Coded(store.NewMemory(), x) })
+		storetest.Run(t, false, func(*testing.T, string) store.Store {
+			return store.Coded(store.NewMemory(), x)
+		})
 	})
 	dir := t.TempDir()
 	t.Run("directory", func(t *testing.T) {
@@ -69,7 +75,11 @@ func TestStore(t *testing.T) {
 
 func TestMissingSecrets(t *testing.T) {
 	var missing *encrypted.MissingError
-	for _, s := range []encrypted.Secrets{{}, {Identity: []string{"x"}}, {Server: []string{"x"}, Salts: []string{"y"}}, {Identity: []string{"x"}, Server: []string{"x"}}, {Identity: []string{""}, Server: []string{"x"}, Salts: []string{"y"}}} {
+	for _, s := range []encrypted.Secrets{
+		{}, {Identity: []string{"x"}}, {Server: []string{"x"}, Salts: []string{"y"}},
+		{Identity: []string{"x"}, Server: []string{"x"}},
+		{Identity: []string{""}, Server: []string{"x"}, Salts: []string{"y"}},
+	} {
 		_, err := encrypted.New(parse(t, "none", "identity", "server"), s)
 		require.ErrorAs(t, err, &missing)
 	}
@@ -81,7 +91,8 @@ func TestCodec(t *testing.T) {
 	c := codec(t, parse(t, "none", "identity", "server"), secrets())
 	body := []byte(`{"v":1}`)
 	for key, sealed := range map[string]bool{
-		"notes/a": false, "users/" + alice + "/bots": true, "users/" + alice + "/else": false, "users/" + alice: false, "log/a": true, "log/a__seg/0000000000000001": true,
+		"notes/a": false, "users/" + alice + "/bots": true, "users/" + alice + "/else": false,
+		"users/" + alice: false, "log/a": true, "log/a__seg/0000000000000001": true,
 		"log/a\x000000000000000001": true, "log/a/b": false, "__sync__/x": false,
 	} {
 		kept, err := c.Encode(key, body)
@@ -246,14 +257,20 @@ func TestMigration(t *testing.T) {
 	require.ErrorIs(t, err, atrest.ErrSealed)
 
 	var failed []string
-	n, err = (&encrypted.Migration{To: one, Failed: func(key string, _ error) { failed = append(failed, key) }}).Run(t.Context(), base)
+	n, err = (&encrypted.Migration{To: one, Failed: func(key string, _ error) {
+		failed = append(failed, key)
+	}}).Run(t.Context(), base)
 	require.NoError(t, err)
 	require.Equal(t, 5, n.Failed)
 	require.Contains(t, failed, keys[2])
-	n, err = (&encrypted.Migration{To: codec(t, parse(t, "server", "none", "none"), s), From: fresh}).Run(t.Context(), base)
+	n, err = (&encrypted.Migration{
+		To: codec(t, parse(t, "server", "none", "none"), s), From: fresh,
+	}).Run(t.Context(), base)
 	require.NoError(t, err)
 	require.Equal(t, encrypted.Migrated{Documents: 8, Encrypted: 2, Decrypted: 5}, n)
-	n, err = (&encrypted.Migration{To: codec(t, none, s), From: codec(t, parse(t, "server", "none", "none"), s)}).Run(t.Context(), base)
+	n, err = (&encrypted.Migration{
+		To: codec(t, none, s), From: codec(t, parse(t, "server", "none", "none"), s),
+	}).Run(t.Context(), base)
 	require.NoError(t, err)
 	require.Equal(t, 2, n.Decrypted)
 	require.Equal(t, 7, inClear(t, dir, text))

@@ -10,7 +10,8 @@ import (
 
 // Migrated counts what a migration has found, and what it has written.
 type Migrated struct {
-	Documents int `json:"documents"` // that were looked at, those of no collection that is encrypted among them
+	// that were looked at, those of no collection that is encrypted among them
+	Documents int `json:"documents"`
 	Encrypted int `json:"encrypted"` // that were in clear
 	Rewritten int `json:"rewritten"` // that were in another form, or by a former secret
 	Decrypted int `json:"decrypted"` // that are in clear now
@@ -19,8 +20,9 @@ type Migrated struct {
 
 // Migration brings what is stored into the form of the present configuration and secrets.
 type Migration struct {
-	To   *Codec
-	From *Codec // of the configuration of before, by which is read what To does not read; nil if that was the same
+	To *Codec
+	// of the configuration of before, by which is read what To does not read; nil if that was the same
+	From *Codec
 	// DryRun only counts.
 	DryRun bool
 	// Failed, unless nil, is told of what could not be read.

@@ -92,7 +92,9 @@ func BenchmarkCollection(b *testing.B) {
 	dir := b.TempDir()
 	m := founded(b, dir)
 	doc := document.New(object(b, note), time.Now().UnixMilli(), nil, false).Bytes()
-	m.fill(b, 100_000, func(i int) (string, string) { return fmt.Sprintf("doc/notes/%06d", i), string(doc) })
+	m.fill(b, 100_000, func(i int) (string, string) {
+		return fmt.Sprintf("doc/notes/%06d", i), string(doc)
+	})
 	d := document.In(m, nil)
 	for _, page := range []int{100, 1000} {
 		b.Run(fmt.Sprintf("list/%d", page), func(b *testing.B) {

@@ -51,7 +51,9 @@ func (c *cached) size() int {
 }
 
 func newCache(limit int) *cache {
-	return &cache{items: map[string]*list.Element{}, recent: list.New(), limit: limit, seed: maphash.MakeSeed()}
+	return &cache{
+		items: map[string]*list.Element{}, recent: list.New(), limit: limit, seed: maphash.MakeSeed(),
+	}
 }
 
 func (c *cache) stamp(key string) *uint64 {

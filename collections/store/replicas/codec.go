@@ -33,7 +33,9 @@ const rewriteAtOnce = 256
 
 // Rewrite implements store.Rewriter. It rewrites what this store's author has written; other nodes
 // rewrite theirs.
-func (s *Store) Rewrite(ctx context.Context, fresh func(key string, kept []byte) ([]byte, error)) error {
+func (s *Store) Rewrite(
+	ctx context.Context, fresh func(key string, kept []byte) ([]byte, error),
+) error {
 	if err := s.Settle(ctx); err != nil {
 		return err
 	}
@@ -68,7 +70,10 @@ func (s *Store) Rewrite(ctx context.Context, fresh func(key string, kept []byte)
 	return s.n.Blobs().Sync(ctx)
 }
 
-func (s *Store) rewrite(ctx context.Context, kind string, all []replica.Entry, fresh func(key string, kept []byte) ([]byte, error)) error {
+func (s *Store) rewrite(
+	ctx context.Context, kind string, all []replica.Entry,
+	fresh func(key string, kept []byte) ([]byte, error),
+) error {
 	batch, err := s.handle.Batch(ctx, node.WriteOptions{As: s.author})
 	if err != nil {
 		return err

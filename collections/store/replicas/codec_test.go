@@ -52,10 +52,15 @@ func TestEncrypted(t *testing.T) {
 	write := func(c store.Codec) {
 		m := foundedWith(t, dir, c)
 		d := document.In(m, nil)
-		_, err := d.Push(t.Context(), "notes/a", object(t, `{"text":"somethingwritten"}`), nil, nil, false)
+		_, err := d.Push(
+			t.Context(), "notes/a", object(t, `{"text":"somethingwritten"}`), nil, nil, false,
+		)
 		require.NoError(t, err)
 		for range 3 {
-			_, err = d.Append(t.Context(), "log", object(t, `{"text":"somethingappended"}`), nil, nil, document.Log{Field: "items"})
+			_, err = d.Append(
+				t.Context(), "log", object(t, `{"text":"somethingappended"}`), nil, nil,
+				document.Log{Field: "items"},
+			)
 			require.NoError(t, err)
 		}
 		require.NoError(t, m.Close())
@@ -78,7 +83,8 @@ func TestEncrypted(t *testing.T) {
 
 	dir = t.TempDir()
 	write(nil)
-	require.True(t, has(t, dir, "somethingwritten") && has(t, dir, "somethingappended"), "or this test finds nothing")
+	require.True(t, has(t, dir, "somethingwritten") &&
+		has(t, dir, "somethingappended"), "or this test finds nothing")
 }
 
 // A node rewrites its own versions, whether they were in the journal or in the replica, and what
@@ -102,7 +108,10 @@ func TestRewrite(t *testing.T) {
 	d := document.In(m, nil)
 	_, err = d.Push(t.Context(), "notes/a", object(t, `{"text":"somethingwritten"}`), nil, nil, false)
 	require.NoError(t, err)
-	_, err = d.Append(t.Context(), "log", object(t, `{"text":"somethingappended"}`), nil, nil, document.Log{Field: "items"})
+	_, err = d.Append(
+		t.Context(), "log", object(t, `{"text":"somethingappended"}`), nil, nil,
+		document.Log{Field: "items"},
+	)
 	require.NoError(t, err)
 
 	n, err := (&encrypted.Migration{To: one}).Run(t.Context(), m)

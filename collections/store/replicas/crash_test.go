@@ -25,7 +25,9 @@ func (m *member) entries(t *testing.T) (all []string) {
 	require.NoError(t, m.Settle(t.Context()))
 	for e, err := range m.n.Replicas().Entries(t.Context(), m.id, replica.Query{Tombstones: true}) {
 		require.NoError(t, err)
-		all = append(all, fmt.Sprintf("%q %x %d %s", e.Key, e.Hash[:4], e.Timestamp, e.Author.String()[:4]))
+		all = append(
+			all, fmt.Sprintf("%q %x %d %s", e.Key, e.Hash[:4], e.Timestamp, e.Author.String()[:4]),
+		)
 	}
 	return all
 }
@@ -60,7 +62,8 @@ func TestCrash(t *testing.T) {
 			model = append(model, now)
 		}
 		name := filepath.Join("collections", m.id.String()+".journal")
-		journal, err := os.ReadFile(filepath.Join(dir, name)) // it is emptied only some time after the last write
+		// it is emptied only some time after the last write
+		journal, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		all := m.entries(t)
 		require.NoError(t, m.Close())
@@ -110,7 +113,9 @@ func put(t *testing.T, m *member, key, text string) {
 	if text[0] != '{' {
 		kind = "image/png"
 	}
-	require.NoError(t, m.Put(t.Context(), key, &store.Object{Body: []byte(text), Type: kind}, store.Whatever))
+	require.NoError(
+		t, m.Put(t.Context(), key, &store.Object{Body: []byte(text), Type: kind}, store.Whatever),
+	)
 }
 
 // Writes too large for the journal are there when they are acknowledged, in their order with
@@ -121,7 +126,13 @@ func TestLargeWrites(t *testing.T) {
 	large := make([]byte, 3<<20)
 	for i := range 5 {
 		large[0] = byte(i)
-		require.NoError(t, m.Put(t.Context(), "file", &store.Object{Body: append([]byte(nil), large...), Type: "image/png"}, store.Whatever))
+		require.NoError(
+			t,
+			m.Put(
+				t.Context(), "file", &store.Object{Body: append([]byte(nil), large...), Type: "image/png"},
+				store.Whatever,
+			),
+		)
 		put(t, m, "file", `{"n":1}`)
 		o, err := m.Get(t.Context(), "file")
 		require.NoError(t, err)
@@ -129,7 +140,9 @@ func TestLargeWrites(t *testing.T) {
 		err = m.Put(t.Context(), "file", &store.Object{Body: large, Type: "image/png"}, store.Absent)
 		require.ErrorIs(t, err, store.ErrChanged)
 	}
-	require.NoError(t, m.Put(t.Context(), "file", &store.Object{Body: large, Type: "image/png"}, store.Whatever))
+	require.NoError(
+		t, m.Put(t.Context(), "file", &store.Object{Body: large, Type: "image/png"}, store.Whatever),
+	)
 	require.NoError(t, m.Close())
 	m = founded(t, dir)
 	o, err := m.Get(t.Context(), "file")
@@ -153,7 +166,9 @@ func TestDamagedJournal(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, m.Close())
 	journal[len(journal)/100] ^= 4
-	require.NoError(t, os.WriteFile(filepath.Join(before, "collections", filepath.Base(name)), journal, 0o600))
+	require.NoError(
+		t, os.WriteFile(filepath.Join(before, "collections", filepath.Base(name)), journal, 0o600),
+	)
 	m = founded(t, before)
 	keys, err := m.List(t.Context(), "", "", 400)
 	require.NoError(t, err)
@@ -202,9 +217,13 @@ func TestOlderJournal(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `{"n":1}`, string(o.Body))
 	newer := founded(t, dir)
-	for e, err := range newer.n.Replicas().Entries(t.Context(), m.id, replica.Query{Tombstones: true}) {
+	for e, err := range newer.n.Replicas().Entries(
+		t.Context(), m.id, replica.Query{Tombstones: true},
+	) {
 		require.NoError(t, err)
-		for mine, err := range m.n.Replicas().Entries(t.Context(), m.id, replica.Query{Key: e.Key, Tombstones: true}) {
+		for mine, err := range m.n.Replicas().Entries(
+			t.Context(), m.id, replica.Query{Key: e.Key, Tombstones: true},
+		) {
 			require.NoError(t, err)
 			require.LessOrEqual(t, replica.CompareVersions(&mine, &e), 0, "%q", e.Key)
 		}

@@ -10,7 +10,10 @@ import (
 )
 
 func TestCursorMarshal(t *testing.T) {
-	c := cursor{time: 5000, missing: []place{{4999, [8]byte{1, 2, 3, 4, 5, 6, 7, 8}}}, digests: []digest{{1}, {2}, {3}}}
+	c := cursor{
+		time: 5000, missing: []place{{4999, [8]byte{1, 2, 3, 4, 5, 6, 7, 8}}},
+		digests: []digest{{1}, {2}, {3}},
+	}
 	require.Equal(t, []int64{5000, 4000, 1000}, rungs(c.time))
 	require.Equal(t, "AQAAAAAAABOJAQAAAAAAABOHAQIDBAUGBwgBAAAAAAAAAAIAAAAAAAAAAwAAAAAAAAA", c.String())
 	got, err := parseCursor(c.String())

@@ -13,7 +13,9 @@ const maxEntry = 8 << 20
 
 // ReadEntry returns what authors have written under a key of a replica that is none of a document,
 // as far as it is here, and how much is not.
-func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (all [][]byte, missing int, err error) {
+func ReadEntry(
+	ctx context.Context, n *node.Node, id replica.ID, key string,
+) (all [][]byte, missing int, err error) {
 	plain, err := n.Replicas().Plain(ctx, id)
 	if err != nil {
 		return nil, 0, err
@@ -40,7 +42,9 @@ func ReadEntry(ctx context.Context, n *node.Node, id replica.ID, key string) (al
 }
 
 // WriteEntry writes under a key of a replica that is none of a document.
-func WriteEntry(ctx context.Context, n *node.Node, id replica.ID, author replica.SecretKey, key string, b []byte) error {
+func WriteEntry(
+	ctx context.Context, n *node.Node, id replica.ID, author replica.SecretKey, key string, b []byte,
+) error {
 	_, err := n.ReplicaOf(id).Apply(ctx, node.WriteOptions{As: author},
 		node.Change{Key: []byte(key), Value: b})
 	return err

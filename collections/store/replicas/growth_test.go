@@ -28,9 +28,13 @@ func TestWorkGrowsWithTheJournal(t *testing.T) {
 		return all
 	}
 	for name, text := range map[string]func(n int) []byte{
-		"whole":        func(n int) []byte { return journal(n, func(int, []byte) {}) },
-		"all damaged":  func(n int) []byte { return journal(n, func(_ int, b []byte) { b[len(b)-1] ^= 1 }) },
-		"every second": func(n int) []byte { return journal(n, func(i int, b []byte) { b[len(b)-1] ^= byte(i & 1) }) },
+		"whole": func(n int) []byte { return journal(n, func(int, []byte) {}) },
+		"all damaged": func(n int) []byte {
+			return journal(n, func(_ int, b []byte) { b[len(b)-1] ^= 1 })
+		},
+		"every second": func(n int) []byte {
+			return journal(n, func(i int, b []byte) { b[len(b)-1] ^= byte(i & 1) })
+		},
 		"lengths that lead far": func(n int) []byte {
 			return journal(n, func(_ int, b []byte) { b[markSize+2] = 1 })
 		},

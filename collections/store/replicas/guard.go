@@ -143,7 +143,9 @@ func (s *Store) tell(l *left) {
 		s.log.Error("what is too long is left out", "replica", s.id.Short(), "error", l.long)
 	}
 	if l.refused != nil {
-		s.log.Debug("what the rules do not allow is left out", "replica", s.id.Short(), "error", l.refused) // of which the guard has told once
+		s.log.Debug(
+			"what the rules do not allow is left out", "replica", s.id.Short(), "error", l.refused,
+		) // of which the guard has told once
 	}
 }
 

@@ -189,7 +189,8 @@ func (c *contents) tell(log *slog.Logger, replica string) {
 			"lost", c.lost, "bytes", c.skipped, "recovered", len(c.records), "damaged", c.kept)
 	} else if c.skipped > 0 {
 		log.Warn("a part of the journal of collections was cut off, as by a loss of power; "+
-			"it was of writes that nobody was told were done", "replica", replica, "bytes", c.skipped, "damaged", c.kept)
+			"it was of writes that nobody was told were done", "replica", replica, "bytes", c.skipped,
+			"damaged", c.kept)
 	}
 	if c.tail > 0 {
 		log.Warn("the end of the journal of collections cannot be read: "+

@@ -93,7 +93,9 @@ func TestJournalCutOff(t *testing.T) {
 		if n > 0 {
 			from = ends[n-1]
 		}
-		require.Equal(t, contents{records: c.records, tail: len(bytes.TrimRight(whole[from:size], "\x00"))}, c)
+		require.Equal(
+			t, contents{records: c.records, tail: len(bytes.TrimRight(whole[from:size], "\x00"))}, c,
+		)
 		later := record{kind: recordDelete, key: "later"}
 		require.NoError(t, j.add(j.append(nil, &later)))
 		require.NoError(t, j.close())
@@ -106,13 +108,17 @@ func TestJournalCutOff(t *testing.T) {
 		require.NoError(t, j.close())
 	}
 	// Room for more is no damage.
-	require.NoError(t, os.WriteFile(name, append(whole[:len(whole):len(whole)], make([]byte, 1000)...), 0o600))
+	require.NoError(
+		t, os.WriteFile(name, append(whole[:len(whole):len(whole)], make([]byte, 1000)...), 0o600),
+	)
 	j, c, err = openJournal(name)
 	require.NoError(t, err)
 	requireRecords(t, someRecords, c.records)
 	require.Equal(t, contents{records: c.records}, c)
 	require.NoError(t, j.close())
-	for _, foreign := range []string{"SKCJRNL\x02 of another version", "SKCJRNL\x02" + string(make([]byte, 200))} {
+	for _, foreign := range []string{
+		"SKCJRNL\x02 of another version", "SKCJRNL\x02" + string(make([]byte, 200)),
+	} {
 		require.NoError(t, os.WriteFile(name, []byte(foreign), 0o600))
 		_, _, err = openJournal(name)
 		require.ErrorIs(t, err, errJournal)
@@ -162,9 +168,14 @@ func TestJournalDamaged(t *testing.T) {
 // Whatever is stored, nothing of it is taken for a record when what it stands in is damaged.
 func TestJournalNoForgery(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "journal")
-	forged := countingForm().append(nil, &record{kind: recordPut, time: 9, key: "admin", kept: jsonType, body: []byte(`{}`)}, 1, 9, 8)
+	forged := countingForm().append(
+		nil, &record{kind: recordPut, time: 9, key: "admin", kept: jsonType, body: []byte(`{}`)}, 1, 9, 8,
+	)
 	forged = append(forged, make([]byte, recordHead)...)
-	all := []record{{kind: recordPut, time: 1, key: "a", kept: "image/png", body: bytes.Repeat(forged, 50)}, {kind: recordDelete, time: 2, key: "b"}}
+	all := []record{
+		{kind: recordPut, time: 1, key: "a", kept: "image/png", body: bytes.Repeat(forged, 50)},
+		{kind: recordDelete, time: 2, key: "b"},
+	}
 	whole, _ := written(t, name, all)
 	for _, at := range []int{markSize, recordHead, recordHead + 1} {
 		b := bytes.Clone(whole)
@@ -185,19 +196,33 @@ func TestJournalRemains(t *testing.T) {
 	j, _, err := openJournal(name)
 	require.NoError(t, err)
 	for i := range 5 {
-		require.NoError(t, j.add(j.append(nil, &record{kind: recordPut, time: 1, key: fmt.Sprint(i), kept: jsonType, body: []byte("{}")})))
+		require.NoError(
+			t,
+			j.add(
+				j.append(
+					nil, &record{kind: recordPut, time: 1, key: fmt.Sprint(i), kept: jsonType, body: []byte("{}")},
+				),
+			),
+		)
 	}
 	old, err := os.ReadFile(name)
 	require.NoError(t, err)
 	require.NoError(t, j.reset())
 	for range 2 {
-		require.NoError(t, j.add(j.append(nil, &record{kind: recordPut, time: 2, key: "n", kept: jsonType, body: []byte("{}")})))
+		require.NoError(
+			t,
+			j.add(
+				j.append(nil, &record{kind: recordPut, time: 2, key: "n", kept: jsonType, body: []byte("{}")}),
+			),
+		)
 	}
 	require.NoError(t, j.close())
 	now, err := os.ReadFile(name)
 	require.NoError(t, err)
 	for _, cut := range []int{0, 1} {
-		require.NoError(t, os.WriteFile(name, append(now[:len(now):len(now)], old[len(now)+cut:]...), 0o600))
+		require.NoError(
+			t, os.WriteFile(name, append(now[:len(now):len(now)], old[len(now)+cut:]...), 0o600),
+		)
 		j, c, err := openJournal(name)
 		require.NoError(t, err)
 		require.NoError(t, j.close())
@@ -209,9 +234,16 @@ func TestJournalRemains(t *testing.T) {
 	j, _, err = openJournal(name)
 	require.NoError(t, err)
 	require.NoError(t, j.reset())
-	batch := j.append(nil, &record{kind: recordPut, time: 3, key: "x", kept: jsonType, body: []byte("{}")})
+	batch := j.append(
+		nil, &record{kind: recordPut, time: 3, key: "x", kept: jsonType, body: []byte("{}")},
+	)
 	batch[20] ^= 1
-	require.NoError(t, j.add(j.append(batch, &record{kind: recordPut, time: 4, key: "y", kept: jsonType, body: []byte("{}")})))
+	require.NoError(
+		t,
+		j.add(
+			j.append(batch, &record{kind: recordPut, time: 4, key: "y", kept: jsonType, body: []byte("{}")}),
+		),
+	)
 	require.NoError(t, j.close())
 	j, c, err := openJournal(name)
 	require.NoError(t, err)
@@ -229,7 +261,14 @@ func TestJournalRoom(t *testing.T) {
 	require.NoError(t, err)
 	fill := func(n int) {
 		for i := range n {
-			require.NoError(t, j.add(j.append(nil, &record{kind: recordPut, key: fmt.Sprint(i), kept: jsonType, body: make([]byte, 1000)})))
+			require.NoError(
+				t,
+				j.add(
+					j.append(
+						nil, &record{kind: recordPut, key: fmt.Sprint(i), kept: jsonType, body: make([]byte, 1000)},
+					),
+				),
+			)
 		}
 	}
 	for range 2 {
@@ -257,7 +296,12 @@ func TestJournalRoom(t *testing.T) {
 // Whatever a journal holds, what is read of it is what would be written.
 func FuzzParseRecord(f *testing.F) {
 	w := countingForm()
-	f.Add(w.append(nil, &record{kind: recordPut, time: 1, key: "notes/a", kept: jsonType, body: []byte("{}")}, 1, 1, 0))
+	f.Add(
+		w.append(
+			nil, &record{kind: recordPut, time: 1, key: "notes/a", kept: jsonType, body: []byte("{}")}, 1, 1,
+			0,
+		),
+	)
 	f.Add(w.append(nil, &record{kind: recordDelete, time: 1, key: "k"}, 1, 1, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		w := countingForm()
@@ -279,7 +323,10 @@ func FuzzParseRecord(f *testing.F) {
 // A file of any content is read in one pass, or refused.
 func FuzzParseJournal(f *testing.F) {
 	w := countingForm()
-	whole := w.append(w.id.head(), &record{kind: recordPut, time: 1, key: "notes/a", kept: jsonType, body: []byte("{}")}, 1, 1, 0)
+	whole := w.append(
+		w.id.head(),
+		&record{kind: recordPut, time: 1, key: "notes/a", kept: jsonType, body: []byte("{}")}, 1, 1, 0,
+	)
 	f.Add(w.append(whole, &record{kind: recordDelete, time: 1, key: "k"}, 1, 2, 1))
 	f.Add([]byte(journalMagic))
 	f.Add([]byte{})

@@ -116,7 +116,9 @@ func parseCursor(text string) (c cursor, err error) {
 }
 
 // sumsUntil returns the summaries of a log's elements of until some times, which descend.
-func (s *Store) sumsUntil(ctx context.Context, key string, times []int64) ([]reconcile.Summary, error) {
+func (s *Store) sumsUntil(
+	ctx context.Context, key string, times []int64,
+) ([]reconcile.Summary, error) {
 	bounds := [][]byte{replica.PrefixRange(logPrefix(key)).From}
 	for _, t := range slices.Backward(times) {
 		bounds = append(bounds, replica.PrefixRange(behind(key, t)).From)
@@ -196,13 +198,17 @@ func (s *Store) Since(
 			continue
 		}
 		// Of those read again, some are missing again.
-		missing = slices.DeleteFunc(missing, func(m place) bool { return slices.Contains(next.missing, m) })
+		missing = slices.DeleteFunc(missing, func(m place) bool {
+			return slices.Contains(next.missing, m)
+		})
 		next.missing = append(missing, next.missing...)
 		next.missing = next.missing[max(0, len(next.missing)-maxMissing):]
 		news.Next = next.String()
 		return news, nil
 	}
-	return store.News{}, fmt.Errorf("log %s: more has come each time while it was read: try again", key)
+	return store.News{}, fmt.Errorf(
+		"log %s: more has come each time while it was read: try again", key,
+	)
 }
 
 // late returns those elements that were missing for a cursor and have come, and those that have
@@ -240,8 +246,11 @@ func (s *Store) late(
 
 // present returns the body of an element, nil if it does not count; there is false if its content
 // has not come.
-func (s *Store) present(ctx context.Context, key string, time int64, e *replica.Entry) (body []byte, there bool, err error) {
-	if _, err := s.n.OpenPlain(ctx, s.plain, e); errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
+func (s *Store) present(
+	ctx context.Context, key string, time int64, e *replica.Entry,
+) (body []byte, there bool, err error) {
+	if _, err := s.n.OpenPlain(ctx, s.plain, e); errors.Is(err, blobs.ErrNotFound) ||
+		errors.Is(err, blobs.ErrIncomplete) {
 		return nil, false, nil
 	}
 	body, err = s.element(ctx, key, time, e)

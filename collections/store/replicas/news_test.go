@@ -75,7 +75,9 @@ func TestNewsOfSeveralNodes(t *testing.T) {
 			if rnd.IntN(4) == 0 {
 				given = ptr(at.UnixMilli() + rnd.Int64N(300_000))
 			}
-			if w, err := document.In(m, clock).Append(t.Context(), "log", object(t, data), given, nil, items); given == nil || err == nil {
+			if w, err := document.In(m, clock).Append(
+				t.Context(), "log", object(t, data), given, nil, items,
+			); given == nil || err == nil {
 				require.NoError(t, err)
 				want[fmt.Sprintf(`{"ts":%d,"data":%s}`, w.Time, data)] = true
 			}
@@ -124,7 +126,9 @@ func TestNewsAfterPartition(t *testing.T) {
 	}
 	for i := range 100 {
 		at = at.Add(4 * time.Minute)
-		_, err := document.In(all[0], clock).Append(t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d}`, i)), nil, nil, items)
+		_, err := document.In(all[0], clock).Append(
+			t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d}`, i)), nil, nil, items,
+		)
 		require.NoError(t, err)
 	}
 	require.Equal(t, 100, read())
@@ -133,7 +137,9 @@ func TestNewsAfterPartition(t *testing.T) {
 	for i := range 10 {
 		at = at.Add(time.Minute)
 		for j, m := range all {
-			_, err := document.In(m, clock).Append(t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d}`, 100+2*i+j)), nil, nil, items)
+			_, err := document.In(m, clock).Append(
+				t.Context(), "log", object(t, fmt.Sprintf(`{"i":%d}`, 100+2*i+j)), nil, nil, items,
+			)
 			require.NoError(t, err)
 		}
 		require.Equal(t, 1, read())
@@ -236,7 +242,9 @@ func TestCursorTellsNothingOfWhatItCovers(t *testing.T) {
 
 	// The entries as such a caller can make them, with the right guess: without their signatures.
 	guessed := reconcile.Summary{}
-	for e, err := range m.n.Replicas().Entries(t.Context(), m.id, replica.Query{Prefix: []byte("log/log\x00")}) {
+	for e, err := range m.n.Replicas().Entries(
+		t.Context(), m.id, replica.Query{Prefix: []byte("log/log\x00")},
+	) {
 		require.NoError(t, err)
 		e.Signature = [64]byte{}
 		guessed.Add(reconcile.Mark{ID: e.ID()})

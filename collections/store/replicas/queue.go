@@ -34,7 +34,9 @@ type queue struct {
 }
 
 func newQueue() *queue {
-	return &queue{objects: map[string]*put{}, wake: make(chan struct{}, 1), progress: make(chan struct{})}
+	return &queue{
+		objects: map[string]*put{}, wake: make(chan struct{}, 1), progress: make(chan struct{}),
+	}
 }
 
 func (q *queue) signal() {
@@ -83,7 +85,8 @@ func (q *queue) next(wait time.Duration) (all []*put, more bool) {
 		if q.last >= busy {
 			within = busyTime
 		}
-		if left := within - time.Since(q.since); len(q.waiting) > 0 && len(q.waiting) < company && q.hurry == 0 && !q.ended && left > 0 {
+		if left := within - time.Since(q.since); len(q.waiting) > 0 && len(q.waiting) < company &&
+			q.hurry == 0 && !q.ended && left > 0 {
 			q.mu.Unlock()
 			t.Reset(left)
 			select {
@@ -162,7 +165,10 @@ func (q *queue) isEmpty() bool {
 
 // room waits until not too many writes wait.
 func (q *queue) room(ctx context.Context) error {
-	return q.until(ctx, func() bool { return q.added-q.finished < maxWaiting && q.bytes < maxWaitingBytes })
+	return q.until(ctx, func() bool {
+		return q.added-q.finished < maxWaiting &&
+			q.bytes < maxWaitingBytes
+	})
 }
 
 // settled waits until what has been added is in the replica.

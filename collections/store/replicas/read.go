@@ -21,7 +21,9 @@ import (
 func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err error) {
 	var versions []replica.Entry
 	gone := uint64(0) // when it was last deleted
-	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(docs + key), Tombstones: true}) {
+	for it, err := range s.plain.Entries(
+		ctx, replica.Query{Key: []byte(docs + key), Tombstones: true},
+	) {
 		if err != nil {
 			return st, false, err
 		}
@@ -54,7 +56,8 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 			continue
 		}
 		st.hashes = append(st.hashes, e.Hash)
-		if strings.HasPrefix(key, store.Internal) { // what is no document does not merge: the latest stands
+		// what is no document does not merge: the latest stands
+		if strings.HasPrefix(key, store.Internal) {
 			if latest == nil || replica.CompareVersions(e, latest) > 0 {
 				body, latest = b, e
 			}
@@ -150,7 +153,9 @@ type file struct {
 // readFile reads a file: the latest that counts.
 func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool, err error) {
 	var entries []replica.Entry
-	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(files + key), Tombstones: true}) {
+	for it, err := range s.plain.Entries(
+		ctx, replica.Query{Key: []byte(files + key), Tombstones: true},
+	) {
 		if err != nil {
 			return st, false, err
 		}
@@ -183,7 +188,9 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 		}
 	}
 	if ruled {
-		slices.SortStableFunc(all, func(a, b file) int { return cmp.Compare(s.guard.SignedAt(&b.version), s.guard.SignedAt(&a.version)) })
+		slices.SortStableFunc(all, func(a, b file) int {
+			return cmp.Compare(s.guard.SignedAt(&b.version), s.guard.SignedAt(&a.version))
+		})
 	}
 	for i := range all {
 		f := &all[i]
@@ -209,8 +216,13 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 }
 
 // fileOf returns the file of an entry, with the media type that counts for it.
-func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry, ruled bool) (f file, err error) {
-	f = file{Version{Key: key, Author: e.Author, Time: milliseconds(e), Media: "application/octet-stream"}, []blobs.Hash{e.Hash}}
+func (s *Store) fileOf(
+	ctx context.Context, key string, e *replica.Entry, ruled bool,
+) (f file, err error) {
+	f = file{
+		Version{Key: key, Author: e.Author, Time: milliseconds(e), Media: "application/octet-stream"},
+		[]blobs.Hash{e.Hash},
+	}
 	if f.version.Kept, err = s.content(ctx, e, s.most(key)); err != nil {
 		return f, err
 	}
@@ -232,7 +244,9 @@ func (s *Store) fileOf(ctx context.Context, key string, e *replica.Entry, ruled 
 
 // typeOf returns the entry with the media type of a file: the latest or, where there are rules, the
 // one of the file's author, whose proof it has.
-func (s *Store) typeOf(ctx context.Context, key string, e *replica.Entry, ruled bool) (*replica.Entry, error) {
+func (s *Store) typeOf(
+	ctx context.Context, key string, e *replica.Entry, ruled bool,
+) (*replica.Entry, error) {
 	if !ruled {
 		it, err := s.plain.LatestOf(ctx, []byte(types+key))
 		if errors.Is(err, replica.ErrNotFound) {
@@ -240,7 +254,9 @@ func (s *Store) typeOf(ctx context.Context, key string, e *replica.Entry, ruled 
 		}
 		return &it.Entry, err
 	}
-	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(types + key), Author: &e.Author}) {
+	for it, err := range s.plain.Entries(
+		ctx, replica.Query{Key: []byte(types + key), Author: &e.Author},
+	) {
 		return &it.Entry, err
 	}
 	return nil, nil

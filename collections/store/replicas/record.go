@@ -86,7 +86,8 @@ func parseHead(b []byte) (id journalID, ok bool) {
 		h := b[at : at+oneHead]
 		text := h[:oneHead-checksumSize]
 		sum := blake3.Sum256(text)
-		if string(h[:len(journalMagic)]) == journalMagic && bytes.Equal(sum[:checksumSize], h[len(text):]) {
+		if string(h[:len(journalMagic)]) == journalMagic &&
+			bytes.Equal(sum[:checksumSize], h[len(text):]) {
 			return journalID(text[len(journalMagic):]), true
 		}
 	}
@@ -192,7 +193,8 @@ func parseJournal(b []byte) (c contents, err error) {
 		return c, nil
 	}
 	if len(b) < len(journalMagic) ||
-		len(b) < int(headSize) && string(b[:len(journalMagic)]) == journalMagic { // before there was a record
+		len(b) < int(headSize) &&
+			string(b[:len(journalMagic)]) == journalMagic { // before there was a record
 		c.tail = len(bytes.TrimRight(b, "\x00"))
 		return c, nil
 	}
@@ -244,7 +246,9 @@ func (c *contents) count() {
 	}
 	// Of generations before the last, all is in the replica.
 	last := c.records[len(c.records)-1]
-	c.records = slices.DeleteFunc(c.records, func(r record) bool { return r.generation != last.generation })
+	c.records = slices.DeleteFunc(c.records, func(r record) bool {
+		return r.generation != last.generation
+	})
 	there, durable := 0, uint64(0)
 	for _, r := range c.records {
 		durable = max(durable, r.durable)

@@ -39,7 +39,10 @@ const (
 
 var (
 	// ErrEncrypted reports a replica whose entries hosts cannot read.
-	ErrEncrypted = errors.New("an encrypted replica cannot hold collections, as every node that serves them must read them: make one without encryption")
+	ErrEncrypted = errors.New(
+		"an encrypted replica cannot hold collections, as every node that serves them must read them: " +
+			"make one without encryption",
+	)
 	// ErrClosed reports a store that has been closed.
 	ErrClosed = errors.New("the store is closed")
 )
@@ -94,7 +97,9 @@ type Options struct {
 // Open returns the store in a replica of the node, in which it writes as author. There must be no
 // other in the same replica. What the last one has acknowledged, and not written to the replica
 // yet, is taken up. It returns ErrEncrypted.
-func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.SecretKey, o Options) (*Store, error) {
+func Open(
+	ctx context.Context, n *node.Node, r replica.Replica, author replica.SecretKey, o Options,
+) (*Store, error) {
 	log := o.Log
 	if log == nil {
 		log = slog.Default()
@@ -107,7 +112,11 @@ func Open(ctx context.Context, n *node.Node, r replica.Replica, author replica.S
 		return nil, err
 	}
 	always := context.WithoutCancel(ctx)
-	s := &Store{n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(), puts: make(chan *put), queue: newQueue(), handle: n.ReplicaOf(r.ID), codec: o.Codec, guard: o.Guard, longest: o.Longest, holder: r.Capability >= replica.Write, log: log}
+	s := &Store{
+		n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(),
+		puts: make(chan *put), queue: newQueue(), handle: n.ReplicaOf(r.ID), codec: o.Codec,
+		guard: o.Guard, longest: o.Longest, holder: r.Capability >= replica.Write, log: log,
+	}
 	j, left, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {
 		return nil, err
@@ -140,7 +149,9 @@ func (s *Store) Settle(ctx context.Context) error { return s.queue.settled(ctx) 
 
 // catchUp forgets what has changed, and returns all authors.
 func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
-	s.catching.Lock() // nobody reads the cache while somebody else has taken events from the queue and not heeded them yet
+	// nobody reads the cache while somebody else has taken events from the queue and not heeded them
+	// yet
+	s.catching.Lock()
 	defer s.catching.Unlock()
 	events, lost := s.sub.Poll()
 	if lost > 0 {
@@ -218,7 +229,9 @@ func (s *Store) get(ctx context.Context, key string) (st state, stamp uint64, er
 }
 
 // List implements store.Store.
-func (s *Store) List(ctx context.Context, prefix, after string, limit int) (all []string, err error) {
+func (s *Store) List(
+	ctx context.Context, prefix, after string, limit int,
+) (all []string, err error) {
 	if err := s.Settle(ctx); err != nil {
 		return nil, err
 	}

@@ -39,7 +39,9 @@ type member struct {
 }
 
 func openNode(t testing.TB, dir string, now func() time.Time) *node.Node {
-	n, err := node.Open(t.Context(), node.Config{Dir: dir, Now: now, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	n, err := node.Open(
+		t.Context(), node.Config{Dir: dir, Now: now, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
+	)
 	require.NoError(t, err)
 	return n
 }
@@ -50,7 +52,9 @@ func (m *member) open(t testing.TB, r replica.Replica) {
 	key, err := m.n.Authors().Key(t.Context(), author)
 	require.NoError(t, err)
 	m.id = r.ID
-	m.Store, err = replicas.Open(t.Context(), m.n, r, key, replicas.Options{Codec: m.codec, Log: slog.New(slog.DiscardHandler)})
+	m.Store, err = replicas.Open(
+		t.Context(), m.n, r, key, replicas.Options{Codec: m.codec, Log: slog.New(slog.DiscardHandler)},
+	)
 	require.NoError(t, err)
 }
 
@@ -72,10 +76,14 @@ func foundedWith(t testing.TB, dir string, codec store.Codec) *member {
 
 func TestStore(t *testing.T) {
 	dir := t.TempDir()
-	storetest.Run(t, true, func(t *testing.T, name string) store.Store { return founded(t, filepath.Join(dir, name)) })
+	storetest.Run(t, true, func(t *testing.T, name string) store.Store {
+		return founded(t, filepath.Join(dir, name))
+	})
 	t.Run("encrypted", func(t *testing.T) {
 		c, dir := encryptedBy(t, true, "a secret"), t.TempDir()
-		storetest.Run(t, true, func(t *testing.T, name string) store.Store { return foundedWith(t, filepath.Join(dir, name), c) })
+		storetest.Run(t, true, func(t *testing.T, name string) store.Store {
+			return foundedWith(t, filepath.Join(dir, name), c)
+		})
 	})
 }
 
@@ -88,7 +96,9 @@ func TestRefused(t *testing.T) {
 	require.NoError(t, n.Close())
 	m := founded(t, t.TempDir())
 	require.NoError(t, m.Close())
-	require.ErrorIs(t, m.Put(t.Context(), "a", &store.Object{Body: []byte("{}")}, store.Whatever), replicas.ErrClosed)
+	require.ErrorIs(
+		t, m.Put(t.Context(), "a", &store.Object{Body: []byte("{}")}, store.Whatever), replicas.ErrClosed,
+	)
 }
 
 func object(t testing.TB, text string) *value.Object {
@@ -125,12 +135,17 @@ func TestLog(t *testing.T) {
 		require.Equal(t, at[29], p.Time)
 		require.Equal(t, value.Hash(object(t, `{"n":30,"last":{"i":29}}`)), p.Hash)
 		for i, e := range p.Elements {
-			require.Equal(t, fmt.Sprintf(`{"ts":%d,"data":{"i":%d}}`, at[x.from+i], x.from+i), string(value.Append(nil, e)))
+			require.Equal(
+				t, fmt.Sprintf(`{"ts":%d,"data":{"i":%d}}`, at[x.from+i], x.from+i),
+				string(value.Append(nil, e)),
+			)
 		}
 	}
 	_, err = d.Append(ctx, "log", object(t, `{}`), &at[29], nil, l)
 	require.ErrorIs(t, err, document.ErrNotMonotonic)
-	_, err = d.Append(ctx, "log", object(t, `{}`), nil, nil, document.Log{Field: "items", MaxItems: 30})
+	_, err = d.Append(
+		ctx, "log", object(t, `{}`), nil, nil, document.Log{Field: "items", MaxItems: 30},
+	)
 	var full *document.FullError
 	require.ErrorAs(t, err, &full)
 	keys, err := m.List(ctx, "", "", 10)
@@ -174,7 +189,8 @@ func TestManyAtOnce(t *testing.T) {
 // learn brings the entries of one node, with their content, to this one.
 func (m *member) learn(t *testing.T, from *member) {
 	ctx := t.Context()
-	require.NoError(t, errors.Join(from.Settle(ctx), m.Settle(ctx))) // or what m has written, without what it learns, is read for a moment more
+	// or what m has written, without what it learns, is read for a moment more
+	require.NoError(t, errors.Join(from.Settle(ctx), m.Settle(ctx)))
 	grants, err := from.n.Replicas().Grants(ctx, from.id)
 	require.NoError(t, err)
 	var statements [][]byte
@@ -241,7 +257,10 @@ func TestNodesConverge(t *testing.T) {
 				m.learn(t, all[rnd.IntN(len(all))])
 			case 1:
 				appended++
-				_, err := d.Append(t.Context(), "log", object(t, fmt.Sprintf(`{"n":%d}`, appended)), nil, nil, document.Log{Field: "items"})
+				_, err := d.Append(
+					t.Context(), "log", object(t, fmt.Sprintf(`{"n":%d}`, appended)), nil, nil,
+					document.Log{Field: "items"},
+				)
 				require.NoError(t, err)
 			default:
 				key := fmt.Sprintf("notes/%d", rnd.IntN(2))
@@ -337,7 +356,9 @@ func TestContentThatIsMissing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, a.Settle(t.Context()))
 	var missing replica.Entry
-	for e, err := range a.n.Replicas().Entries(t.Context(), a.id, replica.Query{Key: []byte("doc/k")}) {
+	for e, err := range a.n.Replicas().Entries(
+		t.Context(), a.id, replica.Query{Key: []byte("doc/k")},
+	) {
 		require.NoError(t, err)
 		missing = e
 	}
@@ -374,13 +395,19 @@ func TestReadOnly(t *testing.T) {
 	_, err = two.Get(t.Context(), "a")
 	require.NoError(t, err)
 	var refused *store.ReadOnlyError
-	require.ErrorAs(t, two.Put(t.Context(), "b", &store.Object{Body: []byte("{}")}, store.Whatever), &refused)
+	require.ErrorAs(
+		t, two.Put(t.Context(), "b", &store.Object{Body: []byte("{}")}, store.Whatever), &refused,
+	)
 	require.ErrorAs(t, two.Delete(t.Context(), "a"), &refused)
-	_, err = one.n.Grant(t.Context(), one.id, two.author(t), replica.Permission{Prefix: []byte("doc/b")})
+	_, err = one.n.Grant(
+		t.Context(), one.id, two.author(t), replica.Permission{Prefix: []byte("doc/b")},
+	)
 	require.NoError(t, err)
 	two.learn(t, one)
 	require.NoError(t, two.Put(t.Context(), "b", &store.Object{Body: []byte("{}")}, store.Whatever))
-	require.ErrorAs(t, two.Put(t.Context(), "c", &store.Object{Body: []byte("{}")}, store.Whatever), &refused)
+	require.ErrorAs(
+		t, two.Put(t.Context(), "c", &store.Object{Body: []byte("{}")}, store.Whatever), &refused,
+	)
 	require.NoError(t, two.Close())
 	require.NoError(t, one.Close())
 }

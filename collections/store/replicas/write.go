@@ -31,7 +31,8 @@ type put struct {
 	key     string
 	changes []change
 	if_     store.Condition
-	object  *store.Object // what is there from then on, nil if nothing is, or if it is an element of a log
+	// what is there from then on, nil if nothing is, or if it is an element of a log
+	object  *store.Object
 	element bool
 	record  *record // what the journal has, nil if nothing
 	at      uint64  // the time of its entries, in µs; 0 is when they are written
@@ -111,7 +112,10 @@ func (p *put) setType(kept []byte) {
 func (s *Store) Delete(ctx context.Context, key string) error { return s.send(ctx, newDelete(key)) }
 
 func newDelete(key string) *put {
-	return &put{key: key, changes: []change{{docs + key, nil}, {files + key, nil}, {types + key, nil}}, record: &record{kind: recordDelete, key: key}}
+	return &put{
+		key: key, changes: []change{{docs + key, nil}, {files + key, nil}, {types + key, nil}},
+		record: &record{kind: recordDelete, key: key},
+	}
 }
 
 // send hands a write over and waits for it. Once it is taken, it is done whether or not somebody
@@ -326,7 +330,10 @@ func (s *Store) applyAll(ctx context.Context, all []*put, again bool) bool {
 		if all = s.giveUp(all, err); len(all) == 0 {
 			return true
 		}
-		s.log.Error("what was written to collections is not in the replica yet", "replica", s.id.Short(), "writes", len(all), "error", err)
+		s.log.Error(
+			"what was written to collections is not in the replica yet", "replica", s.id.Short(), "writes",
+			len(all), "error", err,
+		)
 		if !again {
 			return false
 		}
@@ -528,7 +535,9 @@ func (s *Store) hasWritten(ctx context.Context, p *put) (bool, error) {
 // tombstone; nil if there is none.
 func (s *Store) own(ctx context.Context, key string) (mine *replica.Entry, err error) {
 	me := s.author.Author()
-	for it, err := range s.plain.Entries(ctx, replica.Query{Key: []byte(key), Author: &me, Tombstones: true}) {
+	for it, err := range s.plain.Entries(
+		ctx, replica.Query{Key: []byte(key), Author: &me, Tombstones: true},
+	) {
 		if err != nil {
 			return nil, err
 		}

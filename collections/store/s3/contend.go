@@ -16,7 +16,9 @@ import (
 
 // ErrRaces reports a service that looks whether the condition of a write is met and stores the
 // object later: of writes at the same time more than one succeeds.
-var ErrRaces = errors.New("the service lets several writes with the same condition succeed when they come at the same time")
+var ErrRaces = errors.New(
+	"the service lets several writes with the same condition succeed when they come at the same time",
+)
 
 const (
 	contenders   = 16
@@ -34,7 +36,9 @@ func (s *Store) Contend(ctx context.Context) error {
 	_, _ = rand.Read(random[:]) // never fails
 	for i := range contests {
 		for _, staged := range []bool{true, false} {
-			name := fmt.Sprintf("%s%s-%s-%d-%t", s.prefix, probeKey, hex.EncodeToString(random[:]), i, staged)
+			name := fmt.Sprintf(
+				"%s%s-%s-%d-%t", s.prefix, probeKey, hex.EncodeToString(random[:]), i, staged,
+			)
 			if err := s.contest(ctx, name, staged); err != nil {
 				return err
 			}
@@ -60,7 +64,10 @@ func (s *Store) contest(ctx context.Context, name string, staged bool) (err erro
 	}); err != nil {
 		return err
 	}
-	first, err := s.client.PutObject(ctx, s.bucket, name, bytes.NewReader([]byte("first")), 5, minio.PutObjectOptions{DisableMultipart: true})
+	first, err := s.client.PutObject(
+		ctx, s.bucket, name, bytes.NewReader([]byte("first")), 5,
+		minio.PutObjectOptions{DisableMultipart: true},
+	)
 	if err != nil {
 		return err
 	}
@@ -72,7 +79,9 @@ func (s *Store) contest(ctx context.Context, name string, staged bool) (err erro
 }
 
 // wins reports whether a write has succeeded, and an error that says nothing of conditions.
-func (s *Store) wins(ctx context.Context, name string, body io.Reader, size int64, o minio.PutObjectOptions) (bool, error) {
+func (s *Store) wins(
+	ctx context.Context, name string, body io.Reader, size int64, o minio.PutObjectOptions,
+) (bool, error) {
 	_, err := s.client.PutObject(ctx, s.bucket, name, body, size, o)
 	switch {
 	case err == nil:

@@ -43,7 +43,9 @@ func (b *bucket) met(r *http.Request) bool {
 func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.RawQuery == "location=":
-		_, _ = io.WriteString(w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">x</LocationConstraint>`)
+		_, _ = io.WriteString(
+			w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">x</LocationConstraint>`,
+		)
 		return
 	case r.Method == http.MethodDelete:
 		b.mu.Lock()
@@ -92,7 +94,10 @@ func TestContend(t *testing.T) {
 			x.bucket.tags = map[string]string{}
 			srv := httptest.NewServer(x.bucket)
 			defer srv.Close()
-			s, err := Open(t.Context(), srv.URL+"/bucket", Options{Credentials: credentials.NewStaticV4("key", "secret", "")})
+			s, err := Open(
+				t.Context(), srv.URL+"/bucket",
+				Options{Credentials: credentials.NewStaticV4("key", "secret", "")},
+			)
 			require.NoError(t, err, "one writer sees no difference")
 			require.ErrorIs(t, s.Contend(t.Context()), x.want)
 			require.NoError(t, s.Close())

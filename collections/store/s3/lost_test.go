@@ -31,7 +31,9 @@ type losing struct {
 	refused int               // writes whose condition was not met
 }
 
-func newLosing() *losing { return &losing{turn: make(chan struct{}, 1), bodies: map[string][]byte{}} }
+func newLosing() *losing {
+	return &losing{turn: make(chan struct{}, 1), bodies: map[string][]byte{}}
+}
 
 func etag(body []byte) string {
 	sum := md5.Sum(body)

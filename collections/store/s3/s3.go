@@ -35,8 +35,10 @@ type Options struct {
 	// PlainNames lets objects have the names of their keys, as those of other servers have. Where one
 	// is the beginning of another, followed by a slash, services that keep objects in directories
 	// refuse one of them.
-	PlainNames  bool
-	Credentials *credentials.Credentials // nil looks for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, files of the AWS command line, and a machine's role, in this order
+	PlainNames bool
+	// nil looks for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, files of the AWS command line, and a
+	// machine's role, in this order
+	Credentials *credentials.Credentials
 }
 
 // Store keeps objects in a bucket. It implements store.Store.
@@ -66,13 +68,25 @@ func Open(ctx context.Context, at string, o Options) (*Store, error) {
 		return nil, err
 	}
 	if o.Credentials == nil {
-		o.Credentials = credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Transport: transport}}})
+		o.Credentials = credentials.NewChainCredentials(
+			[]credentials.Provider{
+				&credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
+				&credentials.IAM{Client: &http.Client{Transport: transport}},
+			},
+		)
 	}
-	client, err := minio.New(u.Host, &minio.Options{Creds: o.Credentials, Secure: u.Scheme == "https", Region: o.Region, Transport: transport})
+	client, err := minio.New(
+		u.Host,
+		&minio.Options{
+			Creds: o.Credentials, Secure: u.Scheme == "https", Region: o.Region, Transport: transport,
+		},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", at, err)
 	}
-	s := &Store{client: client, transport: transport, bucket: bucket, prefix: prefix, plain: o.PlainNames}
+	s := &Store{
+		client: client, transport: transport, bucket: bucket, prefix: prefix, plain: o.PlainNames,
+	}
 	if err := s.probe(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("bucket %s: %w", at, err), s.Close())
 	}
@@ -148,7 +162,8 @@ func missing(err error) bool {
 // unmet reports an answer that a condition is not met, or that another write is under way.
 func unmet(err error) bool {
 	r := answer(err)
-	return r.StatusCode == http.StatusPreconditionFailed || r.StatusCode == http.StatusConflict || r.Code == minio.PreconditionFailed
+	return r.StatusCode == http.StatusPreconditionFailed || r.StatusCode == http.StatusConflict ||
+		r.Code == minio.PreconditionFailed
 }
 
 // Get implements store.Store.
@@ -181,7 +196,9 @@ func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.
 	case given:
 		opts.SetMatchETag(tag)
 	}
-	_, err := s.client.PutObject(ctx, s.bucket, s.name(key), bytes.NewReader(o.Body), int64(len(o.Body)), opts)
+	_, err := s.client.PutObject(
+		ctx, s.bucket, s.name(key), bytes.NewReader(o.Body), int64(len(o.Body)), opts,
+	)
 	if err != nil && given && (unmet(err) || missing(err)) {
 		return store.ErrChanged
 	}
@@ -195,10 +212,14 @@ func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.
 const page = 1000
 
 // List implements store.Store.
-func (s *Store) List(ctx context.Context, prefix, after string, limit int) (all []string, err error) {
+func (s *Store) List(
+	ctx context.Context, prefix, after string, limit int,
+) (all []string, err error) {
 	ctx, cancel := context.WithCancel(ctx) // ends the listing
 	defer cancel()
-	opts := minio.ListObjectsOptions{Prefix: strings.TrimSuffix(s.name(prefix), "!"), Recursive: true, MaxKeys: min(limit, page)}
+	opts := minio.ListObjectsOptions{
+		Prefix: strings.TrimSuffix(s.name(prefix), "!"), Recursive: true, MaxKeys: min(limit, page),
+	}
 	if after != "" {
 		opts.StartAfter = s.name(after)
 	}
@@ -222,7 +243,9 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) (all 
 
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	if err := s.client.RemoveObject(ctx, s.bucket, s.name(key), minio.RemoveObjectOptions{}); err != nil && !missing(err) {
+	if err := s.client.RemoveObject(
+		ctx, s.bucket, s.name(key), minio.RemoveObjectOptions{},
+	); err != nil && !missing(err) {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil

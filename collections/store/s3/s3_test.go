@@ -35,7 +35,8 @@ func TestNames(t *testing.T) {
 		if strings.Compare(a, b) != strings.Compare(s.name(a), s.name(b)) {
 			t.Fatalf("%q and %q have another order", a, b)
 		}
-		if a != b && strings.HasPrefix(s.name(b), s.name(a)) && !strings.HasPrefix(b, a+" ") && !strings.HasPrefix(b, a+"!") {
+		if a != b && strings.HasPrefix(s.name(b), s.name(a)) && !strings.HasPrefix(b, a+" ") &&
+			!strings.HasPrefix(b, a+"!") {
 			t.Fatalf("%q is the beginning of %q", s.name(a), s.name(b))
 		}
 		if strings.HasPrefix(b, a) != strings.HasPrefix(s.name(b), "p/"+escaper.Replace(a)) {
@@ -49,7 +50,11 @@ func TestOpen(t *testing.T) {
 	careless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"x"`)
 		if r.URL.RawQuery == "location=" {
-			_, _ = w.Write([]byte(`<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">x</LocationConstraint>`))
+			_, _ = w.Write(
+				[]byte(
+					`<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">x</LocationConstraint>`,
+				),
+			)
 		}
 	}))
 	defer careless.Close()
@@ -82,13 +87,20 @@ func TestService(t *testing.T) {
 	// Many keys are listed page by page, and keys of others in the bucket are none of ours.
 	s, err := Open(t.Context(), at+"/many", Options{})
 	require.NoError(t, err)
-	_, err = s.client.PutObject(t.Context(), s.bucket, s.prefix+"foreign", strings.NewReader("x"), 1, minio.PutObjectOptions{})
+	_, err = s.client.PutObject(
+		t.Context(), s.bucket, s.prefix+"foreign", strings.NewReader("x"), 1, minio.PutObjectOptions{},
+	)
 	require.NoError(t, err)
 	var want []string
 	for i := range 1100 {
 		key := "d/" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + strings.Repeat("y", i/26)
 		want = append(want, key)
-		require.NoError(t, s.Put(t.Context(), key, &store.Object{Body: []byte("{}"), Type: "application/json"}, store.Whatever))
+		require.NoError(
+			t,
+			s.Put(
+				t.Context(), key, &store.Object{Body: []byte("{}"), Type: "application/json"}, store.Whatever,
+			),
+		)
 	}
 	slices.Sort(want)
 	want = slices.Compact(want)

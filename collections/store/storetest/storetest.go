@@ -35,14 +35,19 @@ func Run(t *testing.T, lasting bool, open func(t *testing.T, name string) store.
 	if lasting {
 		t.Run("reopened", func(t *testing.T) {
 			s := open(t, "reopened")
-			require.NoError(t, s.Put(t.Context(), "a/b", &store.Object{Body: []byte("x"), Type: "text/plain"}, store.Absent))
+			require.NoError(
+				t,
+				s.Put(t.Context(), "a/b", &store.Object{Body: []byte("x"), Type: "text/plain"}, store.Absent),
+			)
 			require.NoError(t, s.Close())
 			s = open(t, "reopened")
 			o, err := s.Get(t.Context(), "a/b")
 			require.NoError(t, err)
 			require.Equal(t, "x", string(o.Body))
 			require.Equal(t, "text/plain", o.Type)
-			require.ErrorIs(t, s.Put(t.Context(), "a/b", &store.Object{Body: []byte("y")}, store.Absent), store.ErrChanged)
+			require.ErrorIs(
+				t, s.Put(t.Context(), "a/b", &store.Object{Body: []byte("y")}, store.Absent), store.ErrChanged,
+			)
 			require.NoError(t, s.Close())
 		})
 	}
@@ -61,7 +66,11 @@ func testObjects(t *testing.T, s store.Store) {
 	_, err := s.Get(ctx, "users/x/settings")
 	require.ErrorIs(t, err, store.ErrNotFound)
 	// A key may be the beginning of another, and hold what names of files cannot.
-	keys := []string{"users", "users/x", "users/x/settings", "users/x/_keyring", "users/x/A", "users/x/a", "a:b@c.d-e_f", "é/日本", "x/y z+%2e~", ".hidden/.."[:9] + "x", "a~", "a~type", "%41", "a/%", strings.Repeat("n", 200)}
+	keys := []string{
+		"users", "users/x", "users/x/settings", "users/x/_keyring", "users/x/A", "users/x/a",
+		"a:b@c.d-e_f", "é/日本", "x/y z+%2e~", ".hidden/.."[:9] + "x", "a~", "a~type", "%41", "a/%",
+		strings.Repeat("n", 200),
+	}
 	for i, k := range keys {
 		put(t, s, k, fmt.Sprintf(`{"n":%d}`, i))
 	}
@@ -71,7 +80,10 @@ func testObjects(t *testing.T, s store.Store) {
 		require.JSONEq(t, fmt.Sprintf(`{"n":%d}`, i), string(o.Body), k)
 		require.Equal(t, "application/json", o.Type)
 	}
-	require.NoError(t, s.Put(ctx, "picture", &store.Object{Body: []byte{0, 255, 1}, Type: "image/png"}, store.Whatever))
+	require.NoError(
+		t,
+		s.Put(ctx, "picture", &store.Object{Body: []byte{0, 255, 1}, Type: "image/png"}, store.Whatever),
+	)
 	o, err := s.Get(ctx, "picture")
 	require.NoError(t, err)
 	require.Equal(t, []byte{0, 255, 1}, o.Body)
@@ -134,8 +146,13 @@ func testList(t *testing.T, s store.Store) {
 // keep beside a document is none that a path leads to.
 func testPaths(t *testing.T, s store.Store) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	templates := []string{"{a}", "{a}/{b}", "{a}/{b}/{c}", "x/{a}", "x/{a}/{b}", "x/{a}/_keyring", "x/{a}/{b}/y"}
-	alphabet := []string{"a", "A", ".", "_", ":", "@", "-", "x", "~", "%", "!", "__seg", "__remote", "__sync__", "type", "0000000000000001", "2e", "/"}
+	templates := []string{
+		"{a}", "{a}/{b}", "{a}/{b}/{c}", "x/{a}", "x/{a}/{b}", "x/{a}/_keyring", "x/{a}/{b}/y",
+	}
+	alphabet := []string{
+		"a", "A", ".", "_", ":", "@", "-", "x", "~", "%", "!", "__seg", "__remote", "__sync__", "type",
+		"0000000000000001", "2e", "/",
+	}
 	wrote := map[string]string{}
 	params := func() map[string]string {
 		m := map[string]string{}

@@ -17,7 +17,9 @@ func TestBlobWireGolden(t *testing.T) {
 	reqs := []Request{
 		{Hash: blobs.Hash{1}, ProveSize: true, Ranges: blobs.Everything},
 		{Hash: blobs.Hash{2}, Ranges: blobs.Ranges{{Start: 16384, End: 49152}}},
-		{Hash: blobs.Hash{3}, ProveSize: true, Ranges: blobs.Everything, Children: &Children{First: 5, Count: 300, Limit: 65535, Budget: 128, Ranges: blobs.Ranges{{Start: 0, End: 16384}}}},
+		{Hash: blobs.Hash{3}, ProveSize: true, Ranges: blobs.Everything, Children: &Children{
+			First: 5, Count: 300, Limit: 65535, Budget: 128, Ranges: blobs.Ranges{{Start: 0, End: 16384}},
+		}},
 	}
 	b, err := AppendRequests(nil, true, reqs)
 	require.NoError(t, err)
@@ -60,7 +62,9 @@ func TestBlobWireGolden(t *testing.T) {
 
 func FuzzReadRequests(f *testing.F) {
 	b, err := AppendRequests(nil, false, []Request{{ProveSize: true, Ranges: blobs.Everything},
-		{Ranges: blobs.Ranges{{Start: 1, End: 2}}, Children: &Children{Count: 7, Ranges: blobs.Everything}}})
+		{Ranges: blobs.Ranges{{Start: 1, End: 2}}, Children: &Children{
+			Count: 7, Ranges: blobs.Everything,
+		}}})
 	require.NoError(f, err)
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -23,7 +23,11 @@ func run(t *testing.T, dir string, port int) (s *server.Server, stop func()) {
 	if port == 0 {
 		port = -1
 	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	s, err := server.NewServer(
+		&server.Options{
+			Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true,
+		},
+	)
 	require.NoError(t, err)
 	s.Start()
 	require.True(t, s.ReadyForConnections(10*time.Second))
@@ -34,7 +38,9 @@ func run(t *testing.T, dir string, port int) (s *server.Server, stop func()) {
 }
 
 // stored returns what a stream has.
-func stored(t *testing.T, at, stream string) (all []*jetstream.RawStreamMsg, c jetstream.StreamConfig) {
+func stored(
+	t *testing.T, at, stream string,
+) (all []*jetstream.RawStreamMsg, c jetstream.StreamConfig) {
 	conn, err := client.Connect(at)
 	require.NoError(t, err)
 	defer conn.Close()
@@ -74,7 +80,8 @@ func TestJetStream(t *testing.T) {
 	q := open(t, &config.NATS{URL: at, Stream: "writes"}, "posts", "data.comments")
 	require.NoError(t, q.Publish(t.Context(), "posts", "1", []byte("one")))
 	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
-	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two"))) // as its acknowledgement was lost
+	// as its acknowledgement was lost
+	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
 	all, c := stored(t, at, "writes")
 	require.Equal(t, []string{"data.comments", "data.comments.*", "posts", "posts.*"}, c.Subjects)
 	require.Len(t, all, 2)
@@ -89,7 +96,9 @@ func TestJetStream(t *testing.T) {
 	cancel()
 	_, stop = run(t, dir, portOf(t, at))
 	defer stop()
-	require.Eventually(t, func() bool { return q.Publish(t.Context(), "posts", "4", []byte("four")) == nil }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return q.Publish(t.Context(), "posts", "4", []byte("four")) == nil
+	}, 20*time.Second, 50*time.Millisecond)
 	all, _ = stored(t, at, "writes")
 	require.Len(t, all, 3)
 
@@ -110,11 +119,15 @@ func TestForeignStream(t *testing.T) {
 	defer conn.Close()
 	js, err := jetstream.New(conn)
 	require.NoError(t, err)
-	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "all", Subjects: []string{"app.>"}})
+	_, err = js.CreateStream(
+		t.Context(), jetstream.StreamConfig{Name: "all", Subjects: []string{"app.>"}},
+	)
 	require.NoError(t, err)
 	q := open(t, &config.NATS{URL: s.ClientURL(), Stream: "all"}, "posts", "app.posts")
 	require.NoError(t, q.Publish(t.Context(), "app.posts", "1", []byte("x")))
-	require.ErrorContains(t, q.Publish(t.Context(), "posts", "2", []byte("x")), "no stream takes the subject posts")
+	require.ErrorContains(
+		t, q.Publish(t.Context(), "posts", "2", []byte("x")), "no stream takes the subject posts",
+	)
 	_, c := stored(t, s.ClientURL(), "all")
 	require.Equal(t, []string{"app.>"}, c.Subjects)
 	any := open(t, &config.NATS{URL: s.ClientURL()}, "app.posts")
@@ -133,8 +146,13 @@ func TestServerComesLater(t *testing.T) {
 	require.Error(t, q.Publish(ctx, "posts", "1", nil))
 	_, stop = run(t, t.TempDir(), port)
 	defer stop()
-	require.Eventually(t, func() bool { return q.Publish(t.Context(), "posts", "1", nil) == nil }, 20*time.Second, 50*time.Millisecond)
-	_, err := nats.Open(&config.NATS{URL: "nats://127.0.0.1:1", Credentials: "/nowhere"}, nil, slog.New(slog.DiscardHandler))
+	require.Eventually(t, func() bool {
+		return q.Publish(t.Context(), "posts", "1", nil) == nil
+	}, 20*time.Second, 50*time.Millisecond)
+	_, err := nats.Open(
+		&config.NATS{URL: "nats://127.0.0.1:1", Credentials: "/nowhere"}, nil,
+		slog.New(slog.DiscardHandler),
+	)
 	require.Error(t, err)
 }
 
@@ -143,7 +161,9 @@ func TestTooLarge(t *testing.T) {
 	s, stop := run(t, t.TempDir(), 0)
 	defer stop()
 	q := open(t, &config.NATS{URL: s.ClientURL(), Stream: "writes"}, "c")
-	require.Eventually(t, func() bool { return q.Publish(t.Context(), "c", "1", []byte("{}")) == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return q.Publish(t.Context(), "c", "1", []byte("{}")) == nil
+	}, 10*time.Second, 10*time.Millisecond)
 	require.ErrorIs(t, q.Publish(t.Context(), "c", "2", make([]byte, 2<<20)), queue.ErrRefused)
 	require.NoError(t, q.Publish(t.Context(), "c", "3", []byte("{}")))
 }
