@@ -19,17 +19,39 @@ import (
 	"github.com/skerry-sync/skerry/node/link"
 )
 
-// pipe is one end of a stream between two exchanges, which holds nothing back: what has been
-// written has been read.
+// pipe is one end of a stream between two exchanges.
 type pipe struct {
 	*io.PipeReader
 	*io.PipeWriter
 	remote peer.ID
 }
 
+// newPipe returns the ends of a stream. What b has written has been read; what a writes waits for b
+// while that writes, as in the window of a real one: each could otherwise wait for the other.
 func newPipe(a, b peer.ID) (atA, atB link.Stream) {
-	toB, fromA := io.Pipe()
+	toB, passed := io.Pipe()
+	took, fromA := io.Pipe()
 	toA, fromB := io.Pipe()
+	queue := make(chan []byte, 1<<10)
+	go func() {
+		defer close(queue)
+		for {
+			buf := make([]byte, 64<<10)
+			n, err := took.Read(buf)
+			if err != nil {
+				return
+			}
+			queue <- buf[:n]
+		}
+	}()
+	go func() {
+		defer passed.Close()
+		for b := range queue {
+			if _, err := passed.Write(b); err != nil {
+				_ = took.CloseWithError(err)
+			}
+		}
+	}()
 	return pipe{toA, fromA, b}, pipe{toB, fromB, a}
 }
 

@@ -321,6 +321,7 @@ func (n *Network) Open(ctx context.Context, p peer.ID, proto string) (link.Strea
 
 // lazyStream is a stream on which the protocol is agreed on by the way.
 type lazyStream struct {
+	written atomic.Bool
 	stream
 	rw multistream.LazyConn
 }
@@ -337,7 +338,24 @@ func (s *lazyStream) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (s *lazyStream) Write(b []byte) (int, error) { return s.rw.Write(b) }
+// Write writes the beginning of b by itself, if it is the first: go-multistream writes that
+// together with the names of protocols, and keeps an error of that write for all that follow. Of a
+// long first write, which takes its time on a slow link, what was cut off by the time could not go
+// on.
+func (s *lazyStream) Write(b []byte) (int, error) {
+	if !s.written.Swap(true) && len(b) > firstWrite {
+		n, err := s.rw.Write(b[:firstWrite])
+		if err != nil {
+			return n, err
+		}
+		rest, err := s.rw.Write(b[firstWrite:])
+		return n + rest, err
+	}
+	return s.rw.Write(b)
+}
+
+// firstWrite is how many bytes at most go out with the names of protocols.
+const firstWrite = 4 << 10
 
 func (s *lazyStream) CloseWrite() error {
 	if f, ok := s.rw.(interface{ Flush() error }); ok {

@@ -1,9 +1,11 @@
 package libp2pnet
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -12,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
+	multistream "github.com/multiformats/go-multistream"
 	"github.com/stretchr/testify/require"
 )
 
@@ -139,4 +144,38 @@ func TestKnownAddrsAreThePeersOwn(t *testing.T) {
 		}
 		require.ElementsMatch(t, own, got)
 	}
+}
+
+// slowLine is what a stream is written to that takes 4 KiB until its time is up.
+type slowLine struct {
+	network.Stream
+	took bytes.Buffer
+}
+
+func (s *slowLine) Write(b []byte) (int, error) {
+	if len(b) > 4<<10+64 {
+		n, _ := s.took.Write(b[:4<<10])
+		return n, os.ErrDeadlineExceeded
+	}
+	return s.took.Write(b)
+}
+
+// Read has nothing: nobody answers.
+func (s *slowLine) Read([]byte) (int, error) { return 0, io.EOF }
+
+// A long first write that was cut off by the time goes on: it is not in one piece with the names of
+// protocols, an error of which would stay.
+func TestLongFirstWriteGoesOn(t *testing.T) {
+	line := &slowLine{}
+	s := &lazyStream{stream: stream{line}, rw: multistream.NewMSSelect(line, protocol.ID("/x"))}
+	text := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
+	for rest := text; len(rest) > 0; {
+		n, err := s.Write(rest)
+		if err != nil {
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.NotZero(t, n)
+		}
+		rest = rest[n:]
+	}
+	require.True(t, bytes.HasSuffix(line.took.Bytes(), text))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -73,11 +74,7 @@ func (n *Network) meetLocally() error {
 	if err != nil {
 		return err
 	}
-	n.do(func() {
-		if err := lookAround(n.ctx, browseLocal, browsePause, n.found); err != nil {
-			n.cfg.Log.Warn("no discovery on the local network", "error", err)
-		}
-	})
+	n.do(func() { lookAround(n.ctx, browseLocal, browsePause, n.found, n.cfg.Log) })
 	return nil
 }
 
@@ -99,29 +96,37 @@ func announcement(addrs []ma.Multiaddr) (texts, ips []string) {
 }
 
 // lookAround tells found about each peer that look sees, until ctx ends, and goes on when look
-// ends. It returns what keeps look from starting, or nil when ctx has ended.
+// ends. What keeps look from starting may be over soon, such as that no network is up: it tries
+// again after browseAgain, and says so the first time.
 func lookAround(
 	ctx context.Context, look browse, pause time.Duration, found func(peer.AddrInfo),
-) error {
-	for {
-		next := time.NewTimer(pause)
+	log *slog.Logger,
+) {
+	for failed := false; ; {
+		wait := time.NewTimer(pause)
 		err := lookOnce(ctx, look, found)
 		if ctx.Err() != nil {
-			next.Stop()
-			return nil
+			wait.Stop()
+			return
 		}
 		if err != nil {
-			next.Stop()
-			return err
+			if !failed {
+				log.Warn("no discovery on the local network", "error", err)
+			}
+			wait.Reset(browseAgain)
 		}
+		failed = err != nil
 		select {
-		case <-next.C:
+		case <-wait.C:
 		case <-ctx.Done():
-			next.Stop()
-			return nil
+			wait.Stop()
+			return
 		}
 	}
 }
+
+// browseAgain is after what time a client that could not be started is tried again.
+const browseAgain = time.Minute
 
 // lookOnce uses one client until it has seen enough.
 func lookOnce(ctx context.Context, look browse, found func(peer.AddrInfo)) error {

@@ -1,9 +1,11 @@
 package libp2pnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -13,7 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/zeroconf/v2"
 	ma "github.com/multiformats/go-multiaddr"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/testkit"
@@ -81,7 +82,7 @@ func TestFloodOnTheLocalNetwork(t *testing.T) {
 		met := map[peer.ID]int{}
 		go func() {
 			found := func(p peer.AddrInfo) { met[p.ID]++ }
-			assert.NoError(t, lookAround(ctx, e.browse, browsePause, found))
+			lookAround(ctx, e.browse, browsePause, found, slog.New(slog.DiscardHandler))
 		}()
 		time.Sleep(time.Minute)
 		cancel()
@@ -109,7 +110,7 @@ func TestForgedNameOnTheLocalNetwork(t *testing.T) {
 		met := make(chan peer.ID, 8)
 		go func() {
 			found := func(p peer.AddrInfo) { met <- p.ID }
-			assert.NoError(t, lookAround(ctx, e.browse, browsePause, found))
+			lookAround(ctx, e.browse, browsePause, found, slog.New(slog.DiscardHandler))
 		}()
 		time.Sleep(browseTime - time.Minute)
 		synctest.Wait()
@@ -125,14 +126,31 @@ func TestForgedNameOnTheLocalNetwork(t *testing.T) {
 	})
 }
 
-// A network without multicast ends the search with its reason.
+// Without multicast, a search says so once, and begins when there is some.
 func TestNoMulticast(t *testing.T) {
-	none := errors.New("no multicast here")
-	err := lookAround(t.Context(), func(context.Context, chan<- *zeroconf.ServiceEntry) error {
-		return none
-	},
-		time.Hour, func(peer.AddrInfo) { t.Error("somebody was found") })
-	require.ErrorIs(t, err, none)
+	testkit.Bubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		starts := 0
+		look := func(ctx context.Context, seen chan<- *zeroconf.ServiceEntry) error {
+			if starts++; starts < 4 {
+				return errors.New("no multicast here")
+			}
+			defer close(seen)
+			seen <- &zeroconf.ServiceEntry{Text: []string{told(1, stranger(t))}}
+			<-ctx.Done()
+			return nil
+		}
+		var told bytes.Buffer
+		found := 0
+		lookAround(ctx, look, time.Second, func(peer.AddrInfo) {
+			found++
+			cancel()
+		}, slog.New(slog.NewTextHandler(&told, nil)))
+		require.Equal(t, 1, found, "once there is a network")
+		require.Equal(t, 4, starts)
+		require.Equal(t, 1, strings.Count(told.String(), "no multicast here"))
+	})
 }
 
 // An announcement names one peer at a few addresses.
