@@ -33,6 +33,10 @@ func ReadEntry(
 			missing++
 			continue
 		}
+		var bad *unreadableError
+		if errors.As(err, &bad) {
+			continue
+		}
 		if err != nil {
 			return nil, 0, err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -292,15 +293,28 @@ func unreadable(e *replica.Entry, err error) error {
 	}
 }
 
-// tooLong is the error of a version that is left out as it is longer than anybody may have stored.
+// tooLong is the error of a version that is left out as it has another length than anybody may have
+// stored.
 func tooLong(e *replica.Entry, err error) error {
 	return &unreadableError{
 		err: fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err), long: true,
 	}
 }
 
+// falseSize makes of an error that an entry gives a size which its content does not have one of a
+// version that is left out, as if it were not there. Anybody who may write to the replica can write
+// such an entry, about any content. What this node has written has its size.
+func (s *Store) falseSize(e *replica.Entry, err error) error {
+	var size *content.SizeError
+	if e.Author == s.author.Author() || !errors.As(err, &size) {
+		return err
+	}
+	return tooLong(e, err)
+}
+
 // content reads the content of an entry, for which it waits a little if it is on its way. Content
-// of more than so many bytes is not read: the error is an *unreadableError then.
+// of more than so many bytes is not read, nor is what has another size than its entry says: the
+// error is an *unreadableError then.
 func (s *Store) content(ctx context.Context, e *replica.Entry, most int64) ([]byte, error) {
 	if e.Author == s.author.Author() { // which has kept to what could be stored then
 		most = max(most, int64(e.Size))
@@ -317,12 +331,12 @@ func (s *Store) content(ctx context.Context, e *replica.Entry, most int64) ([]by
 			if ctx.Err() == nil && wait.Err() != nil {
 				err = errMissing
 			}
-			return nil, err
+			return nil, s.falseSize(e, err)
 		}
 		r, err = s.n.OpenPlain(ctx, s.plain, e)
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.falseSize(e, err)
 	}
 	if r.Size() > most { // of an entry that tells another length
 		return nil, tooLong(e, fmt.Errorf("its content has %d bytes, not %d", r.Size(), e.Size))
