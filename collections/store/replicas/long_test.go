@@ -95,7 +95,8 @@ func TestFalseSize(t *testing.T) {
 		for off := range uint64(2) {
 			e := replica.Entry{
 				Replica: m.id, Key: []byte(key), Hash: blobs.HashOf(document),
-				Size: uint64(len(document)) + 1 + off, Timestamp: uint64(m.n.Now().Add(time.Second).UnixMicro()) + off,
+				Size:      uint64(len(document)) + 1 + off,
+				Timestamp: uint64(m.n.Now().Add(time.Second).UnixMicro()) + off,
 			}
 			e.Sign(evil)
 			all = append(all, e)
