@@ -29,7 +29,7 @@ func Listeners(n *Node, id replica.ID) []peer.ID { return n.net.Listeners(names.
 func PublishRaw(ctx context.Context, n *Node, id replica.ID, grants, entries [][]byte) error {
 	return n.net.Publish(
 		ctx, names.Topic(id),
-		bundle.Append(bundle.Append([]byte{session.GossipVersion}, grants), entries),
+		session.SealGossip(id, bundle.Append(bundle.Append(nil, grants), entries)),
 	)
 }
 

@@ -71,9 +71,12 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 	if err != nil {
 		panic(err)
 	}
-	msg := bundle.Append(bundle.Append([]byte{session.GossipVersion}, nil), [][]byte{raw})
-	if m.rng.IntN(4) == 0 {
+	msg := session.SealGossip(id, bundle.Append(bundle.Append(nil, nil), [][]byte{raw}))
+	switch m.rng.IntN(8) {
+	case 0:
 		msg = append([]byte{session.GossipVersion}, m.rubbish()...)
+	case 1:
+		msg = session.SealGossip(id, m.rubbish())
 	}
 	m.pass(n.ID(), names.Topic(id), msg)
 	protocol := []string{

@@ -210,7 +210,7 @@ func TestInterestsAreBounded(t *testing.T) {
 	x := newInterests(h)
 	subs := func(from, n int, on bool) (out []*pb.RPC_SubOpts) {
 		for i := range n {
-			name := fmt.Sprintf("/skerry/gossip/2/%032x", from+i)
+			name := fmt.Sprintf("/skerry/gossip/3/%032x", from+i)
 			out = append(out, &pb.RPC_SubOpts{Subscribe: &on, Topicid: &name})
 		}
 		return out

@@ -17,7 +17,7 @@ const (
 	maxTopics = 1024
 	// maxAllTopics is how many all connected peers may listen to, together.
 	maxAllTopics = 1 << 17
-	// topicLength is the length of the longest name of a topic: "/skerry/gossip/2/" and 32 hex
+	// topicLength is the length of the longest name of a topic: "/skerry/gossip/3/" and 32 hex
 	// digits.
 	topicLength = 17 + 32
 )

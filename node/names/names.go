@@ -45,11 +45,15 @@ func Provide(id replica.ID, day uint32) [32]byte {
 
 // Topic names the topic of a replica. Only who knows the replica's id can make it.
 func Topic(id replica.ID) string {
-	h := Keyed(id, []byte("skerry topic 2\n"))
-	return "/skerry/gossip/2/" + hex.EncodeToString(h[:16])
+	h := Keyed(id, []byte("skerry topic 3\n"))
+	return "/skerry/gossip/3/" + hex.EncodeToString(h[:16])
 }
 
 // Token names a replica for one occasion, which has a key.
 func Token(id replica.ID, key [32]byte) [32]byte {
 	return Keyed(id, []byte("skerry token 1\n"), key[:])
 }
+
+// Gossip is the key that seals what is published to the topic of a replica: all who are connected
+// to a node learn the topic, and may listen to it.
+func Gossip(id replica.ID) [32]byte { return Keyed(id, []byte("skerry gossip key 3\n")) }

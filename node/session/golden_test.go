@@ -34,9 +34,9 @@ func TestWireGolden(t *testing.T) {
 		require.Equal(t, golden[name], hex.EncodeToString(got), name)
 	}
 	require.Equal(t, golden["topic"], names.Topic(id))
-	msg := bundle.Append(bundle.Append([]byte{GossipVersion}, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}})
+	msg := SealGossip(id, bundle.Append(bundle.Append(nil, [][]byte{{1, 2}}), [][]byte{{3}, {4, 5}}))
 	require.Equal(t, golden["message"], hex.EncodeToString(msg))
-	g, e, err := readGossip(msg)
+	g, e, err := readGossip(id, msg)
 	require.NoError(t, err)
 	require.Equal(t, [][]byte{{1, 2}}, g)
 	require.Equal(t, [][]byte{{3}, {4, 5}}, e)
@@ -47,27 +47,53 @@ var golden = map[string]string{
 	"initiator":       "bd77f4c3ab61a195d4266f3c8c1c28dd818c349176b5a6efe4ea7b23bd15b1a3",
 	"key":             "e2da7868bea56057fbf4efcfa1fbd8abb76012e48a1a9c465435f850b03b356b",
 	"lookup":          "164dfc66368a7238546ea630b45ee920505d1b14034aba98fe62d3be6541e15d",
-	"message":         "0201020102020103020405",
+	"message":         "037308ea2e0e422f64ffff36e20a0f0bb33449d42fe5869757965d85361bdf3f3279aab701699284a2f726e14015ae95ce6e5b",
 	"overview digest": "eae5b4cbe255e684b346c71a12b378a77e65b2eedc5fa2806595966251dc6069",
 	"overview key":    "73dc22a4e4a270d8556859487e65d0cee4cfc7b0a589560c4acc4dbcf489f90e",
 	"responder":       "ae3d354c8f1d295c8ac7a8de2ef78d35f99f65428a80c2f8bf453470de83eef6",
 	"same statements": "6ff6289901166897b16b25cf45d28bfd7df6912b4017ee621890aeabcd44daaf",
-	"topic":           "/skerry/gossip/2/c38269cb7b3be45103fc7024edc44e14",
+	"topic":           "/skerry/gossip/3/75179d2ef8d49d904d9ad47d6fa16fa5",
 }
 
 func FuzzGossip(f *testing.F) {
-	f.Add([]byte{GossipVersion, 1, 2, 1, 2, 1, 1, 3})
-	f.Add([]byte{GossipVersion, 0, 0, 9})
+	f.Add([]byte{1, 2, 1, 2, 1, 1, 3})
+	f.Add([]byte{0, 0, 9})
+	id := replica.ID{1}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		grants, entries, err := readGossip(b)
+		_, _, err := readGossip(id, b)
+		var protocol *reconcile.ProtocolError
+		require.ErrorAs(t, err, &protocol, "it is not sealed")
+		grants, entries, err := readGossip(id, SealGossip(id, b))
 		if err != nil {
-			var protocol *reconcile.ProtocolError
 			require.ErrorAs(t, err, &protocol)
 			return
 		}
-		g, e, err := readGossip(bundle.Append(bundle.Append([]byte{GossipVersion}, grants), entries))
+		msg := SealGossip(id, bundle.Append(bundle.Append(nil, grants), entries))
+		g, e, err := readGossip(id, msg)
 		require.NoError(t, err)
 		require.Equal(t, grants, g)
 		require.Equal(t, entries, e)
+		_, _, err = readGossip(replica.ID{2}, msg)
+		require.ErrorAs(t, err, &protocol, "whoever does not know the replica's id")
 	})
+}
+
+// Whoever listens to a topic without knowing the replica's id does not learn it from what is said
+// there, nor what that is.
+func TestGossipNamesNoReplica(t *testing.T) {
+	author := replica.NewSecretKey()
+	e := replica.Entry{
+		Replica: author.Replica(), Key: []byte("a telling key"), Timestamp: 1, Size: 1,
+		Hash: [32]byte{7},
+	}
+	e.Sign(author)
+	raw, err := e.AppendBinary(nil)
+	require.NoError(t, err)
+	plain := bundle.Append(bundle.Append(nil, nil), [][]byte{raw})
+	require.Contains(t, string(plain), string(e.Replica[:]))
+	msg := string(SealGossip(e.Replica, plain))
+	for _, secret := range []string{string(e.Replica[:]), string(e.Author[:]), string(e.Key)} {
+		require.NotContains(t, msg, secret)
+	}
+	require.NotContains(t, names.Topic(e.Replica), hex.EncodeToString(e.Replica[:4]))
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/bundle"
@@ -23,16 +25,19 @@ import (
 // New entries of an active replica are published to its topic, the name of which is made with the
 // replica's id, and passed on by those who listen. A message is
 //
-//	version u8 = 2
-//	statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes
-//	entries: likewise; together at most 524,288 bytes
+//	version u8 = 3
+//	nonce[24]: the beginning of keyed(key; "nonce", plain text)
+//	XChaCha20-Poly1305 with the version as additional data, of
+//		statements: count varint (at most 1,024), then each: length varint (at most 131,072), bytes
+//		entries: likewise
 //
-// and is passed on only after its entries have been verified and stored. A replica is active for a
+// of at most 524,288 bytes. The key is made with the replica's id, since everybody who is connected
+// is told of a topic and can listen to it, and entries name their replica. A message is passed on only after its entries have been verified and stored. A replica is active for a
 // while after something was written to it, here or elsewhere; peers that hold it and do not listen
 // are sent new entries directly (see push.go), which makes it active with them. So a node with
 // thousands of replicas listens to the few that are in use.
 const (
-	GossipVersion = 2
+	GossipVersion = 3
 	activeFor     = 10 * time.Minute
 	maxActive     = 512
 	// topicFromHost is from how many connected peers on that hold a replica a host of others' replicas
@@ -128,7 +133,7 @@ func (n *Syncer) publish(
 			k++
 		}
 		statements, items, err := n.marshalPush(ctx, id, entries[:k])
-		msg := bundle.Append(bundle.Append([]byte{GossipVersion}, statements), items)
+		msg := SealGossip(id, bundle.Append(bundle.Append(nil, statements), items))
 		if err == nil && len(msg) > link.MaxGossip {
 			// very long statements: push has room for them
 			err = fmt.Errorf("a message of %d bytes", len(msg))
@@ -173,7 +178,7 @@ func (n *Syncer) takeGossip(
 }
 
 func (n *Syncer) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {
-	statements, entries, err := readGossip(msg)
+	statements, entries, err := readGossip(id, msg)
 	if err != nil {
 		return err
 	}
@@ -184,14 +189,37 @@ func (n *Syncer) insertGossip(ctx context.Context, id replica.ID, from peer.ID, 
 	return n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})
 }
 
-func readGossip(msg []byte) (statements, entries [][]byte, err error) {
+// SealGossip returns the message with a plain text for the topic of a replica. Equal ones have equal
+// messages.
+func SealGossip(id replica.ID, plain []byte) []byte {
+	key := names.Gossip(id)
+	nonce := names.Keyed(key, []byte("nonce"), plain)
+	msg := make([]byte, 0, 1+chacha20poly1305.NonceSizeX+len(plain)+chacha20poly1305.Overhead)
+	msg = append(append(msg, GossipVersion), nonce[:chacha20poly1305.NonceSizeX]...)
+	return gossipCipher(key).Seal(msg, msg[1:], plain, msg[:1])
+}
+
+func gossipCipher(key [32]byte) cipher.AEAD {
+	c, err := chacha20poly1305.NewX(key[:])
+	if err != nil {
+		panic(err) // the key has its length
+	}
+	return c
+}
+
+func readGossip(id replica.ID, msg []byte) (statements, entries [][]byte, err error) {
 	bad := func(err error) error {
 		return &reconcile.ProtocolError{Reason: fmt.Sprintf("a malformed message: %v", err)}
 	}
-	if len(msg) == 0 || msg[0] != GossipVersion {
+	if len(msg) < 1+chacha20poly1305.NonceSizeX || msg[0] != GossipVersion {
 		return nil, nil, bad(errors.New("unknown version"))
 	}
-	r := bufio.NewReader(bytes.NewReader(msg[1:]))
+	nonce, sealed := msg[1:1+chacha20poly1305.NonceSizeX], msg[1+chacha20poly1305.NonceSizeX:]
+	plain, err := gossipCipher(names.Gossip(id)).Open(nil, nonce, sealed, msg[:1])
+	if err != nil {
+		return nil, nil, bad(err)
+	}
+	r := bufio.NewReader(bytes.NewReader(plain))
 	if statements, err = bundle.Read(r, nil); err != nil {
 		return nil, nil, bad(err)
 	}

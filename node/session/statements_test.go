@@ -90,7 +90,7 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 		below.Sign(delegate)
 		items = append(items, below.Bytes())
 	}
-	msg := bundle.Append(bundle.Append([]byte{GossipVersion}, items), nil)
+	msg := SealGossip(r.ID, bundle.Append(bundle.Append(nil, items), nil))
 	const friend, flood = peer.ID("friend"), peer.ID("flood")
 	for _, p := range []peer.ID{friend, flood} {
 		n.contacts.Changed(p, true)
