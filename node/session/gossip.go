@@ -32,10 +32,11 @@ import (
 //		entries: likewise
 //
 // of at most 524,288 bytes. The key is made with the replica's id, since everybody who is connected
-// is told of a topic and can listen to it, and entries name their replica. A message is passed on only after its entries have been verified and stored. A replica is active for a
-// while after something was written to it, here or elsewhere; peers that hold it and do not listen
-// are sent new entries directly (see push.go), which makes it active with them. So a node with
-// thousands of replicas listens to the few that are in use.
+// is told of a topic and can listen to it, and entries name their replica. A message is passed on
+// only after its entries have been verified and stored. A replica is active for a while after
+// something was written to it, here or elsewhere; peers that hold it and do not listen are sent new
+// entries directly (see push.go), which makes it active with them. So a node with thousands of
+// replicas listens to the few that are in use.
 const (
 	GossipVersion = 3
 	activeFor     = 10 * time.Minute
@@ -189,8 +190,8 @@ func (n *Syncer) insertGossip(ctx context.Context, id replica.ID, from peer.ID, 
 	return n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})
 }
 
-// SealGossip returns the message with a plain text for the topic of a replica. Equal ones have equal
-// messages.
+// SealGossip returns the message with a plain text for the topic of a replica. Equal ones have
+// equal messages.
 func SealGossip(id replica.ID, plain []byte) []byte {
 	key := names.Gossip(id)
 	nonce := names.Keyed(key, []byte("nonce"), plain)
