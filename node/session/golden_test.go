@@ -43,11 +43,11 @@ func TestWireGolden(t *testing.T) {
 }
 
 var golden = map[string]string{
-	"statements":      "2439fd6db9d35cad",
-	"initiator":       "bd77f4c3ab61a195d4266f3c8c1c28dd818c349176b5a6efe4ea7b23bd15b1a3",
-	"key":             "e2da7868bea56057fbf4efcfa1fbd8abb76012e48a1a9c465435f850b03b356b",
-	"lookup":          "164dfc66368a7238546ea630b45ee920505d1b14034aba98fe62d3be6541e15d",
-	"message":         "037308ea2e0e422f64ffff36e20a0f0bb33449d42fe5869757" +
+	"statements": "2439fd6db9d35cad",
+	"initiator":  "bd77f4c3ab61a195d4266f3c8c1c28dd818c349176b5a6efe4ea7b23bd15b1a3",
+	"key":        "e2da7868bea56057fbf4efcfa1fbd8abb76012e48a1a9c465435f850b03b356b",
+	"lookup":     "164dfc66368a7238546ea630b45ee920505d1b14034aba98fe62d3be6541e15d",
+	"message": "037308ea2e0e422f64ffff36e20a0f0bb33449d42fe5869757" +
 		"965d85361bdf3f3279aab701699284a2f726e14015ae95ce6e5b",
 	"overview digest": "eae5b4cbe255e684b346c71a12b378a77e65b2eedc5fa2806595966251dc6069",
 	"overview key":    "73dc22a4e4a270d8556859487e65d0cee4cfc7b0a589560c4acc4dbcf489f90e",
