@@ -50,40 +50,50 @@ func TestFloodOfRequests(t *testing.T) {
 	c := &clock{}
 	s := host(t, t.TempDir(), DefaultLimits, c)
 	h := s.Handler()
+	person := newPerson(t, c).id.String()
 	ask := func(remote, forwarded string) int {
-		r := httptest.NewRequest(
-			http.MethodGet, "/v1/identities/"+newPerson(t, c).id.String()+"/quota", nil,
-		)
+		r := httptest.NewRequest(http.MethodGet, "/v1/identities/"+person+"/quota", nil)
 		r.RemoteAddr = remote
 		r.Header.Set("X-Forwarded-For", forwarded)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		return w.Code
 	}
-	drain := func(who string) {
-		for s.askers.may(who, c.now()) == nil {
+	// counted is whether a request counts as one of an asker, who has none left. Time goes on, which
+	// gives some back: if this waits for the processor, it looks again.
+	counted := func(remote, forwarded, as string) bool {
+		for range 50 {
+			for s.askers.may(as, c.now()) == nil {
+			}
+			if ask(remote, forwarded) == http.StatusTooManyRequests {
+				return true
+			}
 		}
+		return false
 	}
-	drain("192.0.2.1/32")
-	require.Equal(t, 429, ask("192.0.2.1:1", ""))
+	const who, local = "192.0.2.1/32", "127.0.0.1/32"
+	require.True(t, counted("192.0.2.1:1", "", who))
 	require.Equal(
 		t, 400, ask("192.0.2.2:1", "192.0.2.1"),
 		"what is said of others by somebody who is no proxy here does not count",
 	)
-	require.Equal(t, 429, ask("192.0.2.1:1", "192.0.2.9"))
-	drain("127.0.0.1/32")
-	require.Equal(t, 429, ask("127.0.0.1:1", "198.51.100.7"), "any process of this machine can say so")
+	require.True(t, counted("192.0.2.1:1", "192.0.2.9", who))
+	require.True(
+		t, counted("127.0.0.1:1", "198.51.100.7", local), "any process of this machine can say so",
+	)
 	s.ProxyHops = 1
-	require.Equal(
-		t, 429, ask("127.0.0.1:1", "198.51.100.7, 192.0.2.1"), "a proxy names who asks it last",
+	require.True(
+		t, counted("127.0.0.1:1", "198.51.100.7, 192.0.2.1", who), "a proxy names who asks it last",
 	)
 	require.Equal(t, 400, ask("127.0.0.1:1", "192.0.2.1, 198.51.100.7"))
 	s.ProxyHops = 2
-	require.Equal(t, 429, ask("203.0.113.1:1", "192.0.2.1, 198.51.100.7"))
+	require.True(t, counted("203.0.113.1:1", "192.0.2.1, 198.51.100.7", who))
 	require.Equal(t, 400, ask("203.0.113.1:1", "198.51.100.7"), "which went by no proxy")
 	s.ProxyHops = 0
-	drain("2001:db8:0:100::/56")
-	require.Equal(t, 429, ask("[2001:db8:0:1ff::9]:1", ""), "who has one address of IPv6 has many")
+	require.True(
+		t, counted("[2001:db8:0:1ff::9]:1", "", "2001:db8:0:100::/56"),
+		"who has one address of IPv6 has many",
+	)
 	require.Equal(t, 400, ask("[2001:db8:0:200::9]:1", ""))
 	c.forward(time.Second)
 	require.Equal(t, 400, ask("192.0.2.1:1", ""))
