@@ -200,9 +200,8 @@ func Add(ctx context.Context, cfg Config) (res AddResult, err error) {
 	}
 	res.PeakHeapMiB = h.end()
 	c, cs, i, a := slices.Min(copies), slices.Min(synced), slices.Min(imports), slices.Min(adds)
-	res.CopySeconds, res.SyncedSeconds, res.ImportSeconds, res.AddSeconds = seconds(c), seconds(
-		cs,
-	), seconds(i), seconds(a)
+	res.CopySeconds, res.SyncedSeconds = seconds(c), seconds(cs)
+	res.ImportSeconds, res.AddSeconds = seconds(i), seconds(a)
 	res.Ratio, res.RatioSynced = ratio(i.Seconds(), c.Seconds()), ratio(a.Seconds(), cs.Seconds())
 	res.AddMBs = perSecond(cfg.Size, a)
 	res.CPUSecondsGiB = seconds(time.Duration(float64(cpu) * (1 << 30) / float64(cfg.Size)))

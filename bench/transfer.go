@@ -76,9 +76,8 @@ func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 	}
 	h := watchHeap()
 	gib := float64(cfg.Size) / (1 << 30)
-	res.Bytes, res.CopyMBs, res.RawTLSMBs = cfg.Size, perSecond(
-		cfg.Size, copied.copied,
-	), perSecond(cfg.Size, raw)
+	res.Bytes, res.CopyMBs = cfg.Size, perSecond(cfg.Size, copied.copied)
+	res.RawTLSMBs = perSecond(cfg.Size, raw)
 	for range 2 {
 		cpu, start := cpuTime(), time.Now()
 		if _, err := p.b.Stream(ctx, info.Hash, p.infoA[0], nowhere{}); err != nil {
@@ -123,11 +122,8 @@ func small(ctx context.Context, cfg Config, dir string, p *pair, res *TransferRe
 		err = p.b.Export(ctx, &c, filepath.Join(dir, "out"), nil)
 	}
 	got := time.Since(start)
-	res.SmallFiles, res.SmallAddSeconds, res.SmallGetSeconds, res.SmallBothSeconds = cfg.Files, seconds(
-		added,
-	), seconds(got), seconds(
-		added+got,
-	)
+	res.SmallFiles, res.SmallAddSeconds = cfg.Files, seconds(added)
+	res.SmallGetSeconds, res.SmallBothSeconds = seconds(got), seconds(added+got)
 	return err
 }
 

@@ -97,9 +97,7 @@ func TestWorkGrowsWithTheInput(t *testing.T) {
 			}
 			text := []byte(
 				`{"version": 1, "collections": [` + b.String()[1:] +
-					`], "extensions": {"roles": {"r": ["x"]}}, "unknown": ` + numbers(
-					n,
-				) + "}",
+					`], "extensions": {"roles": {"r": ["x"]}}, "unknown": ` + numbers(n) + "}",
 			)
 			return func() {
 				_, err := config.Parse(text)

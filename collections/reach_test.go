@@ -410,9 +410,7 @@ func TestOneFormOfIdentities(t *testing.T) {
 		"0X" + strings.ToUpper(wallet[2:]),
 	} {
 		text := `{"version": 1, "restrictions": [{"mode": "deny", "identities": ["` + spelled + `", "` +
-			strings.ToUpper(
-				user,
-			) + `"]}], "extensions": {"roles": {"editor": ["` + spelled + `"]}},
+			strings.ToUpper(user) + `"]}], "extensions": {"roles": {"editor": ["` + spelled + `"]}},
 			"collections": [` + column("a", "a/{identity}", `"public"`, `"self"`, "") + `]}`
 		w := newWorld(t, []byte(text), func(o *collections.Options) { o.Resolver = byHeader })
 		for _, who := range []string{wallet, strings.ToLower(wallet), user} {

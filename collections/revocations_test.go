@@ -92,9 +92,8 @@ func TestOwnersRevokeBesideAFlood(t *testing.T) {
 		return id
 	}
 	text := strings.TrimSuffix(open, "]}") + `,
-		{"name": "shared", "storagePath": "shared/{id}", "readRoles": ["delegated:` + id(
-		member,
-	) + `:shared"], "writeRoles": ["editor"], "maxBodyBytes": 1000}],
+		{"name": "shared", "storagePath": "shared/{id}", "readRoles": ["delegated:` + id(member) + `:shared"],
+		"writeRoles": ["editor"], "maxBodyBytes": 1000}],
 		"extensions": {"roles": {"editor": ["` + id(editor) + `"]}}}`
 	revocations, err := access.NewRevocations(t.Context(), nil, nil)
 	require.NoError(t, err)

@@ -179,9 +179,8 @@ func parseOwn(file []byte) (open func(password string) (*Secret, error), err err
 			"%w: unknown way of encryption %.32q, %.32q", ErrBadKeystore, k.Name, f.Cipher.Name,
 		)
 	case k.Time < 1 || k.Time > maxArgonTime || k.Memory < 8 || k.Memory > maxArgonMemory ||
-		k.Threads < 1 || k.Threads > maxArgonThreads || uint64(k.Time)*uint64(
-		k.Memory,
-	) > maxArgonWork || len(k.Salt) < 8 || len(k.Salt) > 64:
+		k.Threads < 1 || k.Threads > maxArgonThreads ||
+		uint64(k.Time)*uint64(k.Memory) > maxArgonWork || len(k.Salt) < 8 || len(k.Salt) > 64:
 		return nil, fmt.Errorf(
 			"%w: it asks for Argon2id with time %d, %d KiB and %d threads", ErrBadKeystore, k.Time, k.Memory,
 			k.Threads,

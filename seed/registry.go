@@ -330,9 +330,8 @@ func (r *Registry) RegisterFrom(
 		if err := dropDeletion(tx, &g); err != nil {
 			return err
 		}
-		g.Registered, g.Deletion, g.Lapsed, g.Ticket = r.now().UTC().Truncate(
-			time.Second,
-		), time.Time{}, time.Time{}, ticket
+		g.Registered, g.Ticket = r.now().UTC().Truncate(time.Second), ticket
+		g.Deletion, g.Lapsed = time.Time{}, time.Time{}
 		return errors.Join(
 			setUsage(tx, id, u), setIdentities(tx, rep, all), setRegistration(tx, &g),
 			tx.Set(key(keyCharging, rep[:]), nil), tx.Delete(key(keyLeaving, rep[:])),

@@ -335,9 +335,8 @@ func (l *Local) Ask(_ context.Context, app App, a Ask) (Asked, error) {
 	r.Asked = Asked{
 		Request: token(), Code: a.Code(app), Expires: now.Add(requestLasts).UTC().Truncate(time.Second),
 	}
-	r.Application, r.Reason, r.Peer, r.Identity, r.At = a.Application, a.Reason, app.Peer, a.Identity, now.UTC().Truncate(
-		time.Second,
-	)
+	r.Application, r.Reason, r.Peer, r.Identity = a.Application, a.Reason, app.Peer, a.Identity
+	r.At = now.UTC().Truncate(time.Second)
 	l.requests[r.Asked.Request] = r
 	return r.Asked, nil
 }

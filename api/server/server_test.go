@@ -62,9 +62,10 @@ func post(t *testing.T, s *Server, op, contentType, body string) (last api.Line)
 func TestErrorKinds(t *testing.T) {
 	for want, errs := range map[api.Kind][]error{
 		api.Failed: {errors.New("x"), fs.ErrExist},
-		api.Usage: {ticket.ErrMistyped, ticket.ErrNoAddresses, blobs.ErrAmbiguous, replica.ErrKeyTooLong, api.UsageErrorf(
-			"x",
-		)},
+		api.Usage: {
+			ticket.ErrMistyped, ticket.ErrNoAddresses, blobs.ErrAmbiguous, replica.ErrKeyTooLong,
+			api.UsageErrorf("x"),
+		},
 		api.NotFound: {blobs.ErrNotFound, replica.ErrNotFound, &fs.PathError{
 			Err: fs.ErrNotExist,
 		}, &content.MissingError{

@@ -169,9 +169,8 @@ func inviteNote(t api.ReplicaTicket, wallet string) display {
 func givesText(mode replica.Capability, until time.Time, encrypted bool) string {
 	switch {
 	case mode == replica.Write && !until.IsZero() && encrypted:
-		return "What it lets write ends " + dateText(
-			until,
-		) + "; reading does not, until skerry replica rotate after that"
+		return "What it lets write ends " + dateText(until) +
+			"; reading does not, until skerry replica rotate after that"
 	case mode == replica.Write && !until.IsZero():
 		return "What it lets write ends " + dateText(until)
 	case mode == replica.Write:

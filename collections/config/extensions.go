@@ -244,11 +244,9 @@ func (p *problems) topic(v any, label, name string, cols []*Collection) *Topic {
 			"includeIdentity",
 		)
 		t.Subject, t.SubjectParam = p.text(x, label, "topic"), p.text(x, label, "subjectParam")
-		t.IncludeParams, t.IncludeBody, t.IncludeIdentity = p.flag(
-			x, label, "includeParams",
-		), p.flag(x, label, "includeBody"), p.flag(
-			x, label, "includeIdentity",
-		)
+		t.IncludeParams = p.flag(x, label, "includeParams")
+		t.IncludeBody = p.flag(x, label, "includeBody")
+		t.IncludeIdentity = p.flag(x, label, "includeIdentity")
 		if pattern := p.text(x, label, "subjectIdPattern"); pattern != "" {
 			re, err := regexp.Compile(pattern)
 			if err != nil {
@@ -402,9 +400,8 @@ func (p *problems) remote(name string, v any, label string, c *Config) *Remote {
 		o, label, "url", "pullPath", "pushPath", "intervalMs", "headers", "writeMode", "syncTriggers",
 		"onPullMinIntervalMs", "passphraseFile", "walletFile", "chain",
 	)
-	r.URL, r.PullPath, r.PushPath = p.text(o, label, "url"), p.text(
-		o, label, "pullPath",
-	), p.text(o, label, "pushPath")
+	r.URL = p.text(o, label, "url")
+	r.PullPath, r.PushPath = p.text(o, label, "pullPath"), p.text(o, label, "pushPath")
 	r.Mode, r.Passphrase = WriteMode(p.text(o, label, "writeMode")), p.text(o, label, "passphraseFile")
 	p.walletOf(o, label, r)
 	if u, err := url.Parse(r.URL); err != nil || u.Host == "" || u.Scheme != "http" &&

@@ -237,9 +237,8 @@ func (p *problems) collection(
 		c.AllowedMimeTypes = []string{JSON}
 	}
 	c.PullOnly, c.PushOnly = p.flag(o, label, "pullOnly"), p.flag(o, label, "pushOnly")
-	c.ForceFullFetch, c.Listable, c.RootOnly = p.flag(
-		o, label, "forceFullFetch",
-	), p.flag(o, label, "listable"), p.flag(o, label, "rootOnly")
+	c.ForceFullFetch = p.flag(o, label, "forceFullFetch")
+	c.Listable, c.RootOnly = p.flag(o, label, "listable"), p.flag(o, label, "rootOnly")
 	c.Bundle, c.KeyringPath = p.text(o, label, "bundle"), p.text(o, label, "keyringPath")
 	c.AppendOnly = p.appendOnly(o, label)
 	c.FieldPermissions = p.fieldPermissions(o, label)
@@ -324,9 +323,8 @@ func (p *problems) appendOnly(o *value.Object, label string) *AppendOnly {
 		Field: p.text(x, label, "field"), Persist: truth("persist"),
 		RequireAuthorSignature: truth("requireAuthorSignature"), AllowFull: truth("allowFull"),
 		MaxItems: integer(x, "maxItems"), ChunkSize: integer(x, "chunkSize"),
-		MaxPullLimit: integer(x, "maxPullLimit"), MaxCheckpointAgeMS: integer(
-			x, "maxCheckpointAgeMs",
-		), object: x,
+		MaxPullLimit:       integer(x, "maxPullLimit"),
+		MaxCheckpointAgeMS: integer(x, "maxCheckpointAgeMs"), object: x,
 	}
 	if a.Field == "" {
 		a.Field = DefaultField

@@ -132,9 +132,8 @@ func Wrap(
 		return "", "", err
 	}
 	sealed, err := seal(wrapping, iv, key, nil)
-	return hex.EncodeToString(
-		ephemeral.PublicKey().Bytes(),
-	), base64.StdEncoding.EncodeToString(sealed), err
+	public := hex.EncodeToString(ephemeral.PublicKey().Bytes())
+	return public, base64.StdEncoding.EncodeToString(sealed), err
 }
 
 // Unwrap opens what Wrap has sealed. It returns ErrSealed.

@@ -350,9 +350,8 @@ func FuzzGiven(f *testing.F) {
 			return
 		}
 		read := len(b) - r.Len() - in.Buffered()
-		if again := append([]byte{0}, g.marshal()...); len(
-			again,
-		) == read { // a varint may have been longer than it need be
+		again := append([]byte{0}, g.marshal()...)
+		if len(again) == read { // a varint may have been longer than it need be
 			require.Equal(t, b[:read], again)
 		}
 	})

@@ -123,9 +123,9 @@ func (n *Network) Situation() link.Situation {
 	s.Seen = n.publicAddrs()
 	n.reach.mu.Lock()
 	defer n.reach.mu.Unlock()
-	s.Reachable, s.Unreachable, s.Untested = slices.Clone(n.reach.tested.Reachable), slices.Clone(
-		n.reach.tested.Unreachable,
-	), slices.Clone(n.reach.tested.Unknown)
+	s.Reachable = slices.Clone(n.reach.tested.Reachable)
+	s.Unreachable = slices.Clone(n.reach.tested.Unreachable)
+	s.Untested = slices.Clone(n.reach.tested.Unknown)
 	s.NAT = natKind(n.host, n.reach.seen)
 	return s
 }
