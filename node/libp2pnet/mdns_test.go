@@ -170,6 +170,7 @@ func TestAnnouncedOnceThereIsANetwork(t *testing.T) {
 			}, slog.New(slog.NewTextHandler(&told, nil)))
 		}()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		require.Equal(t, 4, tries)
 		require.False(t, ended)
 		cancel()
