@@ -1,0 +1,58 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// Over returns what a version of the replica id says of all that it supersedes: some heads, and what
+// these supersede. The dot, the kind and the content are missing, and the generation is 0. keeps
+// says whether the content of an ancestor is still kept; that of the heads always is, since others
+// may have written on top of them.
+func Over(
+	id replica.ID, heads []*Version, by record.Device, keeps func(record.Ancestor) bool,
+) *record.Record {
+	r := &record.Record{Dot: record.Dot{Device: by}, Height: 1}
+	if len(heads) == 0 {
+		return r
+	}
+	r.Context = Vector(heads).Bounded(by)
+	var all []record.Ancestor
+	for _, h := range heads {
+		r.Resolved = append(r.Resolved, h.Dot)
+		r.Height = max(r.Height, min(h.Height+1, record.MaxCounter))
+		r.Cut = r.Cut || h.Cut
+		all = append(all, h.AsAncestor(id, h.Time))
+		for _, a := range h.Ancestors {
+			if !keeps(a) {
+				a.Kept = record.Content{}
+			}
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(r.Resolved, record.Dot.Compare)
+	r.Resolved = slices.Compact(r.Resolved)
+	if len(r.Resolved) > record.MaxResolved {
+		r.Resolved = r.Resolved[:record.MaxResolved]
+	}
+	// What claims to be as high as the version, which only one that lies can, is left out, and so is
+	// what Bounded took out.
+	all = slices.DeleteFunc(all, func(a record.Ancestor) bool {
+		return a.Height >= r.Height || !r.Context.Covers(a.Dot)
+	})
+	slices.SortFunc(all, func(a, b record.Ancestor) int {
+		return cmp.Or(cmp.Compare(b.Height, a.Height), a.Dot.Compare(b.Dot),
+			cmp.Compare(b.Kept.Form, a.Kept.Form)) // what is kept first
+	})
+	all = slices.CompactFunc(all, func(a, b record.Ancestor) bool {
+		return a.Dot == b.Dot && a.Height == b.Height
+	})
+	if len(all) > record.MaxAncestors {
+		all, r.Cut = all[:record.MaxAncestors], true
+	}
+	r.Ancestors = all
+	return r
+}
