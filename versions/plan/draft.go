@@ -4,16 +4,15 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
-// Over returns what a version of the replica id says of all that it supersedes: some heads, and what
+// Over returns what a version says of all that it supersedes: some heads, and what
 // these supersede. The dot, the kind and the content are missing, and the generation is 0. keeps
 // says whether the content of an ancestor is still kept; that of the heads always is, since others
 // may have written on top of them.
 func Over(
-	id replica.ID, heads []*Version, by record.Device, keeps func(record.Ancestor) bool,
+	heads []*Version, by record.Device, keeps func(record.Ancestor) bool,
 ) *record.Record {
 	r := &record.Record{Dot: record.Dot{Device: by}, Height: 1}
 	if len(heads) == 0 {
@@ -25,10 +24,10 @@ func Over(
 		r.Resolved = append(r.Resolved, h.Dot)
 		r.Height = max(r.Height, min(h.Height+1, record.MaxCounter))
 		r.Cut = r.Cut || h.Cut
-		all = append(all, h.AsAncestor(id, h.Time))
+		all = append(all, h.AsAncestor(h.Time))
 		for _, a := range h.Ancestors {
 			if !keeps(a) {
-				a.Kept = record.Content{}
+				a.Kept, a.Size = false, 0
 			}
 			all = append(all, a)
 		}
@@ -45,7 +44,7 @@ func Over(
 	})
 	slices.SortFunc(all, func(a, b record.Ancestor) int {
 		return cmp.Or(cmp.Compare(b.Height, a.Height), a.Dot.Compare(b.Dot),
-			cmp.Compare(b.Kept.Form, a.Kept.Form)) // what is kept first
+			keptFirst(a.Kept, b.Kept))
 	})
 	all = slices.CompactFunc(all, func(a, b record.Ancestor) bool {
 		return a.Dot == b.Dot && a.Height == b.Height
@@ -55,4 +54,14 @@ func Over(
 	}
 	r.Ancestors = all
 	return r
+}
+
+func keptFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }

@@ -13,8 +13,7 @@ import (
 type Version struct {
 	*record.Record
 	Author replica.AuthorID
-	Time   uint64      // of the entry, in µs since 1970
-	Hash   record.Hash // of the content; zero for a deletion
+	Time   uint64 // of the entry, in µs since 1970
 }
 
 // compare orders versions from the greatest.

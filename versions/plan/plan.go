@@ -1,11 +1,11 @@
 package plan
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
@@ -36,7 +36,6 @@ var ErrMissing = errors.New("content is not here")
 
 // Options say how an item is looked at.
 type Options struct {
-	Replica replica.ID
 	// Merge merges contents; nil is for those that cannot be merged.
 	Merge MergeFunc
 	// DeletionStands has a deletion stand against an edit that did not know of it. Otherwise the edit
@@ -125,7 +124,7 @@ func Make(all []*Version, o Options) (*Plan, error) {
 	}
 	hash := acc.side.Merged.Hash()
 	for _, v := range inputs {
-		if v.Kind != record.Deletion && v.Hash == hash {
+		if v.Kind != record.Deletion && v.Content.Hash == hash {
 			p.Show = Side{Version: v, Ancestor: -1}
 			return p, nil
 		}
@@ -151,7 +150,7 @@ func (o *Options) inputs(heads []*Version) (inputs []*Version) {
 			continue
 		}
 		same := slices.IndexFunc(inputs, func(x *Version) bool {
-			return (x.Kind == record.Deletion) == (v.Kind == record.Deletion) && x.Hash == v.Hash ||
+			return (x.Kind == record.Deletion) == (v.Kind == record.Deletion) && x.Content.Hash == v.Content.Hash ||
 				mergesSame(x, v)
 		})
 		switch {
@@ -168,10 +167,11 @@ func (o *Options) inputs(heads []*Version) (inputs []*Version) {
 
 // mergesSame reports whether two versions are automatic merges of the same heads.
 func mergesSame(a, b *Version) bool {
-	return a.Generation > 0 && b.Generation > 0 && slices.Equal(a.Resolved, b.Resolved)
+	return a.Generation > 0 && b.Generation > 0 && len(a.Resolved) > 0 &&
+		slices.Equal(a.Resolved, b.Resolved)
 }
 
-func compareHashes(a, b *Version) int { return slices.Compare(a.Hash[:], b.Hash[:]) }
+func compareHashes(a, b *Version) int { return bytes.Compare(a.Content.Hash[:], b.Content.Hash[:]) }
 
 // folded is what the merge of some versions has given.
 type folded struct {
@@ -183,7 +183,7 @@ func (f *folded) hash() record.Hash {
 	if f.side.Merged != nil {
 		return f.side.Merged.Hash()
 	}
-	return f.side.Version.Hash
+	return f.side.Version.Content.Hash
 }
 
 // add merges a version into what there is. Errors are ErrMissing, ErrContents and ErrNoBase.
@@ -195,7 +195,7 @@ func (f *folded) add(v *Version, o Options) error {
 	remote := Side{Version: v, Ancestor: -1}
 	if base != nil {
 		switch a := base.Version.Ancestors[base.Ancestor]; a.Hash {
-		case v.Hash.Short():
+		case v.Content.Hash.Short():
 			return nil
 		case f.hash().Short():
 			f.side = remote
@@ -230,7 +230,7 @@ func (f *folded) base(v *Version) (*Side, error) {
 				continue
 			case a.Hash == (record.ShortHash{}): // it was deleted, and made anew twice
 				return nil, nil
-			case a.Kept.Form == record.None && w.Ancestors[j].Kept.Form != record.None:
+			case !a.Kept && w.Ancestors[j].Kept:
 				return &Side{Version: w, Ancestor: j}, nil
 			}
 			return &Side{Version: v, Ancestor: i}, nil
@@ -257,11 +257,11 @@ func (p *Plan) show(o Options) {
 	for _, v := range p.Heads {
 		n := 0
 		switch {
-		case len(o.Applied) > 0 && v.Hash == o.AppliedHash && o.Applied.Covers(v.Dot):
+		case len(o.Applied) > 0 && v.Content.Hash == o.AppliedHash && o.Applied.Covers(v.Dot):
 			n = 5
 		case len(o.Applied) > 0 && v.Vector().CoversAll(o.Applied):
 			n = 4
-		case len(o.Applied) > 0 && v.Hash == o.AppliedHash:
+		case len(o.Applied) > 0 && v.Content.Hash == o.AppliedHash:
 			n = 3
 		case o.Applied.Covers(v.Dot):
 			n = 2

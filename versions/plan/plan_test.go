@@ -26,20 +26,25 @@ type world struct {
 	t    require.TestingT
 	time uint64
 	next map[byte]uint64
+	text map[record.ShortHash]string // of contents
 }
 
-func newWorld(t require.TestingT) *world { return &world{t: t, time: 1000, next: map[byte]uint64{}} }
+func newWorld(t require.TestingT) *world {
+	return &world{t: t, time: 1000, next: map[byte]uint64{}, text: map[record.ShortHash]string{}}
+}
 
 // write returns a version by an author with a content, over some heads; no content deletes.
 func (w *world) write(by byte, content string, over ...*Version) *Version {
 	w.next[by]++
 	w.time++
 	d := record.Device{Author: record.TagOf(author(by)), Incarnation: record.Incarnation{by}}
-	r := Over(testReplica, over, d, func(record.Ancestor) bool { return true })
+	r := Over(over, d, func(record.Ancestor) bool { return true })
 	r.Dot.Counter = w.next[by]
 	r.Kind, r.Content = record.Deletion, record.Content{}
 	if content != "" {
-		r.Kind, r.Content = record.Value, record.Content{Form: record.Inline, Bytes: []byte(content)}
+		h := record.HashOf(testReplica, []byte(content))
+		w.text[h.Short()] = content
+		r.Kind, r.Content = record.Value, record.Content{Size: uint64(len(content)), Hash: h}
 	}
 	return w.sent(by, r)
 }
@@ -50,7 +55,7 @@ func (w *world) sent(by byte, r *record.Record) *Version {
 	require.NoError(w.t, err)
 	r, err = record.Parse(b, author(by))
 	require.NoError(w.t, err)
-	return &Version{r, author(by), w.time, r.Content.HashIn(testReplica)}
+	return &Version{r, author(by), w.time}
 }
 
 // merge returns the version that a device writes for a plan.
@@ -67,25 +72,28 @@ type letters string
 
 func (l letters) Hash() record.Hash { return record.HashOf(testReplica, []byte(l)) }
 
-func textOf(s *Side) string {
+func (w *world) textOf(s *Side) string {
 	switch {
 	case s == nil:
 		return ""
 	case s.Version == nil:
 		return string(s.Merged.(letters))
 	case s.Ancestor < 0:
-		return string(s.Version.Content.Bytes)
+		return w.text[s.Version.Content.Hash.Short()]
 	}
-	return string(s.Version.Ancestors[s.Ancestor].Kept.Bytes)
+	return w.text[s.Version.Ancestors[s.Ancestor].Hash]
 }
+
+// of returns the text of a version.
+func (w *world) of(v *Version) string { return w.textOf(&Side{Version: v, Ancestor: -1}) }
 
 func isCapital(r rune) bool { return r >= 'A' && r <= 'Z' }
 
-func mergeLetters(base *Side, local, remote Side) (Merged, bool, error) {
-	if base != nil && base.Version.Ancestors[base.Ancestor].Kept.Form == record.None {
+func (w *world) mergeLetters(base *Side, local, remote Side) (Merged, bool, error) {
+	if base != nil && !base.Version.Ancestors[base.Ancestor].Kept {
 		return nil, false, ErrMissing
 	}
-	b, l, r := textOf(base), textOf(&local), textOf(&remote)
+	b, l, r := w.textOf(base), w.textOf(&local), w.textOf(&remote)
 	var out []rune
 	for _, c := range l + r {
 		inBase, inBoth := slices.Contains([]rune(b), c), slices.Contains([]rune(l), c) &&
@@ -101,10 +109,8 @@ func mergeLetters(base *Side, local, remote Side) (Merged, bool, error) {
 	return letters(out), true, nil
 }
 
-func options(by byte) Options {
-	return Options{
-		Replica: testReplica, Merge: mergeLetters, Author: record.TagOf(author(by)),
-	}
+func (w *world) options(by byte) Options {
+	return Options{Merge: w.mergeLetters, Author: record.TagOf(author(by))}
 }
 
 func (w *world) plan(o Options, all ...*Version) *Plan {
@@ -120,7 +126,7 @@ func TestTwoEdits(t *testing.T) {
 	base := w.write(1, "abc")
 	a, b := w.write(1, "abcx", base), w.write(2, "bcy", base)
 	for by := range byte(4) {
-		p := w.plan(options(by), base, a, b)
+		p := w.plan(w.options(by), base, a, b)
 		require.Equal(t, []*Version{b, a}, p.Heads)
 		require.Equal(t, letters("bcxy"), p.Show.Merged)
 		require.True(t, p.Write)
@@ -129,8 +135,8 @@ func TestTwoEdits(t *testing.T) {
 		require.Equal(t, p.Heads, p.Basis)
 		require.NoError(t, p.Conflict)
 	}
-	m := w.merge(2, w.plan(options(2), a, b))
-	p := w.plan(options(3), base, a, b, m)
+	m := w.merge(2, w.plan(w.options(2), a, b))
+	p := w.plan(w.options(3), base, a, b, m)
 	require.Equal(t, []*Version{m}, p.Heads)
 	require.Equal(t, Side{Version: m, Ancestor: -1}, p.Show)
 	require.False(t, p.Write)
@@ -145,51 +151,51 @@ func TestTwoEdits(t *testing.T) {
 func TestBases(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.write(1, "ab"), w.write(2, "bc")
-	require.Equal(t, letters("abc"), w.plan(options(1), a, b).Show.Merged)
+	require.Equal(t, letters("abc"), w.plan(w.options(1), a, b).Show.Merged)
 
 	// Both go on for so long that none of the ancestors that they name are the same.
 	base := w.write(1, "abc")
 	a, b = base, base
 	for range record.MaxAncestors + 1 {
-		a, b = w.write(1, textOf(&Side{Version: a, Ancestor: -1})+"x", a), w.write(2, "bc", b)
+		a, b = w.write(1, w.of(a)+"x", a), w.write(2, "bc", b)
 	}
 	require.True(t, a.Cut)
-	p := w.plan(options(1), a, b)
+	p := w.plan(w.options(1), a, b)
 	require.ErrorIs(t, p.Conflict, ErrNoBase)
 	require.False(t, p.Write)
 
 	// Its content is not here.
 	a, b = w.write(1, "abcx", base), w.write(2, "bcy", base)
-	a.Ancestors[0].Kept, b.Ancestors[0].Kept = record.Content{}, record.Content{}
-	p = w.plan(options(1), a, b)
+	a.Ancestors[0].Kept, b.Ancestors[0].Kept = false, false
+	p = w.plan(w.options(1), a, b)
 	require.True(t, p.Missing)
 	require.NoError(t, p.Conflict)
 	require.False(t, p.Write)
 	require.Equal(t, []*Version{a}, p.Basis, "the device goes on with its own")
-	o := options(1)
+	o := w.options(1)
 	o.GiveUp = true
 	p = w.plan(o, a, b)
 	require.ErrorIs(t, p.Conflict, ErrNoBase)
 	// One of the two keeps it.
-	b.Ancestors[0].Kept = record.Content{Form: record.Inline, Bytes: []byte("abc")}
-	require.Equal(t, letters("bcxy"), w.plan(options(1), a, b).Show.Merged)
+	b.Ancestors[0].Kept = true
+	require.Equal(t, letters("bcxy"), w.plan(w.options(1), a, b).Show.Merged)
 
 	// What was deleted before both is no base.
 	gone := w.write(1, "", w.write(1, "q"))
 	a, b = w.write(1, "a", gone), w.write(2, "b", gone)
-	require.Equal(t, letters("ab"), w.plan(options(1), a, b).Show.Merged)
+	require.Equal(t, letters("ab"), w.plan(w.options(1), a, b).Show.Merged)
 
 	// Two that say different things of the ancestor do not have it in common.
 	a, b = w.write(1, "abcx", base), w.write(2, "bcy", base)
 	b.Ancestors[0].Hash[0]++
-	require.ErrorIs(t, w.plan(options(1), a, b).Conflict, ErrNoBase)
+	require.ErrorIs(t, w.plan(w.options(1), a, b).Conflict, ErrNoBase)
 }
 
 // What only one side has changed is taken without a merge.
 func TestOneSideUnchanged(t *testing.T) {
 	w := newWorld(t)
 	base := w.write(1, "P")
-	o := options(1)
+	o := w.options(1)
 	o.Merge = nil
 	touched, edit := w.write(1, "P", base), w.write(2, "Q", base)
 	for _, all := range [][]*Version{{touched, edit}, {edit, touched}} {
@@ -207,7 +213,7 @@ func TestOneSideUnchanged(t *testing.T) {
 func TestEqualContents(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.write(1, "Z"), w.write(2, "Z"), w.write(3, "Z")
-	p := w.plan(options(1), a, b, c)
+	p := w.plan(w.options(1), a, b, c)
 	require.Equal(t, c, p.Show.Version)
 	require.Equal(t, []*Version{c, b, a}, p.Basis)
 	require.False(t, p.Write)
@@ -215,7 +221,7 @@ func TestEqualContents(t *testing.T) {
 	// A merge that gives what one of them has is not written.
 	base := w.write(1, "ab")
 	a, b = w.write(1, "abc", base), w.write(2, "abcd", base)
-	p = w.plan(options(1), a, b)
+	p = w.plan(w.options(1), a, b)
 	require.Equal(t, b, p.Show.Version)
 	require.Len(t, p.Basis, 2)
 	require.False(t, p.Write)
@@ -226,20 +232,20 @@ func TestEditAndDeletion(t *testing.T) {
 	w := newWorld(t)
 	base := w.write(1, "a")
 	edit, gone := w.write(1, "ab", base), w.write(2, "", base)
-	p := w.plan(options(1), edit, gone)
+	p := w.plan(w.options(1), edit, gone)
 	require.Equal(t, edit, p.Show.Version)
 	require.False(t, p.Deleted())
 	require.Len(t, p.Basis, 2)
-	o := options(1)
+	o := w.options(1)
 	o.DeletionStands = true
 	p = w.plan(o, edit, gone)
 	require.True(t, p.Deleted())
 	require.Len(t, p.Basis, 2)
 	both := w.write(1, "", base)
-	require.True(t, w.plan(options(1), both, gone).Deleted())
+	require.True(t, w.plan(w.options(1), both, gone).Deleted())
 	known := w.write(2, "", edit)
-	require.True(t, w.plan(options(1), base, edit, known).Deleted())
-	require.True(t, w.plan(options(1)).Deleted())
+	require.True(t, w.plan(w.options(1), base, edit, known).Deleted())
+	require.True(t, w.plan(w.options(1)).Deleted())
 }
 
 // What cannot be merged is a conflict of all; each device goes on with its own, and an edit of that
@@ -250,25 +256,25 @@ func TestConflict(t *testing.T) {
 	a, b, c := w.write(1, "Xa", base), w.write(2, "Ya", base), w.write(3, "ab", base)
 	all := []*Version{a, b, c}
 	for i, mine := range all {
-		p := w.plan(options(byte(i)+1), all...)
+		p := w.plan(w.options(byte(i)+1), all...)
 		require.ErrorIs(t, p.Conflict, ErrContents)
 		require.Equal(t, mine, p.Show.Version)
 		require.Equal(t, []*Version{mine}, p.Basis)
 		require.False(t, p.Write)
 	}
-	require.Equal(t, c, w.plan(options(9), all...).Show.Version, "the greatest")
+	require.Equal(t, c, w.plan(w.options(9), all...).Show.Version, "the greatest")
 	// One who has shown a goes on with it, and with what follows on it.
-	o := options(9)
-	o.Applied, o.AppliedHash = a.Vector(), a.Hash
+	o := w.options(9)
+	o.Applied, o.AppliedHash = a.Vector(), a.Content.Hash
 	require.Equal(t, a, w.plan(o, all...).Show.Version)
 	d := w.write(4, "aZ", a)
 	require.Equal(t, d, w.plan(o, d, b, c).Show.Version)
 	// So does one who has shown what a and c are together.
-	o.Applied, o.AppliedHash = Vector([]*Version{a, c}), a.Hash
+	o.Applied, o.AppliedHash = Vector([]*Version{a, c}), a.Content.Hash
 	require.Equal(t, a, w.plan(o, all...).Show.Version)
 	end := w.write(5, "q", all...)
-	require.Equal(t, end, w.plan(options(1), a, b, c, end).Show.Version)
-	require.NoError(t, w.plan(options(1), a, b, c, end).Conflict)
+	require.Equal(t, end, w.plan(w.options(1), a, b, c, end).Show.Version)
+	require.NoError(t, w.plan(w.options(1), a, b, c, end).Conflict)
 }
 
 // Two merges of the same are not merged with each other; the one with the greater hash stands.
@@ -282,13 +288,13 @@ func TestMergesOfTheSame(t *testing.T) {
 		want = n
 	}
 	for _, all := range [][]*Version{{m, n}, {n, m}} {
-		p := w.plan(options(1), all...)
+		p := w.plan(w.options(1), all...)
 		require.NoError(t, p.Conflict)
 		require.Equal(t, want, p.Show.Version)
 		require.Len(t, p.Basis, 2)
 	}
 	n.Generation = 0 // an edit
-	require.Error(t, w.plan(options(1), m, n).Conflict)
+	require.Error(t, w.plan(w.options(1), m, n).Conflict)
 }
 
 // Merges that never settle end in a conflict.
@@ -296,12 +302,12 @@ func TestGenerations(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.write(1, "a"), w.write(2, "b")
 	a.Generation = MaxGeneration - 1
-	p := w.plan(options(1), a, b)
+	p := w.plan(w.options(1), a, b)
 	require.EqualValues(t, MaxGeneration, p.Generation)
 	b.Generation = MaxGeneration
-	require.ErrorIs(t, w.plan(options(1), a, b).Conflict, ErrGenerations)
+	require.ErrorIs(t, w.plan(w.options(1), a, b).Conflict, ErrGenerations)
 	b.Generation = 255
-	require.ErrorIs(t, w.plan(options(1), a, b).Conflict, ErrGenerations)
+	require.ErrorIs(t, w.plan(w.options(1), a, b).Conflict, ErrGenerations)
 }
 
 // Whoever lies about what came before takes nothing away from view.
@@ -337,7 +343,7 @@ func TestManyVersions(t *testing.T) {
 	for i := range chain {
 		chain[i].Context = nil
 	}
-	p := w.plan(options(1), chain...)
+	p := w.plan(w.options(1), chain...)
 	require.ErrorIs(t, p.Conflict, ErrManyHeads)
 	require.Len(t, p.Heads, len(chain))
 	end := w.write(2, "b", p.Heads...)
@@ -365,7 +371,7 @@ func TestAllPlanAlike(t *testing.T) {
 			content := string(rune('b' + i))
 			if rapid.Bool().Draw(t, "keeps") {
 				for _, v := range over {
-					content += string(v.Content.Bytes)
+					content += w.of(v)
 				}
 			}
 			l := []rune(content)
@@ -374,7 +380,7 @@ func TestAllPlanAlike(t *testing.T) {
 		}
 		var first *Plan
 		for by := range byte(6) {
-			p := w.plan(options(by), rapid.Permutation(all).Draw(t, "order")...)
+			p := w.plan(w.options(by), rapid.Permutation(all).Draw(t, "order")...)
 			if first == nil {
 				first = p
 			}
@@ -387,7 +393,7 @@ func TestAllPlanAlike(t *testing.T) {
 		}
 		if first.Write {
 			m := w.merge(1, first)
-			p := w.plan(options(2), append(all, m)...)
+			p := w.plan(w.options(2), append(all, m)...)
 			require.Equal(t, []*Version{m}, p.Heads)
 			require.False(t, p.Write)
 		}
@@ -402,7 +408,7 @@ func BenchmarkMake(b *testing.B) {
 		base = w.write(byte(w.time%5)+1, "abc", base)
 	}
 	all := []*Version{w.write(1, "abcx", base), w.write(2, "bcy", base)}
-	o := options(1)
+	o := w.options(1)
 	o.Merge = func(*Side, Side, Side) (Merged, bool, error) { return letters("abxy"), true, nil }
 	for b.Loop() {
 		p, err := Make(all, o)

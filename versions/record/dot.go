@@ -12,8 +12,8 @@ import (
 
 // Device names a place that writes versions: an author, and the time that it has spent with one
 // state of its data directory. Nobody can make versions of another device: a record does not say
-// its author, the signed entry does, and a key pair whose public key begins as another's takes 2^128
-// tries.
+// its author, the signed entry does, and to find a key pair whose public key begins as another's
+// takes 2^128 tries.
 type Device struct {
 	Author      AuthorTag
 	Incarnation Incarnation
@@ -93,7 +93,7 @@ func (v Vector) Meets(o Vector) bool {
 	return false
 }
 
-// With returns the set with a version, and all of its device before it, added. v may be overwritten.
+// With returns the set with a version, and all of its device before it, added. v may be changed.
 func (v Vector) With(d Dot) Vector {
 	at, ok := v.find(d.Device)
 	switch {
@@ -130,8 +130,8 @@ func (v Vector) Union(o Vector) Vector {
 const perAuthor = 16
 
 // Bounded returns the set without what no device needs, so that one author cannot make it grow
-// without end by ever new incarnations: of each author, it keeps the incarnations in keep, and others
-// up to perAuthor in all. A replica has one slot for each author of a key, so what is taken out can
+// without end by ever new incarnations: of each author, it keeps the device keep, and others up to
+// perAuthor in all. A replica has one slot for each author of a key, so what is taken out can
 // bring back nothing but an older version of the same author, at nodes that have not met the newer.
 func (v Vector) Bounded(keep Device) Vector {
 	out := make(Vector, 0, len(v))

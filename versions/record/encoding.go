@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -14,12 +15,13 @@ const magic = "skerry version 1\n"
 const (
 	flagCut   = 1 << 2 // above the two of the kind
 	flagBatch = 1 << 3
-	flags     = 1<<4 - 1
+	allFlags  = 1<<4 - 1
 )
 
 // Append appends the bytes of a record:
 //
 //	"skerry version 1\n"  17 bytes
+//	length                of all that follows
 //	flags                 u8: kind in the bits 0 and 1, 4 more ancestors were cut, 8 part of a batch
 //	generation            u8
 //	incarnation           8 bytes
@@ -27,20 +29,24 @@ const (
 //	own                   greatest counter of the same device in the context, 0 for none
 //	devices               count; each: author tag 16 bytes, incarnation 8 bytes, counter; ascending
 //	resolved              count; each: device, counter; ascending
-//	content               form u8; 1: length, bytes; 2: size, chunks, hash 32 bytes
-//	ancestors             count; each: device, counter, height, time, hash 16 bytes, content; the
-//	                      newest first
-//	batch                 only with flag 8: counter less that of the first part; count; each: length,
-//	                      key
+//	content               size, hash 32 bytes; nothing for a deletion
+//	ancestors             count; each: device, counter, height, time, hash 16 bytes, size plus 1 if
+//	                      its content is kept, or 0; the newest first
+//	batch                 only with flag 8: counter less that of the first part, parts
 //
-// Numbers are unsigned varints in their shortest form. A device is its place among devices, from 1,
-// or 0 for that of the record. It returns ErrMalformed for a record that Parse would not read.
+// The contents follow: the version's own, and those of the ancestors that are kept. Numbers are
+// unsigned varints in their shortest form. A device is its place among devices, from 1, or 0 for
+// that of the record. It returns ErrMalformed for a record that Parse would not read.
 func (r *Record) Append(b []byte) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	start := len(b)
-	b = append(b, magic...)
+	body := r.appendBody(make([]byte, 0, 256))
+	return append(appendNumbers(append(b, magic...), uint64(len(body))), body...), nil
+}
+
+// appendBody appends what follows the length.
+func (r *Record) appendBody(b []byte) []byte {
 	flags := byte(r.Kind)
 	if r.Cut {
 		flags |= flagCut
@@ -70,24 +76,24 @@ func (r *Record) Append(b []byte) ([]byte, error) {
 	for _, d := range r.Resolved {
 		b = appendNumbers(b, place(d), d.Counter)
 	}
-	b = r.Content.append(b)
+	if r.Kind != Deletion {
+		b = append(appendNumbers(b, r.Content.Size), r.Content.Hash[:]...)
+	}
 	b = appendNumbers(b, uint64(len(r.Ancestors)))
 	for i := range r.Ancestors {
 		a := &r.Ancestors[i]
 		b = appendNumbers(b, place(a.Dot), a.Counter, a.Height, a.Time)
 		b = append(b, a.Hash[:]...)
-		b = a.Kept.append(b)
+		kept := uint64(0)
+		if a.Kept {
+			kept = a.Size + 1
+		}
+		b = appendNumbers(b, kept)
 	}
 	if r.Batch != nil {
-		b = appendNumbers(b, r.Dot.Counter-r.Batch.First, uint64(len(r.Batch.Keys)))
-		for _, key := range r.Batch.Keys {
-			b = append(appendNumbers(b, uint64(len(key))), key...)
-		}
+		b = appendNumbers(b, r.Dot.Counter-r.Batch.First, r.Batch.Parts)
 	}
-	if n := len(b) - start; n > MaxRecord {
-		return nil, malformed("%d bytes, at most %d", n, MaxRecord)
-	}
-	return b, nil
+	return b
 }
 
 func appendNumbers(b []byte, all ...uint64) []byte {
@@ -97,16 +103,27 @@ func appendNumbers(b []byte, all ...uint64) []byte {
 	return b
 }
 
-func (c *Content) append(b []byte) []byte {
-	b = append(b, byte(c.Form))
-	switch c.Form {
-	case Inline:
-		b = append(appendNumbers(b, uint64(len(c.Bytes))), c.Bytes...)
-	case Chunked:
-		b = append(appendNumbers(b, c.Size, c.Chunks), c.Hash[:]...)
+// Length returns how many bytes the record has that b begins with; more is true if b must be longer
+// to tell: MaxHead bytes always do. It returns ErrMalformed if no record begins so.
+func Length(b []byte) (n int, more bool, err error) {
+	if !bytes.HasPrefix(b, []byte(magic)) {
+		if bytes.HasPrefix([]byte(magic), b) {
+			return 0, true, nil
+		}
+		return 0, false, malformed("it does not begin with %q", magic)
 	}
-	return b
+	body, size := binary.Uvarint(b[len(magic):])
+	switch {
+	case size == 0:
+		return 0, true, nil
+	case size < 0 || body > MaxRecord:
+		return 0, false, malformed("a record of more than %d bytes", MaxRecord)
+	}
+	return len(magic) + size + int(body), false, nil
 }
+
+// MaxHead is how many bytes of a record tell its length.
+const MaxHead = len(magic) + binary.MaxVarintLen64
 
 // Parse reads the record of an entry by author. What it returns shares no memory with b. It
 // returns ErrMalformed, also for a record that is not in the one form that Append gives it.
@@ -174,8 +191,11 @@ func (p *parser) record(author AuthorTag) *Record {
 	if string(p.bytes(uint64(len(magic)))) != magic {
 		p.fail("it does not begin with %q", magic)
 	}
+	if n := p.number(); p.err == nil && n != uint64(len(p.b)) {
+		p.fail("%d bytes, and its length says %d", len(p.b), n)
+	}
 	f := p.byte()
-	if f&^byte(flags) != 0 {
+	if f&^byte(allFlags) != 0 {
 		p.fail("unknown flags %#x", f)
 	}
 	r := &Record{Kind: Kind(f & 3), Generation: p.byte(), Cut: f&flagCut != 0}
@@ -197,7 +217,7 @@ func (p *parser) record(author AuthorTag) *Record {
 		r.Context = append(r.Context, d)
 	}
 	if own.Counter > 0 {
-		at, _ := r.Context.find(own.Device) // a context that is not in order is refused later
+		at, _ := r.Context.find(own.Device) // if it is not in order, it is refused later
 		r.Context = slices.Insert(r.Context, at, own)
 	}
 	dot := func() Dot {
@@ -211,10 +231,15 @@ func (p *parser) record(author AuthorTag) *Record {
 	for range p.count("resolved heads", MaxResolved, 2) {
 		r.Resolved = append(r.Resolved, dot())
 	}
-	r.Content = p.content()
+	if r.Kind != Deletion {
+		r.Content = Content{p.number(), Hash(p.bytes(32))}
+	}
 	for range p.count("ancestors", MaxAncestors, 21) {
 		a := Ancestor{Dot: dot(), Height: p.number(), Time: p.number()}
-		a.Hash, a.Kept = ShortHash(p.bytes(16)), p.content()
+		a.Hash = ShortHash(p.bytes(16))
+		if kept := p.number(); kept > 0 {
+			a.Kept, a.Size = true, kept-1
+		}
 		r.Ancestors = append(r.Ancestors, a)
 	}
 	if f&flagBatch != 0 {
@@ -223,27 +248,13 @@ func (p *parser) record(author AuthorTag) *Record {
 	return r
 }
 
-func (p *parser) content() (c Content) {
-	switch c.Form = Form(p.byte()); c.Form {
-	case Inline:
-		c.Bytes = slices.Clone(p.bytes(uint64(p.count("bytes of content", MaxInline, 1))))
-	case Chunked:
-		c.Size, c.Chunks, c.Hash = p.number(), p.number(), Hash(p.bytes(32))
-	}
-	return c
-}
-
 func (p *parser) batch(counter uint64) *Batch {
 	back := p.number()
 	if back >= counter {
 		p.fail("a batch that begins %d before version %d", back, counter)
 		return nil
 	}
-	b := &Batch{First: counter - back}
-	for range p.count("versions in a batch", MaxParts, 1) {
-		b.Keys = append(b.Keys, slices.Clone(p.bytes(uint64(p.count("bytes of key", replica.MaxKey, 1)))))
-	}
-	return b
+	return &Batch{counter - back, p.number()}
 }
 
 // String describes a version for logs.

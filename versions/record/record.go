@@ -8,6 +8,7 @@ import (
 
 	"lukechampine.com/blake3"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -40,9 +41,7 @@ func (k Kind) String() string {
 // Limits.
 const (
 	// MaxRecord is the most bytes of a record.
-	MaxRecord = 128 << 10
-	// MaxInline is the most bytes of one content that a record holds itself.
-	MaxInline = 4 << 10
+	MaxRecord = 64 << 10
 	// MaxAncestors is how many superseded versions a record names.
 	MaxAncestors = 16
 	// MaxDevices is how many devices a context may have.
@@ -50,11 +49,11 @@ const (
 	// MaxResolved is how many heads one version resolves.
 	MaxResolved = 64
 	// MaxParts is how many versions a batch may have.
-	MaxParts = 1024
+	MaxParts = 1 << 16
 	// MaxCounter is the greatest counter, and the greatest height.
 	MaxCounter = 1<<62 - 1
-	// MaxChunks is how many chunks the contents of a record have together.
-	MaxChunks = 1 << 20
+	// MaxSize is the most bytes of all contents of a version.
+	MaxSize = blobs.MaxSize - MaxRecord
 )
 
 // Hash is a hash of content, keyed by the replica: equal contents of two replicas have different
@@ -69,9 +68,8 @@ func (h Hash) Short() ShortHash { return ShortHash(h[:16]) }
 
 const hashContext = "github.com/skerry-sync/skerry versions 1 content"
 
-// Hasher returns what hashes the contents of a replica: the BLAKE3 hash with the key that is derived
-// from the replica's id, in BLAKE3's key derivation mode, with the context that
-// docs/protocol/versions.md names.
+// Hasher returns what hashes the contents of a replica: BLAKE3 with a key that is derived from the
+// replica's id by BLAKE3's key derivation, with the context that docs/protocol/versions.md names.
 func Hasher(id replica.ID) *blake3.Hasher {
 	var key [32]byte
 	blake3.DeriveKey(key[:], hashContext, id[:])
@@ -86,45 +84,10 @@ func HashOf(id replica.ID, content []byte) (h Hash) {
 	return h
 }
 
-// Form says where a content is.
-type Form uint8
-
-const (
-	// None is no content, that of a deletion.
-	None Form = iota
-	// Inline is in the record.
-	Inline
-	// Chunked is in the chunks that follow the record in the entry's sequence.
-	Chunked
-	forms
-)
-
-// Content says where the content of a version is, and what it is.
+// Content is what an item holds. Its bytes follow the record.
 type Content struct {
-	Form   Form
-	Bytes  []byte // Inline
-	Size   uint64 // Chunked, in bytes, in plain
-	Chunks uint64 // Chunked
-	Hash   Hash   // Chunked
-}
-
-// HashIn returns the hash of a content in a replica; the zero hash if there is none.
-func (c *Content) HashIn(id replica.ID) Hash {
-	switch c.Form {
-	case Inline:
-		return HashOf(id, c.Bytes)
-	case Chunked:
-		return c.Hash
-	}
-	return Hash{}
-}
-
-// Len returns how many bytes a content has.
-func (c *Content) Len() uint64 {
-	if c.Form == Inline {
-		return uint64(len(c.Bytes))
-	}
-	return c.Size
+	Size uint64 // in bytes
+	Hash Hash
 }
 
 // Ancestor is a version that has been superseded.
@@ -136,19 +99,21 @@ type Ancestor struct {
 	Time uint64
 	// Hash is of its content; zero for a deletion.
 	Hash ShortHash
-	// Kept says where its content is, if the record keeps it.
-	Kept Content
+	// Kept says that its content follows the version's own, and Size how many bytes it has.
+	Kept bool
+	Size uint64
 }
 
-// compareAncestors orders versions from the newest: a version is higher than all that it supersedes.
+// compareAncestors orders versions from the newest: one is higher than all that it supersedes.
 func compareAncestors(a, b *Ancestor) int {
 	return cmp.Or(cmp.Compare(b.Height, a.Height), a.Dot.Compare(b.Dot))
 }
 
-// Batch says of which batch a version is a part. Its parts have consecutive counters.
+// Batch says of which batch a version is a part: one of the versions that a device has written with
+// consecutive counters. What keys they have is in an entry of its own.
 type Batch struct {
-	First uint64   // counter of the first part
-	Keys  [][]byte // of all parts in plain, in the order of their counters
+	First uint64 // counter of the first part
+	Parts uint64
 }
 
 // Record is one version of an item.
@@ -166,7 +131,7 @@ type Record struct {
 	Context Vector
 	// Resolved are the heads that it takes the place of, sorted.
 	Resolved []Dot
-	// Content is what the item holds.
+	// Content is what the item holds; zero for a deletion.
 	Content Content
 	// Ancestors are the last versions that it supersedes, the newest first.
 	Ancestors []Ancestor
@@ -179,12 +144,12 @@ type Record struct {
 // Vector returns the version itself and all that it supersedes.
 func (r *Record) Vector() Vector { return slices.Clone(r.Context).With(r.Dot) }
 
-// AsAncestor returns what a version that supersedes this one says of it, with its content where it
-// is now. time is that of its entry.
-func (r *Record) AsAncestor(id replica.ID, time uint64) Ancestor {
-	a := Ancestor{Dot: r.Dot, Height: r.Height, Time: time, Kept: r.Content}
+// AsAncestor returns what a version that supersedes this one says of it, with its content kept.
+// time is that of its entry.
+func (r *Record) AsAncestor(time uint64) Ancestor {
+	a := Ancestor{Dot: r.Dot, Height: r.Height, Time: time}
 	if r.Kind != Deletion {
-		a.Hash = r.Content.HashIn(id).Short()
+		a.Hash, a.Kept, a.Size = r.Content.Hash.Short(), true, r.Content.Size
 	}
 	return a
 }
@@ -213,8 +178,10 @@ func (r *Record) check() error {
 		return malformed("%d resolved heads, at most %d", len(r.Resolved), MaxResolved)
 	case len(r.Ancestors) > MaxAncestors:
 		return malformed("%d ancestors, at most %d", len(r.Ancestors), MaxAncestors)
-	case (r.Kind == Deletion) != (r.Content.Form == None):
-		return malformed("a %s with content of form %d", r.Kind, r.Content.Form)
+	case (r.Kind == Deletion) != (r.Content.Hash == Hash{}),
+		r.Kind == Deletion && r.Content.Size > 0:
+		return malformed("a %s with a content of %d bytes, hash %x", r.Kind, r.Content.Size,
+			r.Content.Hash)
 	}
 	for i, d := range r.Context {
 		switch {
@@ -241,27 +208,19 @@ func (r *Record) check() error {
 			return malformed("ancestor %s has height %d, and the version %d", a.Dot, a.Height, r.Height)
 		case i > 0 && compareAncestors(&r.Ancestors[i-1], a) >= 0:
 			return malformed("the ancestors are not in order")
+		case !a.Kept && a.Size > 0 || a.Kept && a.Hash == ShortHash{}:
+			return malformed("ancestor %s has a content that it cannot have", a.Dot)
 		}
 	}
-	return errors.Join(r.checkContents(), r.checkBatch())
-}
-
-func (r *Record) checkContents() error {
-	chunks := uint64(0)
-	for _, c := range r.contents() {
-		switch {
-		case c.Form >= forms:
-			return malformed("content of form %d", c.Form)
-		case c.Form == Inline && len(c.Bytes) > MaxInline:
-			return malformed("%d bytes of content, at most %d", len(c.Bytes), MaxInline)
-		case c.Form == Chunked && (c.Chunks == 0 || c.Chunks > MaxChunks || c.Size < c.Chunks):
-			return malformed("content of %d bytes in %d chunks", c.Size, c.Chunks)
+	left := uint64(MaxSize)
+	for i := range len(r.Ancestors) + 1 {
+		size := r.sizeOf(i - 1)
+		if size > left {
+			return malformed("contents of more than %d bytes", uint64(MaxSize))
 		}
-		if chunks += c.Chunks; chunks > MaxChunks {
-			return malformed("%d chunks of content, at most %d", chunks, MaxChunks)
-		}
+		left -= size
 	}
-	return nil
+	return r.checkBatch()
 }
 
 func (r *Record) checkBatch() error {
@@ -269,33 +228,33 @@ func (r *Record) checkBatch() error {
 	switch {
 	case b == nil:
 		return nil
-	case len(b.Keys) == 0 || len(b.Keys) > MaxParts:
-		return malformed("a batch of %d versions, at most %d", len(b.Keys), MaxParts)
-	case b.First == 0 || b.First > r.Dot.Counter || r.Dot.Counter-b.First >= uint64(len(b.Keys)):
+	case b.Parts == 0 || b.Parts > MaxParts:
+		return malformed("a batch of %d versions, at most %d", b.Parts, MaxParts)
+	case b.First == 0 || b.First > r.Dot.Counter || r.Dot.Counter-b.First >= b.Parts:
 		return malformed("version %s is no part of its batch", r.Dot)
 	}
 	return nil
 }
 
-// contents returns all contents of a record in the order in which their chunks follow on it.
-func (r *Record) contents() []*Content {
-	all := make([]*Content, 0, 1+len(r.Ancestors))
-	all = append(all, &r.Content)
-	for i := range r.Ancestors {
-		all = append(all, &r.Ancestors[i].Kept)
+// sizeOf returns how many bytes of an ancestor's content follow the record; -1 is for the version.
+func (r *Record) sizeOf(ancestor int) uint64 {
+	if ancestor < 0 {
+		return r.Content.Size
 	}
-	return all
+	return r.Ancestors[ancestor].Size
 }
 
-// ChunksOf returns which chunks of the entry's sequence, counted from the one behind the record,
-// hold a content of the record: its own, or that of an ancestor, by its index; -1 for its own.
-func (r *Record) ChunksOf(ancestor int) (from, to uint64) {
-	for i, c := range r.contents() {
-		to = from + c.Chunks
-		if i == ancestor+1 {
-			return from, to
-		}
-		from = to
+// Place returns where the content of an ancestor is in what follows the record; -1 is the version's
+// own. That of an ancestor which is not kept has no bytes.
+func (r *Record) Place(ancestor int) (offset, size uint64) {
+	for i := -1; i < ancestor; i++ {
+		offset += r.sizeOf(i)
 	}
-	return from, from
+	return offset, r.sizeOf(ancestor)
+}
+
+// Following returns how many bytes follow the record.
+func (r *Record) Following() uint64 {
+	offset, size := r.Place(len(r.Ancestors) - 1)
+	return offset + size
 }

@@ -32,7 +32,7 @@ var testReplica = replica.ID{7}
 // first is the first version of an item.
 func first() *Record {
 	return &Record{
-		Dot: dot(3, 1), Height: 1, Content: Content{Form: Inline, Bytes: []byte("hello")},
+		Dot: dot(3, 1), Height: 1, Content: Content{5, HashOf(testReplica, []byte("hello"))},
 	}
 }
 
@@ -42,19 +42,23 @@ func fifth() *Record {
 		Kind: Resolution, Dot: dot(3, 90), Height: 41, Generation: 2, Schema: 7, Cut: true,
 		Context:  Vector{dot(1, 70), dot(2, 300), dot(3, 80), dot(4, 9), dot(5, 100_000)},
 		Resolved: []Dot{dot(3, 80), dot(5, 100_000)},
-		Content:  Content{Form: Chunked, Size: 9 << 20, Chunks: 36, Hash: HashOf(testReplica, nil)},
-		Batch:    &Batch{First: 89, Keys: [][]byte{[]byte("a"), []byte("b/c"), {}}},
+		Content:  Content{9 << 20, HashOf(testReplica, nil)},
+		Batch:    &Batch{89, 3},
 	}
 	for i := range MaxAncestors {
 		a := Ancestor{
 			Dot: dot(byte(i%5+1), 1+uint64(i%9)), Height: 40 - uint64(i), Time: 1_800_000_000_000_000,
-			Hash: ShortHash{byte(i)},
+			Hash: ShortHash{byte(i) + 1},
 		}
 		switch i {
 		case 0:
-			a.Kept = Content{Form: Inline, Bytes: []byte("before")}
+			a.Kept, a.Size = true, 6
+		case 1:
+			a.Kept = true
 		case 2:
-			a.Kept = Content{Form: Chunked, Size: 5 << 20, Chunks: 20, Hash: Hash{9}}
+			a.Kept, a.Size = true, 5<<20
+		case 3:
+			a.Hash = ShortHash{} // a deletion
 		}
 		r.Ancestors = append(r.Ancestors, a)
 	}
@@ -86,12 +90,34 @@ func TestGolden(t *testing.T) {
 
 // A record costs little beyond its content.
 func TestSizes(t *testing.T) {
-	require.LessOrEqual(t, len(bytesOf(t, first()))-len("hello"), 150)
+	require.LessOrEqual(t, len(bytesOf(t, first())), 150)
 	r := fifth()
 	r.Batch = nil
-	size := len(bytesOf(t, r)) - len("before")
-	t.Logf("first %d bytes, five devices and all ancestors %d", len(bytesOf(t, first()))-5, size)
+	size := len(bytesOf(t, r))
+	t.Logf("first %d bytes, five devices and all ancestors %d", len(bytesOf(t, first())), size)
 	require.LessOrEqual(t, size, 1<<10)
+}
+
+// The largest record is read.
+func TestLargest(t *testing.T) {
+	r := first()
+	r.Dot.Counter, r.Height, r.Schema, r.Cut = MaxCounter, MaxCounter, 1<<64-1, true
+	for i := range MaxDevices {
+		d := dot(byte(i), MaxCounter-1)
+		d.Device.Incarnation = Incarnation{byte(i >> 8), 200}
+		r.Context = r.Context.With(d)
+	}
+	r.Resolved = r.Context[:MaxResolved]
+	for i := range MaxAncestors {
+		r.Ancestors = append(r.Ancestors, Ancestor{
+			r.Context[MaxDevices-1-i], MaxCounter - 1 - uint64(i), 1<<64 - 1, ShortHash{1}, true, 1 << 40,
+		})
+	}
+	b := bytesOf(t, r)
+	require.Less(t, len(b), MaxRecord)
+	got, err := Parse(b, author(3))
+	require.NoError(t, err)
+	require.Equal(t, r, got)
 }
 
 // Whatever a record says is read as it was written.
@@ -109,29 +135,20 @@ func TestRoundTrip(t *testing.T) {
 // draw returns any record.
 func draw(t *rapid.T) *Record {
 	counter := rapid.Uint64Range(1, MaxCounter)
+	by := rapid.ByteRange(0, 9).Draw(t, "device")
 	r := &Record{
+		Dot:        dot(by, rapid.Uint64Range(2, MaxCounter).Draw(t, "counter")),
 		Kind:       rapid.SampledFrom([]Kind{Value, Deletion, Resolution}).Draw(t, "kind"),
-		Dot:        dot(rapid.ByteRange(0, 9).Draw(t, "device"), rapid.Uint64Range(2, MaxCounter).Draw(t, "counter")),
 		Height:     counter.Draw(t, "height"),
 		Generation: rapid.Byte().Draw(t, "generation"),
 		Schema:     rapid.Uint64().Draw(t, "schema"),
 		Cut:        rapid.Bool().Draw(t, "cut"),
 	}
-	content := func(forms ...Form) (c Content) {
-		switch c.Form = rapid.SampledFrom(forms).Draw(t, "form"); c.Form {
-		case Inline:
-			c.Bytes = append([]byte{}, rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "bytes")...)
-		case Chunked:
-			c.Chunks = rapid.Uint64Range(1, 1000).Draw(t, "chunks")
-			c.Size, c.Hash = c.Chunks+rapid.Uint64Range(0, 1<<40).Draw(t, "more"), Hash{1}
-		}
-		return c
+	if r.Kind != Deletion {
+		r.Content = Content{rapid.Uint64Range(0, 1<<50).Draw(t, "size"), Hash{1}}
 	}
-	r.Content = content(Inline, Chunked)
-	if r.Kind == Deletion {
-		r.Content = Content{}
-	}
-	for _, n := range rapid.SliceOfNDistinct(rapid.ByteRange(0, 9), 0, 9, rapid.ID).Draw(t, "context") {
+	known := rapid.SliceOfNDistinct(rapid.ByteRange(0, 9), 0, 9, rapid.ID)
+	for _, n := range known.Draw(t, "context") {
 		c := counter.Draw(t, "of context")
 		if device(n) == r.Dot.Device {
 			c = rapid.Uint64Range(1, r.Dot.Counter-1).Draw(t, "own")
@@ -156,10 +173,14 @@ func draw(t *rapid.T) *Record {
 		if r.Height == 1 {
 			break
 		}
-		r.Ancestors = append(r.Ancestors, Ancestor{
+		a := Ancestor{
 			Dot: covered(), Height: rapid.Uint64Range(1, r.Height-1).Draw(t, "height"),
-			Time: rapid.Uint64().Draw(t, "time"), Hash: ShortHash{2}, Kept: content(None, Inline, Chunked),
-		})
+			Time: rapid.Uint64().Draw(t, "time"), Hash: ShortHash{2},
+		}
+		if a.Kept = rapid.Bool().Draw(t, "kept"); a.Kept {
+			a.Size = rapid.Uint64Range(0, 1<<50).Draw(t, "size")
+		}
+		r.Ancestors = append(r.Ancestors, a)
 	}
 	slices.SortFunc(r.Ancestors, func(a, b Ancestor) int { return compareAncestors(&a, &b) })
 	r.Ancestors = slices.CompactFunc(r.Ancestors, func(a, b Ancestor) bool {
@@ -167,11 +188,7 @@ func draw(t *rapid.T) *Record {
 	})
 	if rapid.Bool().Draw(t, "batch") {
 		n := rapid.Uint64Range(1, 5).Draw(t, "parts")
-		r.Batch = &Batch{First: r.Dot.Counter - min(r.Dot.Counter-1, n-1)}
-		for range n {
-			key := rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "key")
-			r.Batch.Keys = append(r.Batch.Keys, append([]byte{}, key...))
-		}
+		r.Batch = &Batch{r.Dot.Counter - min(r.Dot.Counter-1, n-1), n}
 	}
 	return r
 }
@@ -207,28 +224,20 @@ func TestContradictions(t *testing.T) {
 			a.Height--
 			r.Ancestors = append(r.Ancestors, a)
 		},
-		"deletion with content": func(r *Record) { r.Kind = Deletion },
-		"value without content": func(r *Record) { r.Content = Content{} },
-		"form":                  func(r *Record) { r.Content.Form = 3 },
-		"form of an ancestor":   func(r *Record) { r.Ancestors[0].Kept.Form = 9 },
-		"inline too long": func(r *Record) {
-			r.Content = Content{Form: Inline, Bytes: make([]byte, MaxInline+1)}
-		},
-		"no chunks":          func(r *Record) { r.Content.Chunks = 0 },
-		"too many chunks":    func(r *Record) { r.Content.Chunks = MaxChunks },
-		"chunks of no bytes": func(r *Record) { r.Content.Size = r.Content.Chunks - 1 },
-		"empty batch":        func(r *Record) { r.Batch.Keys = nil },
-		"batch begins later": func(r *Record) { r.Batch.First = r.Dot.Counter + 1 },
-		"batch ends before":  func(r *Record) { r.Batch.First = 87 },
+		"deletion with content":     func(r *Record) { r.Kind = Deletion },
+		"value without content":     func(r *Record) { r.Content = Content{} },
+		"deletion of a size":        func(r *Record) { r.Kind, r.Content.Hash = Deletion, Hash{} },
+		"deleted and kept":          func(r *Record) { r.Ancestors[3].Kept = true },
+		"bytes of what is not kept": func(r *Record) { r.Ancestors[5].Size = 1 },
+		"too many bytes":            func(r *Record) { r.Content.Size = MaxSize },
+		"bytes beyond numbers":      func(r *Record) { r.Ancestors[0].Size = 1<<64 - 2 },
+		"empty batch":               func(r *Record) { r.Batch.Parts = 0 },
+		"batch begins later":        func(r *Record) { r.Batch.First = r.Dot.Counter + 1 },
+		"batch ends before":         func(r *Record) { r.Batch.First = 87 },
 		"batch begins nowhere": func(r *Record) {
 			r.Dot.Counter, r.Batch.First, r.Context[2].Counter = 81, 0, 80
 		},
-		"too many parts": func(r *Record) { r.Batch.Keys = make([][]byte, MaxParts+1) },
-		"too long": func(r *Record) {
-			for range 200 {
-				r.Batch.Keys = append(r.Batch.Keys, make([]byte, 1000))
-			}
-		},
+		"too many parts": func(r *Record) { r.Batch.Parts = MaxParts + 1 },
 		"too many devices": func(r *Record) {
 			for i := range MaxDevices {
 				d := dot(byte(i), 1)
@@ -257,24 +266,31 @@ func TestMalformed(t *testing.T) {
 	at := func(b []byte, i int, by ...byte) []byte {
 		return slices.Concat(b[:i], by, b[i+1:])
 	}
-	counter := len(magic) + 2 + 8
+	flags := len(magic) + 1
+	counter := flags + 2 + 8
+	long := flags + 1 // where the flags are of a record whose length takes two bytes
 	one := bytesOf(t, first())
 	for name, b := range map[string][]byte{
 		"more":            slices.Concat(good, []byte{0}),
 		"another magic":   at(good, 15, '2'),
-		"flags":           at(good, len(magic), 0x12),
+		"flags":           at(good, long, 0x12),
 		"a longer number": at(one, counter, 0x81, 0),
-		"endless number":  at(one, counter, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1),
-		"many devices":    at(one, counter+4, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"endless number": at(
+			at(one, counter, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1), len(magic),
+			one[len(magic)]+10,
+		),
+		"many devices": at(
+			at(one, counter+4, 0xff, 0xff, 0xff, 0xff, 0x0f), len(magic), one[len(magic)]+4,
+		),
 		"an unknown device": at(bytesOf(t, &Record{
 			Dot: dot(3, 9), Height: 2, Context: Vector{dot(3, 4)}, Resolved: []Dot{dot(3, 4)},
-			Content: Content{Form: Inline, Bytes: []byte{}},
+			Content: Content{0, Hash{1}},
 		}), counter+6, 1),
 		"too long to look at": make([]byte, MaxRecord+1),
 		"of one who is among the others": bytesOf(t, &Record{
 			Dot: Dot{Device{TagOf(author(3)), device(4).Incarnation}, 9}, Height: 2,
 			Context: Vector{{Device{TagOf(author(4)), device(4).Incarnation}, 4}},
-			Content: Content{Form: Inline, Bytes: []byte{}},
+			Content: Content{0, Hash{1}},
 		}),
 	} {
 		by := author(3)
@@ -286,15 +302,37 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// The chunks of the contents follow on each other in the order of the record.
-func TestChunksOf(t *testing.T) {
+// The contents follow on each other in the order of the record.
+func TestPlace(t *testing.T) {
 	r := fifth()
-	for _, tt := range []struct{ of, from, to int }{
-		{-1, 0, 36}, {0, 36, 36}, {1, 36, 36}, {2, 36, 56}, {15, 56, 56},
+	for _, tt := range []struct{ of, offset, size uint64 }{
+		{0, 0, 9 << 20}, {1, 9 << 20, 6}, {2, 9<<20 + 6, 0}, {3, 9<<20 + 6, 5 << 20}, {16, 14<<20 + 6, 0},
 	} {
-		from, to := r.ChunksOf(tt.of)
-		require.EqualValues(t, tt.from, from)
-		require.EqualValues(t, tt.to, to)
+		offset, size := r.Place(int(tt.of) - 1)
+		require.Equal(t, tt.offset, offset)
+		require.Equal(t, tt.size, size)
+	}
+	require.EqualValues(t, 14<<20+6, r.Following())
+}
+
+// The beginning of a record tells its length, and no more than a little is needed for that.
+func TestLength(t *testing.T) {
+	b := append(bytesOf(t, fifth()), "what follows"...)
+	for i := range len(b) {
+		n, more, err := Length(b[:i])
+		require.NoError(t, err)
+		require.Equal(t, i < len(magic)+2, more, i)
+		if !more {
+			require.Equal(t, len(b)-len("what follows"), n)
+		}
+	}
+	_, more, err := Length(b[:MaxHead])
+	require.NoError(t, err)
+	require.False(t, more)
+	for _, b := range []string{"x", magic[:5] + "?", magic + "\xff\xff\xff\xff\x0f", magic +
+		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x0f"} {
+		_, _, err := Length([]byte(b))
+		require.ErrorIs(t, err, ErrMalformed, "%q", b)
 	}
 }
 
@@ -304,8 +342,7 @@ func TestHash(t *testing.T) {
 	require.Equal(t, a, HashOf(testReplica, []byte("x")))
 	require.NotEqual(t, a, HashOf(replica.ID{8}, []byte("x")))
 	require.NotEqual(t, a, HashOf(testReplica, []byte("y")))
-	c := Content{Form: Inline, Bytes: []byte("x")}
-	require.Equal(t, a, c.HashIn(testReplica))
+	require.Equal(t, ShortHash(a[:16]), a.Short())
 }
 
 func FuzzParse(f *testing.F) {
