@@ -9,8 +9,8 @@ import (
 
 // Over returns what a version says of all that it supersedes: some heads, and what
 // these supersede. The dot, the kind and the content are missing, and the generation is 0. keeps
-// says whether the content of an ancestor is still kept; that of the heads always is, since others
-// may have written on top of them.
+// says whether the content of an ancestor is kept, one of the heads or older; it is asked about the
+// newest first.
 func Over(
 	heads []*Version, by record.Device, keeps func(record.Ancestor) bool,
 ) *record.Record {
@@ -24,13 +24,7 @@ func Over(
 		r.Resolved = append(r.Resolved, h.Dot)
 		r.Height = max(r.Height, min(h.Height+1, record.MaxCounter))
 		r.Cut = r.Cut || h.Cut
-		all = append(all, h.AsAncestor(h.Time))
-		for _, a := range h.Ancestors {
-			if !keeps(a) {
-				a.Kept, a.Size = false, 0
-			}
-			all = append(all, a)
-		}
+		all = append(append(all, h.AsAncestor(h.Time)), h.Ancestors...)
 	}
 	slices.SortFunc(r.Resolved, record.Dot.Compare)
 	r.Resolved = slices.Compact(r.Resolved)
@@ -51,6 +45,11 @@ func Over(
 	})
 	if len(all) > record.MaxAncestors {
 		all, r.Cut = all[:record.MaxAncestors], true
+	}
+	for i := range all {
+		if a := &all[i]; a.Kept && !keeps(*a) {
+			a.Kept, a.Size = false, 0
+		}
 	}
 	r.Ancestors = all
 	return r

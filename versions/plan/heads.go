@@ -14,6 +14,9 @@ type Version struct {
 	*record.Record
 	Author replica.AuthorID
 	Time   uint64 // of the entry, in µs since 1970
+	// Entry is what the contents of the version are in, from the byte At on. No plan depends on them.
+	Entry *replica.Entry
+	At    int64
 }
 
 // compare orders versions from the greatest.
@@ -22,8 +25,8 @@ func compare(a, b *Version) int {
 		b.Dot.Compare(a.Dot))
 }
 
-// MaxHeads is how many heads of one item are looked at. Whoever may write can have others write, and
-// so make many; the greatest count, and an item with more is in conflict.
+// MaxHeads is how many heads of an item are merged. Whoever may write can have others write, and so
+// make many: an item with more is in conflict.
 const MaxHeads = record.MaxResolved
 
 // Heads returns the versions that no other one supersedes, the greatest (time, author) first. What

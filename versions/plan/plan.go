@@ -26,9 +26,9 @@ type Merged interface {
 	Hash() record.Hash
 }
 
-// MergeFunc merges two contents that follow on base, which is nil if they have nothing in common. It
-// must give the same on all devices. ok is false if only a person can merge them. An ErrMissing says
-// that a content is not here.
+// MergeFunc merges two contents that follow on base, which is nil if they have nothing in common.
+// It must give the same on all devices. ok is false if only a person can merge them. An ErrMissing
+// says that a content is not here.
 type MergeFunc func(base *Side, local, remote Side) (m Merged, ok bool, err error)
 
 // ErrMissing reports content that is not here yet.
@@ -150,8 +150,7 @@ func (o *Options) inputs(heads []*Version) (inputs []*Version) {
 			continue
 		}
 		same := slices.IndexFunc(inputs, func(x *Version) bool {
-			return (x.Kind == record.Deletion) == (v.Kind == record.Deletion) && x.Content.Hash == v.Content.Hash ||
-				mergesSame(x, v)
+			return x.Content.Hash == v.Content.Hash || mergesSame(x, v) // of deletions, it is zero
 		})
 		switch {
 		case same < 0:
@@ -251,21 +250,22 @@ func (p *Plan) conflict(why error, o Options) {
 	p.show(o)
 }
 
-// show has the item show one of its heads, that which follows on what the device has shown.
+// show has the item show one of its heads: the device's own, whose slot an edit takes, or that which
+// follows on what the device has shown.
 func (p *Plan) show(o Options) {
 	best, most := p.Heads[0], 0
 	for _, v := range p.Heads {
 		n := 0
 		switch {
-		case len(o.Applied) > 0 && v.Content.Hash == o.AppliedHash && o.Applied.Covers(v.Dot):
-			n = 5
-		case len(o.Applied) > 0 && v.Vector().CoversAll(o.Applied):
-			n = 4
-		case len(o.Applied) > 0 && v.Content.Hash == o.AppliedHash:
-			n = 3
-		case o.Applied.Covers(v.Dot):
-			n = 2
 		case record.TagOf(v.Author) == o.Author:
+			n = 5
+		case len(o.Applied) > 0 && v.Content.Hash == o.AppliedHash && o.Applied.Covers(v.Dot):
+			n = 4
+		case len(o.Applied) > 0 && v.Vector().CoversAll(o.Applied):
+			n = 3
+		case len(o.Applied) > 0 && v.Content.Hash == o.AppliedHash:
+			n = 2
+		case o.Applied.Covers(v.Dot):
 			n = 1
 		}
 		if n > most {

@@ -55,7 +55,7 @@ func (w *world) sent(by byte, r *record.Record) *Version {
 	require.NoError(w.t, err)
 	r, err = record.Parse(b, author(by))
 	require.NoError(w.t, err)
-	return &Version{r, author(by), w.time}
+	return &Version{Record: r, Author: author(by), Time: w.time}
 }
 
 // merge returns the version that a device writes for a plan.

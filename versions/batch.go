@@ -1,0 +1,109 @@
+package versions
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/plan"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// manifestPrefix is what the keys of manifests begin with. No item has such a key.
+const manifestPrefix = "\x00batch."
+
+// manifestKey returns the key of the manifest of the batch whose first part is d.
+func manifestKey(d record.Dot) []byte {
+	return fmt.Appendf(nil, "%s%s.%s.%016x", manifestPrefix, hex.EncodeToString(d.Device.Author[:]),
+		hex.EncodeToString(d.Device.Incarnation[:]), d.Counter)
+}
+
+// isWhole reports whether all versions of the batch of v are here, or what supersedes them. A
+// version that is by itself is whole. So is one whose manifest its author has withdrawn.
+func (s *Set) isWhole(ctx context.Context, v *plan.Version) (bool, error) {
+	if v.Batch == nil || v.Batch.Parts == 1 {
+		return true, nil
+	}
+	first := record.Dot{Device: v.Dot.Device, Counter: v.Batch.First}
+	if s.seen.isWhole(first) {
+		return true, nil
+	}
+	whole, err := s.hasAll(ctx, v, first)
+	if err != nil {
+		return false, fmt.Errorf("batch %s: %w", first, err)
+	}
+	if whole {
+		s.seen.noteWhole(first)
+	}
+	return whole, nil
+}
+
+func (s *Set) hasAll(
+	ctx context.Context, v *plan.Version, first record.Dot,
+) (bool, error) {
+	q := replica.Query{Key: manifestKey(first), Author: &v.Author, Tombstones: true}
+	for it, err := range s.cfg.Slots.Entries(ctx, q) {
+		if err != nil {
+			return false, err
+		}
+		if it.Entry.IsTombstone() {
+			return true, nil
+		}
+		keys, err := s.manifest(ctx, &it.Entry)
+		switch {
+		case errors.Is(err, plan.ErrMissing):
+			return false, nil
+		case errors.Is(err, record.ErrMalformed):
+			return true, nil // nothing can be waited for
+		case err != nil:
+			return false, err
+		}
+		for i, key := range keys {
+			d := first
+			d.Counter += uint64(i)
+			has, err := s.has(ctx, key, d)
+			if !has || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+func (s *Set) manifest(ctx context.Context, e *replica.Entry) ([][]byte, error) {
+	c, err := s.cfg.Slots.Open(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if c.Size() > record.MaxManifest {
+		return nil, fmt.Errorf("%w: a manifest of %d bytes", record.ErrMalformed, c.Size())
+	}
+	b := make([]byte, c.Size())
+	if err := readAt(c, b, 0); err != nil {
+		return nil, err
+	}
+	return record.ParseManifest(b)
+}
+
+// has reports whether a version of a key is here, or one that supersedes it.
+func (s *Set) has(ctx context.Context, key []byte, d record.Dot) (bool, error) {
+	for it, err := range s.cfg.Slots.Entries(ctx, replica.Query{Key: key}) {
+		if err != nil {
+			return false, err
+		}
+		v, err := s.load(ctx, &it.Entry)
+		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if v.Dot == d || v.Context.Covers(d) {
+			return true, nil
+		}
+	}
+	return false, nil
+}

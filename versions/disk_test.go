@@ -1,0 +1,211 @@
+package versions
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/plan"
+)
+
+var testReplica = replica.ID{7}
+
+// disk is a replica with its content, and what a device keeps, in memory. It is for one goroutine.
+type disk struct {
+	slots     map[slot]replica.Entry
+	content   map[blobs.Hash][]byte
+	keys      map[replica.AuthorID]replica.SecretKey
+	displaced []replica.Item
+	device    *Device
+	now       func() uint64
+	writes    int   // of values
+	fail      error // of writes, if set
+}
+
+type slot struct {
+	key string
+	by  replica.AuthorID
+}
+
+func newDisk(now func() uint64) *disk {
+	return &disk{
+		slots: map[slot]replica.Entry{}, content: map[blobs.Hash][]byte{},
+		keys: map[replica.AuthorID]replica.SecretKey{}, now: now,
+	}
+}
+
+// copy returns a disk with the same on it.
+func (d *disk) copy() *disk {
+	c := *d
+	c.slots, c.content, c.keys = maps.Clone(d.slots), maps.Clone(d.content), maps.Clone(d.keys)
+	c.displaced = slices.Clone(d.displaced)
+	if d.device != nil {
+		dev := *d.device
+		c.device = &dev
+	}
+	return &c
+}
+
+func (d *disk) ID() replica.ID { return testReplica }
+
+func (d *disk) Entries(
+	_ context.Context, q replica.Query,
+) iter.Seq2[replica.Item, error] {
+	return func(yield func(replica.Item, error) bool) {
+		var all []slot
+		for at, e := range d.slots {
+			if (q.Key == nil || at.key == string(q.Key)) && bytes.HasPrefix([]byte(at.key), q.Prefix) &&
+				(q.Author == nil || *q.Author == at.by) && (q.Tombstones || !e.IsTombstone()) {
+				all = append(all, at)
+			}
+		}
+		slices.SortFunc(all, compareSlots)
+		for _, at := range all {
+			e, ok := d.slots[at]
+			if ok && !yield(replica.Item{Key: []byte(at.key), Entry: e}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func compareSlots(a, b slot) int {
+	return cmp.Or(cmp.Compare(a.key, b.key), bytes.Compare(a.by[:], b.by[:]))
+}
+
+type inMemory struct{ *bytes.Reader }
+
+func (d *disk) Open(_ context.Context, e *replica.Entry) (Content, error) {
+	b, ok := d.content[e.Hash]
+	if !ok {
+		return nil, plan.ErrMissing
+	}
+	return inMemory{bytes.NewReader(b)}, nil
+}
+
+func (d *disk) Write(
+	_ context.Context, as replica.SecretKey, all []Value,
+) (out []replica.Item, err error) {
+	if d.fail != nil {
+		return nil, d.fail
+	}
+	stored := make([][]byte, len(all))
+	for i, v := range all {
+		if stored[i], err = io.ReadAll(v.Stream); err != nil {
+			return nil, err
+		}
+	}
+	now := d.now()
+	for i, v := range all {
+		at := slot{string(v.Key), as.Author()}
+		e := replica.Entry{
+			Replica: testReplica, Author: at.by, Key: v.Key, Size: uint64(len(stored[i])),
+			Hash: blobs.HashOf(stored[i]), Timestamp: max(now, d.slots[at].Timestamp+1),
+		}
+		d.slots[at], d.content[e.Hash] = e, stored[i]
+		d.writes++
+		out = append(out, replica.Item{Key: v.Key, Entry: e})
+	}
+	return out, nil
+}
+
+// take stores an entry of another device, and its content unless that is nil. It reports whether
+// that changed something.
+func (d *disk) take(key string, e replica.Entry, content []byte) bool {
+	at := slot{key, e.Author}
+	old, has := d.slots[at]
+	if has && replica.CompareVersions(&e, &old) <= 0 {
+		if content == nil || old.Hash != e.Hash || d.content[e.Hash] != nil {
+			return false
+		}
+		d.content[e.Hash] = content
+		return true
+	}
+	if has {
+		d.displaced = append(d.displaced, replica.Item{Key: []byte(key), Entry: old})
+	}
+	d.slots[at] = e
+	if content != nil {
+		d.content[e.Hash] = content
+	}
+	return true
+}
+
+func (d *disk) Displaced(_ context.Context, key []byte) iter.Seq2[replica.Item, error] {
+	return func(yield func(replica.Item, error) bool) {
+		for _, it := range slices.Clone(d.displaced) {
+			if (key == nil || bytes.Equal(it.Key, key)) && !yield(it, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (d *disk) Forget(_ context.Context, displaced ...replica.Item) error {
+	d.displaced = slices.DeleteFunc(d.displaced, func(it replica.Item) bool {
+		return slices.ContainsFunc(displaced, func(x replica.Item) bool {
+			return bytes.Equal(x.Key, it.Key) && x.Entry.Hash == it.Entry.Hash &&
+				x.Entry.Author == it.Entry.Author && x.Entry.Timestamp == it.Entry.Timestamp
+		})
+	})
+	return nil
+}
+
+func (d *disk) Load(context.Context) (Device, error) {
+	if d.device == nil {
+		return Device{}, ErrNoDevice
+	}
+	return *d.device, nil
+}
+
+func (d *disk) Save(_ context.Context, dev Device) error {
+	if d.fail != nil {
+		return d.fail
+	}
+	d.device = &dev
+	return nil
+}
+
+// open returns a Set on the disk. Contents are sets of letters, of which capital ones cannot be
+// merged with each other.
+func (d *disk) open(ctx context.Context, newKey func() replica.SecretKey) (*Set, error) {
+	return Open(ctx, Config{
+		Slots: d, State: d,
+		Key: func(_ context.Context, a replica.AuthorID) (replica.SecretKey, error) {
+			k, ok := d.keys[a]
+			if !ok {
+				return k, fmt.Errorf("author %s: %w", a, replica.ErrNotFound)
+			}
+			return k, nil
+		},
+		NewKey: func(context.Context) (replica.SecretKey, error) {
+			k := newKey()
+			d.keys[k.Author()] = k
+			return k, nil
+		},
+		Merge: mergeLetters,
+	})
+}
+
+func isCapital(c byte) bool { return c >= 'A' && c <= 'Z' }
+
+// mergeLetters merges sets of letters.
+func mergeLetters(_, base, local, remote []byte) ([]byte, bool) {
+	out := []byte{}
+	for _, c := range slices.Concat(local, remote) {
+		both := bytes.IndexByte(local, c) >= 0 && bytes.IndexByte(remote, c) >= 0
+		if (both || bytes.IndexByte(base, c) < 0) && bytes.IndexByte(out, c) < 0 {
+			out = append(out, c)
+		}
+	}
+	slices.Sort(out)
+	capitals := slices.DeleteFunc(slices.Clone(out), func(c byte) bool { return !isCapital(c) })
+	return out, len(capitals) < 2
+}

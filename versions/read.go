@@ -1,0 +1,372 @@
+package versions
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/plan"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// Looked says what a device has shown of an item before; the zero value is for nothing.
+type Looked struct {
+	// Applied is all that was shown, and Hash its content's hash.
+	Applied record.Vector
+	Hash    record.Hash
+	// Waited says that what is missing, or should have been merged by another device, has been waited
+	// for.
+	Waited bool
+}
+
+// Item is what the versions of a key say together.
+type Item struct {
+	Key []byte
+	*plan.Plan
+	// Pending is how many versions are not all here yet; they are left out of the plan. So are
+	// Malformed ones, which no device takes for versions.
+	Pending, Malformed int
+
+	set *Set
+	own map[blobs.Hash]bool // what the slots of this device's author hold
+}
+
+// Read returns the item of a key. An item without versions is Deleted.
+func (s *Set) Read(ctx context.Context, key []byte, l Looked) (*Item, error) {
+	if key == nil {
+		key = []byte{}
+	}
+	if len(key) > 0 && key[0] == 0 {
+		return nil, ErrReservedKey
+	}
+	all, err := s.slots(ctx, key)
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	item, err := s.item(ctx, key, all, l)
+	return item, s.failed(err)
+}
+
+// slots returns the entries of a key.
+func (s *Set) slots(ctx context.Context, key []byte) (all []replica.Item, err error) {
+	for it, err := range s.cfg.Slots.Entries(ctx, replica.Query{Key: key}) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, it)
+	}
+	return all, nil
+}
+
+// All yields the items of all keys that begin with prefix, in order. looked returns what was shown
+// of a key; nil is nothing of any.
+func (s *Set) All(
+	ctx context.Context, prefix []byte, looked func(key []byte) Looked,
+) iter.Seq2[*Item, error] {
+	return func(yield func(*Item, error) bool) {
+		var key []byte
+		var all []replica.Item
+		flush := func() bool {
+			if len(all) == 0 {
+				return true
+			}
+			l := Looked{}
+			if looked != nil {
+				l = looked(key)
+			}
+			item, err := s.item(ctx, key, all, l)
+			all = all[:0]
+			return yield(item, s.failed(err)) && err == nil
+		}
+		for it, err := range s.cfg.Slots.Entries(ctx, replica.Query{Prefix: prefix}) {
+			if err != nil {
+				yield(nil, s.failed(err))
+				return
+			}
+			if len(it.Key) > 0 && it.Key[0] == 0 {
+				continue
+			}
+			if !bytes.Equal(it.Key, key) {
+				if !flush() {
+					return
+				}
+				key = slices.Clone(it.Key)
+			}
+			all = append(all, it)
+		}
+		flush()
+	}
+}
+
+// item makes the item of entries of one key.
+func (s *Set) item(
+	ctx context.Context, key []byte, entries []replica.Item, l Looked,
+) (*Item, error) {
+	s.mu.Lock()
+	author := s.dev.Author
+	s.mu.Unlock()
+	item := &Item{Key: slices.Clone(key), set: s, own: map[blobs.Hash]bool{}}
+	for i := range entries {
+		if e := &entries[i].Entry; e.Author == author {
+			item.own[e.Hash] = true
+		}
+	}
+	for it, err := range s.cfg.Slots.Displaced(ctx, key) {
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, it)
+	}
+	for {
+		item.Pending, item.Malformed = 0, 0
+		var all []*plan.Version
+		for i := range entries {
+			e := &entries[i].Entry
+			v, err := s.load(ctx, e)
+			switch {
+			case errors.Is(err, plan.ErrMissing):
+				item.Pending++
+				continue
+			case errors.Is(err, record.ErrMalformed):
+				item.Malformed++
+				continue
+			case err != nil:
+				return nil, fmt.Errorf("key %q: %w", key, err)
+			}
+			whole, err := s.isWhole(ctx, v)
+			if err != nil {
+				return nil, err
+			}
+			if !whole {
+				item.Pending++
+				continue
+			}
+			all = append(all, v)
+		}
+		var err error
+		item.Plan, err = plan.Make(all, plan.Options{
+			Merge:          s.merger(ctx, key),
+			DeletionStands: s.cfg.DeletionStands,
+			Author:         record.TagOf(author),
+			Applied:        l.Applied,
+			AppliedHash:    l.Hash,
+			GiveUp:         l.Waited,
+		})
+		if errors.Is(err, errFalse) { // what is false has been noted
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("key %q: %w", key, err)
+		}
+		return item, nil
+	}
+}
+
+// readAtOnce is how much of an entry's content is read at once: more than most records.
+const readAtOnce = 4 << 10
+
+// load reads the version of an entry. It returns plan.ErrMissing and record.ErrMalformed.
+func (s *Set) load(ctx context.Context, e *replica.Entry) (*plan.Version, error) {
+	c, err := s.cfg.Slots.Open(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	size := c.Size()
+	head := make([]byte, min(readAtOnce, size))
+	if err := readAt(c, head, 0); err != nil {
+		return nil, err
+	}
+	n, more, err := record.Length(head)
+	if err == nil && (more || int64(n) > size) {
+		err = fmt.Errorf("%w: cut short", record.ErrMalformed)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n > len(head) {
+		head = make([]byte, n)
+		if err := readAt(c, head, 0); err != nil {
+			return nil, err
+		}
+	}
+	r, err := record.Parse(head[:n], e.Author)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(size-int64(n)) != r.Following() {
+		return nil, fmt.Errorf("%w: %d bytes follow it, expected %d", record.ErrMalformed,
+			size-int64(n), r.Following())
+	}
+	if r.Kind != record.Deletion {
+		if here := head[n:]; uint64(len(here)) >= r.Content.Size { // it costs little to look
+			if record.HashOf(s.cfg.Slots.ID(), here[:r.Content.Size]) != r.Content.Hash {
+				return nil, fmt.Errorf("%w: %w", record.ErrMalformed, errFalse)
+			}
+		} else if s.seen.isFalse(falseKey(r.Content.Hash, e)) {
+			return nil, fmt.Errorf("%w: %w", record.ErrMalformed, errFalse)
+		}
+	}
+	return &plan.Version{Record: r, Author: e.Author, Time: e.Timestamp, Entry: e, At: int64(n)}, nil
+}
+
+func readAt(c Content, b []byte, off int64) error {
+	n, err := c.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// falseKey names an entry that claims a content falsely.
+func falseKey(h record.Hash, e *replica.Entry) (k record.Hash) {
+	for i := range k {
+		k[i] = h[i] ^ e.Hash[i]
+	}
+	return k
+}
+
+// Open opens the content of a version, or of one of its ancestors, by its place; -1 is its own. It
+// returns plan.ErrMissing if that is not kept, or not here. What it reads is not verified; see Bytes.
+func (s *Set) Open(
+	ctx context.Context, v *plan.Version, ancestor int,
+) (*io.SectionReader, error) {
+	if ancestor >= 0 && !v.Ancestors[ancestor].Kept {
+		return nil, fmt.Errorf("version %s: %w", v.Ancestors[ancestor].Dot, plan.ErrMissing)
+	}
+	c, err := s.cfg.Slots.Open(ctx, v.Entry)
+	if err != nil {
+		return nil, err
+	}
+	offset, size := v.Place(ancestor)
+	return io.NewSectionReader(c, v.At+int64(offset), int64(size)), nil
+}
+
+// Bytes returns the content of a version, or of an ancestor, of at most most bytes, verified. It
+// returns plan.ErrMissing, and blobs.ErrTooLarge.
+func (s *Set) Bytes(
+	ctx context.Context, v *plan.Version, ancestor int, most uint64,
+) ([]byte, error) {
+	r, err := s.Open(ctx, v, ancestor)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(r.Size()) > most {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", blobs.ErrTooLarge, r.Size(), most)
+	}
+	b := make([]byte, r.Size())
+	if err := readAt(r, b, 0); err != nil {
+		return nil, err
+	}
+	h := record.HashOf(s.cfg.Slots.ID(), b)
+	if ancestor < 0 && h != v.Content.Hash {
+		s.seen.noteFalse(falseKey(v.Content.Hash, v.Entry))
+		return nil, errFalse
+	}
+	if ancestor >= 0 && h.Short() != v.Ancestors[ancestor].Hash {
+		return nil, fmt.Errorf("version %s: %w: another content is kept for it",
+			v.Ancestors[ancestor].Dot, plan.ErrMissing)
+	}
+	return b, nil
+}
+
+// Content returns what an item shows, of at most most bytes. It returns replica.ErrNotFound for one
+// that is deleted, plan.ErrMissing and blobs.ErrTooLarge.
+func (i *Item) Content(ctx context.Context, most uint64) ([]byte, error) {
+	switch {
+	case i.Deleted():
+		return nil, fmt.Errorf("key %q: %w", i.Key, replica.ErrNotFound)
+	case i.Show.Merged != nil:
+		b := i.Show.Merged.(merged).content
+		if uint64(len(b)) > most {
+			return nil, fmt.Errorf("key %q: %w: %d bytes, at most %d", i.Key, blobs.ErrTooLarge, len(b),
+				most)
+		}
+		return b, nil
+	}
+	b, err := i.set.Bytes(ctx, i.Show.Version, i.Show.Ancestor, most)
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", i.Key, err)
+	}
+	return b, nil
+}
+
+// Looked returns what to give to the next Read once this item is shown.
+func (i *Item) Looked() Looked {
+	l := Looked{Applied: plan.Vector(i.Basis)}
+	switch {
+	case i.Show.Merged != nil:
+		l.Hash = i.Show.Merged.Hash()
+	case i.Show.Version != nil:
+		l.Hash = i.Show.Version.Content.Hash
+	}
+	return l
+}
+
+// merged is what a merge has given.
+type merged struct {
+	content []byte
+	hash    record.Hash
+}
+
+// Hash implements plan.Merged.
+func (m merged) Hash() record.Hash { return m.hash }
+
+// merger returns how contents of a key are merged.
+func (s *Set) merger(ctx context.Context, key []byte) plan.MergeFunc {
+	if s.cfg.Merge == nil {
+		return nil
+	}
+	read := func(side *plan.Side) ([]byte, error) {
+		if side.Merged != nil {
+			return side.Merged.(merged).content, nil
+		}
+		return s.Bytes(ctx, side.Version, side.Ancestor, s.cfg.MaxMerge)
+	}
+	return func(base *plan.Side, local, remote plan.Side) (plan.Merged, bool, error) {
+		var b []byte
+		var err error
+		if base != nil {
+			if b, err = read(base); b == nil && err == nil {
+				b = []byte{}
+			}
+		}
+		var l, r []byte
+		if err == nil {
+			l, err = read(&local)
+		}
+		if err == nil {
+			r, err = read(&remote)
+		}
+		if errors.Is(err, blobs.ErrTooLarge) {
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		out, ok := s.cfg.Merge(key, b, l, r)
+		if !ok || uint64(len(out)) > s.cfg.MaxMerge {
+			return nil, false, nil
+		}
+		return merged{out, record.HashOf(s.cfg.Slots.ID(), out)}, true, nil
+	}
+}
+
+// following opens what follows the record of a version.
+func (s *Set) following(ctx context.Context, v *plan.Version) (*io.SectionReader, error) {
+	c, err := s.cfg.Slots.Open(ctx, v.Entry)
+	if err != nil {
+		return nil, err
+	}
+	return io.NewSectionReader(c, v.At, int64(v.Following())), nil
+}
+
+func joined(b []byte, rest io.Reader) io.Reader { return io.MultiReader(bytes.NewReader(b), rest) }

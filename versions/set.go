@@ -1,0 +1,196 @@
+package versions
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// Config says whose versions a Set writes, and where. All but Merge must be given.
+type Config struct {
+	Slots Slots
+	State State
+	// Key returns the secret key of an author of this device.
+	Key func(ctx context.Context, a replica.AuthorID) (replica.SecretKey, error)
+	// NewKey makes a new author who may write: for the first version, and when the device finds that
+	// its author writes elsewhere, too.
+	NewKey func(ctx context.Context) (replica.SecretKey, error)
+	// Merge merges two contents of a key that follow on base, which is nil if they have nothing in
+	// common. It must give the same on all devices. ok is false if only a person can.
+	Merge func(key, base, local, remote []byte) (merged []byte, ok bool)
+	// MaxMerge is how many bytes a content may have to be merged; larger ones are conflicts.
+	// 0 is DefaultMaxMerge.
+	MaxMerge uint64
+	// MaxKept is how many bytes of former contents a version keeps for merges to come, and to be
+	// restored; less if they are larger than MaxMerge. 0 is DefaultMaxKept.
+	MaxKept uint64
+	// DeletionStands has a deletion stand against an edit that did not know of it.
+	DeletionStands bool
+}
+
+const (
+	// DefaultMaxMerge is 1 MiB.
+	DefaultMaxMerge = 1 << 20
+	// DefaultMaxKept is 2 MiB.
+	DefaultMaxKept = 2 << 20
+)
+
+// reservedAtOnce is how many counters are made durable at a time. What is not used of them when the
+// program ends is passed over.
+const reservedAtOnce = 1 << 12
+
+var (
+	// ErrStale reports an edit of an item that this device has written since it was read: what it
+	// would overwrite has not been seen.
+	ErrStale = kind.New(kind.Conflict, "the item has been written here since it was read")
+	// ErrReservedKey reports a key that is kept for what versions need themselves.
+	ErrReservedKey = kind.New(kind.Usage, "a key must not begin with a zero byte")
+	// errFalse reports a content that is not what its record says.
+	errFalse = errors.New("the content is not what its record says")
+)
+
+// Set is the versions of a replica, as one device reads and writes them. Its methods may be called
+// at the same time; another Set of the same device must not be used beside it.
+type Set struct {
+	cfg Config
+
+	mu    sync.Mutex // over all that is written
+	dev   Device
+	key   replica.SecretKey
+	first uint64 // counter that this Set began with
+	next  uint64
+
+	seen seen
+}
+
+// seen is what has been found out about what others have written. It can be forgotten, and is found
+// again.
+type seen struct {
+	mu    sync.Mutex
+	false map[record.Hash]bool // see falseKey
+	whole map[record.Dot]bool  // first parts of batches of which all have come
+}
+
+// maxSeen is how much is remembered of each kind.
+const maxSeen = 1 << 14
+
+func (x *seen) isFalse(k record.Hash) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.false[k]
+}
+
+func (x *seen) noteFalse(k record.Hash) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	note(&x.false, k)
+}
+
+func (x *seen) isWhole(d record.Dot) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.whole[d]
+}
+
+func (x *seen) noteWhole(d record.Dot) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	note(&x.whole, d)
+}
+
+func note[K comparable](m *map[K]bool, k K) {
+	if *m == nil || len(*m) >= maxSeen {
+		*m = map[K]bool{}
+	}
+	(*m)[k] = true
+}
+
+// Open returns the versions of a replica. If the device was about to publish its versions under a
+// new author, that is done first.
+func Open(ctx context.Context, cfg Config) (*Set, error) {
+	if cfg.MaxMerge == 0 {
+		cfg.MaxMerge = DefaultMaxMerge
+	}
+	if cfg.MaxKept == 0 {
+		cfg.MaxKept = DefaultMaxKept
+	}
+	s := &Set{cfg: cfg}
+	dev, err := cfg.State.Load(ctx)
+	switch {
+	case errors.Is(err, ErrNoDevice):
+		return s, nil
+	case err != nil:
+		return nil, s.failed(err)
+	}
+	if s.key, err = cfg.Key(ctx, dev.Author); err != nil {
+		return nil, s.failed(err)
+	}
+	s.take(dev)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s, s.failed(s.become(ctx))
+}
+
+func (s *Set) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("versions of replica %s: %w", s.cfg.Slots.ID().Short(), err)
+}
+
+// take begins with a device's next counter.
+func (s *Set) take(d Device) {
+	s.dev, s.first, s.next = d, d.Reserved+1, d.Reserved+1
+}
+
+// device returns the device of the versions that are written.
+func (s *Set) device() record.Device {
+	return record.Device{Author: record.TagOf(s.dev.Author), Incarnation: s.dev.Incarnation}
+}
+
+// Device returns the device that writes; ok is false if it has written nothing yet.
+func (s *Set) Device() (d record.Device, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.device(), s.dev.Author != (replica.AuthorID{})
+}
+
+// reserve returns the first of n counters. The caller holds the lock.
+func (s *Set) reserve(ctx context.Context, n uint64) (first uint64, err error) {
+	if s.dev.Author == (replica.AuthorID{}) {
+		if err := s.begin(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if last := s.next + n - 1; last > s.dev.Reserved {
+		dev := s.dev
+		dev.Reserved = last + reservedAtOnce
+		if err := s.cfg.State.Save(ctx, dev); err != nil {
+			return 0, err
+		}
+		s.dev = dev
+	}
+	first = s.next
+	s.next += n
+	return first, nil
+}
+
+// begin makes the device.
+func (s *Set) begin(ctx context.Context) (err error) {
+	if s.key, err = s.cfg.NewKey(ctx); err != nil {
+		return err
+	}
+	s.take(Device{Author: s.key.Author(), Incarnation: newIncarnation()})
+	return nil
+}
+
+func newIncarnation() (i record.Incarnation) {
+	_, _ = rand.Read(i[:]) // never fails
+	return i
+}

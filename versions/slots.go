@@ -1,0 +1,70 @@
+package versions
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// Slots is the replica that versions are kept in, of each key one slot for each author; [OfNode] is
+// one of a node. Its methods may be called at the same time.
+type Slots interface {
+	ID() replica.ID
+	// Entries yields the entries of all authors that q selects, by keys in plain.
+	Entries(ctx context.Context, q replica.Query) iter.Seq2[replica.Item, error]
+	// Open opens the content of an entry, as long as ctx lives. It returns plan.ErrMissing if that is
+	// not all here.
+	Open(ctx context.Context, e *replica.Entry) (Content, error)
+	// Write signs and stores values, all in one order, and returns when they are durable.
+	Write(ctx context.Context, as replica.SecretKey, all []Value) ([]replica.Item, error)
+	// Displaced yields the entries of a key, of all keys for nil, that entries of the same author which
+	// came from elsewhere have taken the place of, in the order in which that happened. Their content is
+	// kept until Forget.
+	Displaced(ctx context.Context, key []byte) iter.Seq2[replica.Item, error]
+	// Forget forgets what Displaced has yielded.
+	Forget(ctx context.Context, displaced ...replica.Item) error
+}
+
+// Content is what is stored for an entry.
+type Content interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// Value is what a key is set to.
+type Value struct {
+	Key    []byte
+	Stream io.Reader
+}
+
+// Device is what a device keeps of itself for one replica.
+type Device struct {
+	Author      replica.AuthorID
+	Incarnation record.Incarnation
+	// Reserved is the greatest counter that the device may have used.
+	Reserved uint64
+	// Copied says that the device's author writes elsewhere, too: it needs a new one.
+	Copied bool
+	// Former is whose versions are still to be published as the device's own; zero for nobody.
+	Former Former
+}
+
+// Former is what a device was before it found that it had been copied, or was an old copy.
+type Former struct {
+	Author      replica.AuthorID
+	Incarnation record.Incarnation
+}
+
+// State keeps a Device. What Save has stored is durable when it returns.
+type State interface {
+	// Load returns ErrNoDevice if there is none.
+	Load(ctx context.Context) (Device, error)
+	Save(ctx context.Context, d Device) error
+}
+
+// ErrNoDevice reports a replica in which the device has not written yet.
+var ErrNoDevice = errors.New("no versions have been written here")

@@ -1,0 +1,460 @@
+package versions
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/plan"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// lab has devices whose clocks run together.
+type lab struct {
+	t      *testing.T
+	time   uint64
+	author byte
+	all    []*device
+}
+
+type device struct {
+	l    *lab
+	disk *disk
+	*Set
+}
+
+func newLab(t *testing.T) *lab { return &lab{t: t, time: 1_800_000_000_000_000} }
+
+func (l *lab) newKey() replica.SecretKey {
+	l.author++
+	return replica.SecretKeyFromSeed([32]byte{l.author})
+}
+
+func (l *lab) device() *device {
+	return l.deviceOn(newDisk(func() uint64 { l.time++; return l.time }))
+}
+
+func (l *lab) deviceOn(d *disk) *device {
+	v := &device{l: l, disk: d}
+	v.reopen()
+	l.all = append(l.all, v)
+	return v
+}
+
+// reopen has the device begin anew with what is on its disk.
+func (d *device) reopen() {
+	s, err := d.disk.open(d.l.t.Context(), d.l.newKey)
+	require.NoError(d.l.t, err)
+	d.Set = s
+}
+
+// from brings what another device has.
+func (d *device) from(o *device) {
+	var came []replica.Item
+	for at, e := range o.disk.slots {
+		if d.disk.take(at.key, e, o.disk.content[e.Hash]) {
+			came = append(came, replica.Item{Key: []byte(at.key), Entry: e})
+		}
+	}
+	_, err := d.Arrived(d.l.t.Context(), came)
+	require.NoError(d.l.t, err)
+}
+
+// sync brings all devices to the same.
+func (l *lab) sync() {
+	for range 3 {
+		for _, a := range l.all {
+			for _, b := range l.all {
+				a.from(b)
+			}
+		}
+	}
+}
+
+func (d *device) read(key string) *Item {
+	item, err := d.Read(d.l.t.Context(), []byte(key), Looked{})
+	require.NoError(d.l.t, err)
+	return item
+}
+
+func (d *device) set(key, content string) {
+	require.NoError(d.l.t, d.Set.Set(d.l.t.Context(), d.read(key), []byte(content)))
+}
+
+func (d *device) settle(key string) *Item {
+	item, err := d.Settle(d.l.t.Context(), []byte(key), Looked{Waited: true})
+	require.NoError(d.l.t, err)
+	return item
+}
+
+// text returns what an item shows; "-" if it is deleted.
+func (d *device) text(key string) string { return d.textOf(d.read(key)) }
+
+func (d *device) textOf(i *Item) string {
+	b, err := i.Content(d.l.t.Context(), 1<<20)
+	if errors.Is(err, replica.ErrNotFound) {
+		return "-"
+	}
+	require.NoError(d.l.t, err)
+	return string(b)
+}
+
+func (l *lab) requireAll(key, want string) {
+	l.t.Helper()
+	for _, d := range l.all {
+		require.Equal(l.t, want, d.text(key))
+	}
+}
+
+// What devices write beside each other is merged by one, and the same on all.
+func TestMerge(t *testing.T) {
+	l := newLab(t)
+	a, b, c := l.device(), l.device(), l.device()
+	a.set("k", "ab")
+	l.sync()
+	a.set("k", "abx")
+	b.set("k", "by")
+	c.set("k", "abz")
+	l.sync()
+	l.requireAll("k", "bxyz")
+	for _, d := range l.all {
+		item, err := d.Settle(t.Context(), []byte("k"), Looked{})
+		require.NoError(t, err)
+		require.Len(t, item.Heads, map[*device]int{a: 3, b: 3, c: 1}[d], "the greatest head's author")
+	}
+	l.sync()
+	for _, d := range l.all {
+		item := d.settle("k")
+		require.Len(t, item.Heads, 1)
+		require.Equal(t, "bxyz", d.textOf(item))
+	}
+	require.Equal(t, 2, c.disk.writes)
+	require.Equal(t, 2, a.disk.writes)
+	b.set("k", "q")
+	l.sync()
+	l.requireAll("k", "q")
+	require.Len(t, a.read("k").Heads, 1)
+}
+
+// A deletion is one, and what nobody wrote is none.
+func TestDelete(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	require.True(t, a.read("k").Deleted())
+	require.NoError(t, a.Delete(t.Context(), a.read("k")))
+	require.Zero(t, a.disk.writes)
+	a.set("k", "a")
+	l.sync()
+	require.NoError(t, b.Delete(t.Context(), b.read("k")))
+	require.Equal(t, "-", b.text("k"))
+	a.set("k", "ab")
+	l.sync()
+	l.requireAll("k", "ab")
+	require.NoError(t, b.Delete(t.Context(), b.read("k")))
+	l.sync()
+	l.requireAll("k", "-")
+	require.Len(t, a.read("k").Heads, 1)
+	// Entries that are gone, or say nothing, are no deletion.
+	a.set("k", "c")
+	l.sync()
+	for at, e := range b.disk.slots {
+		delete(b.disk.content, e.Hash)
+		_ = at
+	}
+	item := b.read("k")
+	require.Equal(t, 2, item.Pending)
+	require.Empty(t, item.Heads)
+	b.from(a)
+	require.Equal(t, "c", b.text("k"))
+}
+
+// A conflict is on all devices; each goes on with its own until one resolves it.
+func TestConflict(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	a.set("k", "A")
+	b.set("k", "B")
+	l.sync()
+	require.ErrorIs(t, a.settle("k").Conflict, plan.ErrContents)
+	require.Equal(t, "A", a.text("k"))
+	require.Equal(t, "B", b.text("k"))
+	b.set("k", "Bb")
+	l.sync()
+	require.Equal(t, "A", a.text("k"))
+	require.Len(t, a.read("k").Heads, 2)
+	require.NoError(t, a.Resolve(t.Context(), a.read("k"), []byte("Cab")))
+	require.Equal(t, record.Resolution, a.read("k").Heads[0].Kind)
+	l.sync()
+	l.requireAll("k", "Cab")
+}
+
+// What this device has written since an item was read is not overwritten unseen.
+func TestStale(t *testing.T) {
+	l := newLab(t)
+	a := l.device()
+	before := a.read("k")
+	a.set("k", "a")
+	err := a.Set.Set(t.Context(), before, []byte("b"))
+	require.ErrorIs(t, err, ErrStale)
+	require.Equal(t, "a", a.text("k"))
+	_, err = a.Read(t.Context(), []byte("\x00x"), Looked{})
+	require.ErrorIs(t, err, ErrReservedKey)
+}
+
+// A content that is not what its hash says is no version, however long it is.
+func TestFalseContent(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	b.set("k", "true")
+	long := strings.Repeat("x", 2*readAtOnce)
+	for _, content := range []string{"short", long} {
+		src := a.SourceOf([]byte(content))
+		item := a.read("k")
+		require.NoError(t, a.Write(t.Context(), Edit{Item: item, Content: &src}))
+		for at, e := range a.disk.slots { // the same record with another content
+			if e.Author == a.dev.Author {
+				raw := []byte(strings.Replace(string(a.disk.content[e.Hash]), content, strings.ToUpper(content), 1))
+				e.Hash = blobs.HashOf(raw)
+				a.disk.content[e.Hash], a.disk.slots[at] = raw, e
+			}
+		}
+		b.from(a)
+		item = b.settle("k")
+		require.Equal(t, 1, item.Malformed)
+		require.Equal(t, "true", b.textOf(item))
+	}
+	// A stream that changes while it is read is not written.
+	src := b.SourceOf([]byte("one"))
+	src.Open = b.SourceOf([]byte("two")).Open
+	require.ErrorIs(t, b.Write(t.Context(), Edit{Item: b.read("k"), Content: &src}), ErrChanged)
+	require.Equal(t, "true", b.text("k"))
+}
+
+// Parts of a batch are seen together.
+func TestBatch(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	a.set("1", "before")
+	l.sync()
+	edits := []Edit{}
+	for _, k := range []string{"1", "2", "3"} {
+		src := a.SourceOf([]byte("in " + k))
+		edits = append(edits, Edit{Item: a.read(k), Content: &src})
+	}
+	require.NoError(t, a.Write(t.Context(), edits...))
+	require.Equal(t, "in 2", a.text("2"))
+	order := []string{"1", "", "3", "2"} // "" is the manifest
+	for i, key := range order {
+		for at, e := range a.disk.slots {
+			if at.key == key || key == "" && at.key[0] == 0 {
+				require.True(t, b.disk.take(at.key, e, a.disk.content[e.Hash]))
+				keys, err := b.Arrived(t.Context(), []replica.Item{{Key: []byte(at.key), Entry: e}})
+				require.NoError(t, err)
+				if i == 3 {
+					require.Contains(t, keys, []byte("1"))
+				}
+			}
+		}
+		if i < 3 {
+			require.NotEqual(t, "in 3", b.text("3"))
+			require.NotEqual(t, "in 1", b.text("1"))
+		}
+	}
+	for _, k := range []string{"1", "2", "3"} {
+		require.Equal(t, "in "+k, b.text(k))
+	}
+	// Part of it is superseded: the rest counts for whoever comes later.
+	a.set("2", "later")
+	c := l.device()
+	c.from(a)
+	require.Equal(t, "in 1", c.text("1"))
+	require.Equal(t, "later", c.text("2"))
+}
+
+// Former versions can be listed and restored.
+func TestHistory(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	for _, content := range []string{"a", "b", "c"} {
+		a.set("k", content)
+	}
+	require.NoError(t, a.Delete(t.Context(), a.read("k")))
+	l.sync()
+	b.set("k", "d")
+	item := b.read("k")
+	all := item.History()
+	require.Len(t, all, 5)
+	require.True(t, all[0].Head)
+	require.True(t, all[1].Deleted)
+	var got []string
+	for _, p := range all {
+		if p.Deleted {
+			_, err := item.OpenPast(t.Context(), p)
+			require.ErrorIs(t, err, ErrNotKept)
+			continue
+		}
+		in, err := item.OpenPast(t.Context(), p)
+		require.NoError(t, err)
+		content := make([]byte, in.Size())
+		_, err = in.ReadAt(content, 0)
+		require.NoError(t, err)
+		got = append(got, string(content))
+	}
+	require.Equal(t, []string{"d", "c", "b", "a"}, got)
+	p, err := item.Past(all[3].Dot)
+	require.NoError(t, err)
+	require.NoError(t, b.Restore(t.Context(), item, p))
+	l.sync()
+	l.requireAll("k", "b")
+	_, err = item.Past(record.Dot{Counter: 99})
+	require.ErrorIs(t, err, ErrNotKept)
+}
+
+// Two that are copies of each other lose nothing of what either writes.
+func TestClone(t *testing.T) {
+	l := newLab(t)
+	a := l.device()
+	a.set("k", "ab")
+	a.set("other", "o")
+	b, c := l.deviceOn(a.disk.copy()), l.device()
+	a.reopen() // from here on, both use the same counters
+	a.set("k", "abx")
+	b.set("k", "aby")
+	a.set("alone", "p")
+	b.set("else", "q")
+	c.from(a)
+	c.from(b)
+	l.sync()
+	l.sync()
+	for _, d := range l.all {
+		d.settle("k")
+	}
+	l.sync()
+	l.requireAll("k", "abxy")
+	l.requireAll("alone", "p")
+	l.requireAll("else", "q")
+	l.requireAll("other", "o")
+	da, _ := a.Device()
+	db, _ := b.Device()
+	require.NotEqual(t, da.Author, db.Author)
+	writes := a.disk.writes + b.disk.writes + c.disk.writes
+	a.set("k", "abxyz")
+	l.sync()
+	l.requireAll("k", "abxyz")
+	require.Equal(t, writes+1, a.disk.writes+b.disk.writes+c.disk.writes)
+}
+
+// An older copy of a directory takes nothing back.
+func TestRestoredDirectory(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	a.set("k", "a")
+	a.set("gone", "g")
+	l.sync()
+	backup := a.disk.copy()
+	for range reservedAtOnce + 1 { // more than the backup has reserved
+		a.set("often", "o")
+	}
+	a.set("k", "ab")
+	require.NoError(t, a.Delete(t.Context(), a.read("gone")))
+	l.sync()
+	*a.disk = *backup
+	a.reopen()
+	a.set("k", "ac")
+	l.sync()
+	for _, d := range l.all {
+		d.settle("k")
+	}
+	l.sync()
+	l.requireAll("k", "abc")
+	l.requireAll("gone", "-")
+	_ = b
+}
+
+// The end of what a device wrote may be lost with the power, and comes back.
+func TestLostEnd(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	a.set("k", "a")
+	before := a.disk.copy()
+	a.set("k", "ab")
+	a.set("new", "n")
+	b.from(a)
+	author := a.dev.Author
+	before.device = a.disk.device // which was durable
+	*a.disk = *before
+	a.reopen()
+	require.Equal(t, "a", a.text("k"))
+	a.from(b)
+	l.requireAll("k", "ab")
+	l.requireAll("new", "n")
+	require.Equal(t, author, a.dev.Author)
+	a.set("k", "abc")
+	l.sync()
+	l.requireAll("k", "abc")
+}
+
+// Whoever claims to have seen what a device has not written takes nothing from it.
+func TestFalseClaim(t *testing.T) {
+	l := newLab(t)
+	a, evil := l.device(), l.device()
+	a.set("k", "a")
+	l.sync()
+	item := evil.read("k")
+	v := item.Heads[0]
+	v.Context = v.Context.With(record.Dot{Device: v.Dot.Device, Counter: v.Dot.Counter})
+	v.Dot.Counter = record.MaxCounter // in the vector of what evil writes over it
+	require.NoError(t, evil.Set.Set(t.Context(), item, []byte("e")))
+	author, first := a.dev.Author, a.dev.Incarnation
+	a.set("k", "ab")
+	l.sync()
+	require.Equal(t, author, a.dev.Author)
+	require.NotEqual(t, first, a.dev.Incarnation)
+	require.Len(t, evil.read("k").Heads, 2)
+	require.ErrorIs(t, a.settle("k").Conflict, plan.ErrNoBase, "they name different versions")
+	require.Equal(t, "ab", a.text("k"))
+	require.NoError(t, a.Resolve(t.Context(), a.read("k"), []byte("abe")))
+	l.sync()
+	l.requireAll("k", "abe")
+	a.set("k", "abz")
+	l.sync()
+	l.requireAll("k", "abz")
+}
+
+// A device that cannot get a new author writes nothing more, and says why, until it can.
+func TestNoNewAuthor(t *testing.T) {
+	l := newLab(t)
+	a := l.device()
+	a.set("k", "a")
+	b := l.deviceOn(a.disk.copy())
+	a.reopen()
+	a.set("k", "ab")
+	b.set("k", "ac")
+	refused := errors.New("not now")
+	newKey := a.cfg.NewKey
+	no := true
+	for _, d := range l.all {
+		d.cfg.NewKey = func(ctx context.Context) (k replica.SecretKey, err error) {
+			if no {
+				return k, refused
+			}
+			return newKey(ctx)
+		}
+	}
+	for at, e := range b.disk.slots {
+		a.disk.take(at.key, e, b.disk.content[e.Hash])
+	}
+	_, err := a.Arrived(t.Context(), nil)
+	require.ErrorIs(t, err, refused)
+	require.ErrorIs(t, a.Set.Set(t.Context(), a.read("k"), []byte("z")), refused)
+	no = false
+	l.sync()
+	a.settle("k")
+	l.sync()
+	l.requireAll("k", "abc")
+}

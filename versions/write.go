@@ -1,0 +1,294 @@
+package versions
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/plan"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// Source is a content to be written. Open is called once for each version that gets it.
+type Source struct {
+	Size uint64
+	Hash record.Hash
+	Open func() (io.Reader, error)
+}
+
+// SourceOf returns a source of bytes.
+func (s *Set) SourceOf(b []byte) Source {
+	return Source{
+		Size: uint64(len(b)), Hash: record.HashOf(s.cfg.Slots.ID(), b),
+		Open: func() (io.Reader, error) { return bytes.NewReader(b), nil },
+	}
+}
+
+// Edit is one item that is given another content. Of Content and Delete one is given.
+type Edit struct {
+	Item    *Item // as it was read
+	Content *Source
+	Delete  bool
+	Schema  uint64
+	// Resolve has the edit supersede all heads, also those that are not shown: it ends a conflict.
+	Resolve bool
+}
+
+// Write writes edits, all with one time, and returns when they are durable. Each supersedes what its
+// item showed. It returns ErrStale for an item that this device has written since.
+func (s *Set) Write(ctx context.Context, edits ...Edit) error {
+	drafts := make([]draft, len(edits))
+	for i := range edits {
+		e := &edits[i]
+		d := &drafts[i]
+		d.item, d.content, d.schema, d.over = e.Item, e.Content, e.Schema, e.Item.Basis
+		switch {
+		case e.Delete == (e.Content != nil):
+			return s.failed(fmt.Errorf("key %q: an edit has a content or deletes", e.Item.Key))
+		case e.Delete:
+			d.kind = record.Deletion
+		case e.Resolve && len(e.Item.Heads) > 1:
+			d.kind = record.Resolution
+		}
+		if e.Resolve {
+			d.over = e.Item.Heads
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed(s.write(ctx, drafts))
+}
+
+// Set gives an item a content.
+func (s *Set) Set(ctx context.Context, item *Item, content []byte) error {
+	src := s.SourceOf(content)
+	return s.Write(ctx, Edit{Item: item, Content: &src})
+}
+
+// Delete deletes an item. One that is not there stays as it is.
+func (s *Set) Delete(ctx context.Context, item *Item) error {
+	if item.Deleted() && len(item.Heads) < 2 {
+		return nil
+	}
+	return s.Write(ctx, Edit{Item: item, Delete: true})
+}
+
+// Resolve ends a conflict with a content.
+func (s *Set) Resolve(ctx context.Context, item *Item, content []byte) error {
+	src := s.SourceOf(content)
+	return s.Write(ctx, Edit{Item: item, Content: &src, Resolve: true})
+}
+
+// Settle reads an item and writes what its plan says is to be written: at once, if it is for this
+// device to do, or after it has waited for another.
+func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
+	item, err := s.Read(ctx, key, l)
+	if err != nil || !item.Plan.Write || !item.First && !l.Waited {
+		return item, err
+	}
+	src := s.SourceOf(item.Show.Merged.(merged).content)
+	s.mu.Lock()
+	err = s.write(ctx, []draft{{
+		item: item, content: &src, over: item.Heads, generation: item.Generation,
+		schema: schemaOf(item.Heads),
+	}})
+	s.mu.Unlock()
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	return s.Read(ctx, key, l)
+}
+
+// schemaOf returns the newest schema of some versions, which a merge of them has.
+func schemaOf(heads []*plan.Version) (schema uint64) {
+	for _, h := range heads {
+		schema = max(schema, h.Schema)
+	}
+	return schema
+}
+
+// draft is a version that is about to be written.
+type draft struct {
+	item       *Item
+	kind       record.Kind
+	content    *Source // nil deletes
+	over       []*plan.Version
+	generation uint8
+	schema     uint64
+}
+
+// write writes drafts. The caller holds the lock.
+func (s *Set) write(ctx context.Context, drafts []draft) error {
+	if len(drafts) == 0 {
+		return nil
+	}
+	if err := s.become(ctx); err != nil {
+		return err
+	}
+	for i := range drafts {
+		if err := s.checkOwn(ctx, drafts[i].item); err != nil {
+			return err
+		}
+	}
+	counter, err := s.reserve(ctx, uint64(len(drafts)))
+	if err != nil {
+		return err
+	}
+	values := make([]Value, 0, len(drafts)+1)
+	var batch *record.Batch
+	if len(drafts) > 1 {
+		if len(drafts) > record.MaxParts {
+			return fmt.Errorf("%d edits at once, at most %d", len(drafts), record.MaxParts)
+		}
+		batch = &record.Batch{First: counter, Parts: uint64(len(drafts))}
+		keys := make([][]byte, len(drafts))
+		for i := range drafts {
+			keys[i] = drafts[i].item.Key
+		}
+		values = append(values, Value{
+			manifestKey(record.Dot{Device: s.device(), Counter: counter}),
+			bytes.NewReader(record.AppendManifest(nil, keys)),
+		})
+	}
+	for i := range drafts {
+		stream, err := s.stream(ctx, &drafts[i], counter+uint64(i), batch)
+		if err != nil {
+			return fmt.Errorf("key %q: %w", drafts[i].item.Key, err)
+		}
+		values = append(values, Value{drafts[i].item.Key, stream})
+	}
+	_, err = s.cfg.Slots.Write(ctx, s.key, values)
+	return err
+}
+
+// checkOwn returns ErrStale if this device has written an item since it was read: its slot would be
+// overwritten.
+func (s *Set) checkOwn(ctx context.Context, item *Item) error {
+	if s.dev.Author == (replica.AuthorID{}) {
+		return nil
+	}
+	q := replica.Query{Key: item.Key, Author: &s.dev.Author}
+	for it, err := range s.cfg.Slots.Entries(ctx, q) {
+		if err != nil {
+			return err
+		}
+		if !item.own[it.Entry.Hash] {
+			return fmt.Errorf("key %q: %w", item.Key, ErrStale)
+		}
+	}
+	return nil
+}
+
+// stream returns what is stored for a draft: its record, its content, and those that it keeps.
+func (s *Set) stream(
+	ctx context.Context, d *draft, counter uint64, batch *record.Batch,
+) (io.Reader, error) {
+	left := s.cfg.MaxKept
+	keeps := func(a record.Ancestor) bool {
+		if a.Size > min(left, s.cfg.MaxMerge) {
+			return false
+		}
+		left -= a.Size
+		return true
+	}
+	over := s.withOwn(d)
+	r := plan.Over(over, s.device(), keeps)
+	r.Dot.Counter, r.Kind, r.Generation, r.Schema, r.Batch = counter, d.kind, d.generation, d.schema,
+		batch
+	var parts []io.Reader
+	if d.content != nil {
+		r.Content = record.Content{Size: d.content.Size, Hash: d.content.Hash}
+		in, err := d.content.Open()
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, &verifying{in: in, want: r.Content, hash: record.Hasher(s.cfg.Slots.ID())})
+	}
+	for i := range r.Ancestors {
+		a := &r.Ancestors[i]
+		if !a.Kept {
+			continue
+		}
+		content, err := s.kept(ctx, over, a)
+		if errors.Is(err, plan.ErrMissing) || errors.Is(err, errFalse) {
+			a.Kept, a.Size = false, 0
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, bytes.NewReader(content))
+	}
+	b, err := r.Append(nil)
+	if err != nil {
+		return nil, err
+	}
+	return io.MultiReader(append([]io.Reader{bytes.NewReader(b)}, parts...)...), nil
+}
+
+// withOwn returns what a draft supersedes: what its item showed, and the head that is in the slot
+// which it overwrites, if there is one.
+func (s *Set) withOwn(d *draft) []*plan.Version {
+	over := slices.Clone(d.over)
+	for _, h := range d.item.Heads {
+		if h.Author == s.dev.Author && !slices.Contains(over, h) {
+			over = append(over, h)
+		}
+	}
+	return over
+}
+
+// kept returns the content of an ancestor from where it is now.
+func (s *Set) kept(
+	ctx context.Context, over []*plan.Version, a *record.Ancestor,
+) ([]byte, error) {
+	for _, v := range over {
+		if v.Dot == a.Dot && v.Content.Hash.Short() == a.Hash {
+			return s.Bytes(ctx, v, -1, s.cfg.MaxMerge)
+		}
+		i := slices.IndexFunc(v.Ancestors, func(x record.Ancestor) bool {
+			return x.Dot == a.Dot && x.Hash == a.Hash && x.Kept
+		})
+		if i < 0 {
+			continue
+		}
+		b, err := s.Bytes(ctx, v, i, s.cfg.MaxMerge)
+		if !errors.Is(err, plan.ErrMissing) {
+			return b, err
+		}
+	}
+	return nil, plan.ErrMissing
+}
+
+// verifying makes sure that what it reads is what a record says.
+type verifying struct {
+	in   io.Reader
+	want record.Content
+	read uint64
+	hash interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+}
+
+// ErrChanged reports a content that is not the one whose hash was given.
+var ErrChanged = errors.New("the content has changed while it was read")
+
+// Read implements io.Reader.
+func (v *verifying) Read(b []byte) (n int, err error) {
+	n, err = v.in.Read(b)
+	v.read += uint64(n)
+	_, _ = v.hash.Write(b[:n]) // never fails
+	if v.read > v.want.Size {
+		return n, ErrChanged
+	}
+	if errors.Is(err, io.EOF) &&
+		(v.read != v.want.Size || !bytes.Equal(v.hash.Sum(nil), v.want.Hash[:])) {
+		return n, ErrChanged
+	}
+	return n, err
+}
