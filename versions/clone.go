@@ -19,10 +19,10 @@ import (
 //
 //   - Its own versions with counters from before it was opened may come back: the end of what it
 //     wrote can be lost with the power, after others had it. Those counters are not used again.
-//   - One from elsewhere with a later counter was written by a copy, or by what the device was when it
-//     was newer.
-//   - A context that covers a counter that the device has not reserved was written by somebody who
-//     has seen such a version, or who lies. A new incarnation does for this.
+//   - One from elsewhere with a later counter was written by a copy, or by what the device was when
+//     it was newer.
+//   - A context that covers what the device wrote, and cannot have been written by somebody who has
+//     seen it, speaks of a copy's versions, or lies. A new incarnation does for this.
 
 // Arrived takes note of entries that have come from other peers, and returns the keys of items that
 // may have changed.
@@ -49,13 +49,17 @@ func (s *Set) Arrived(ctx context.Context, all []replica.Item) (keys [][]byte, e
 		if err != nil {
 			return nil, s.failed(err)
 		}
-		own := s.device()
-		switch {
-		case s.dev.Author == (replica.AuthorID{}):
-		case v.Dot.Device == own && v.Dot.Counter >= s.first:
-			copied = true
-		case v.Context.Of(own) > s.dev.Reserved:
-			claimed = append(claimed, it.Key)
+		if s.dev.Author != (replica.AuthorID{}) {
+			if v.Dot.Device == s.device() && v.Dot.Counter >= s.first {
+				copied = true
+			}
+			falsely, err := s.claimsFalsely(ctx, it.Key, v)
+			if err != nil {
+				return nil, s.failed(err)
+			}
+			if falsely {
+				claimed = append(claimed, it.Key)
+			}
 		}
 		if v.Batch != nil {
 			more, err := s.partsOf(ctx, v)
@@ -104,7 +108,7 @@ func (s *Set) checkDisplaced(ctx context.Context) (copied bool, err error) {
 			return false, err
 		case over:
 			superseded = append(superseded, it)
-		case v.Dot.Device == s.device() && v.Dot.Counter >= s.first:
+		case v.Author == s.dev.Author:
 			copied = true
 		}
 	}
@@ -114,13 +118,15 @@ func (s *Set) checkDisplaced(ctx context.Context) (copied bool, err error) {
 	return copied, s.cfg.Slots.Forget(ctx, superseded...)
 }
 
-// isSuperseded reports whether a version that is in a slot names v, with its content, as what it
-// supersedes, or supersedes it and does not name all that it does.
+// isSuperseded reports whether a version that is in a slot supersedes v: it names v, with its
+// content, or it does not name all that it supersedes, and v is among that. But counters of this
+// device that others have used mean nothing: a version of its own must be named.
 func (s *Set) isSuperseded(ctx context.Context, key []byte, v *plan.Version) (bool, error) {
 	all, err := s.slots(ctx, key)
 	if err != nil {
 		return false, err
 	}
+	var slots []*plan.Version
 	for i := range all {
 		w, err := s.load(ctx, &all[i].Entry)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
@@ -129,11 +135,50 @@ func (s *Set) isSuperseded(ctx context.Context, key []byte, v *plan.Version) (bo
 		if err != nil {
 			return false, err
 		}
-		if isFormer(w, v) || w.Cut && w.Context.Covers(v.Dot) {
-			return true, nil
-		}
+		slots = append(slots, w)
 	}
-	return false, nil
+	return s.namedBy(slots, v), nil
+}
+
+// namedBy is isSuperseded, of the versions that are in slots.
+func (s *Set) namedBy(slots []*plan.Version, v *plan.Version) bool {
+	own := s.device()
+	return slices.ContainsFunc(slots, func(w *plan.Version) bool {
+		clear := v.Author != s.dev.Author || w.Dot.Device == own && w.Dot.Counter < s.first
+		return isFormer(w, v) || isCopy(w, v) || clear && w.Cut && w.Context.Covers(v.Dot)
+	})
+}
+
+// claimsFalsely reports whether a version says that it supersedes what this device has written of a
+// key, and whoever wrote it cannot have seen that: it covers a later counter, or it does not name the
+// version among its ancestors, although it names all.
+func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (bool, error) {
+	u, err := s.ownOf(ctx, key)
+	if u == nil || err != nil || v.Author == s.dev.Author {
+		return false, err
+	}
+	switch c := v.Context.Of(u.Dot.Device); {
+	case c < u.Dot.Counter, c == u.Dot.Counter && v.Cut:
+		return false, nil
+	}
+	over, err := s.isSuperseded(ctx, key, u)
+	return !over, err
+}
+
+// ownOf returns the version in this device's slot of a key; nil if there is none.
+func (s *Set) ownOf(ctx context.Context, key []byte) (*plan.Version, error) {
+	q := replica.Query{Key: key, Author: &s.dev.Author}
+	for it, err := range s.cfg.Slots.Entries(ctx, q) {
+		if err != nil {
+			return nil, err
+		}
+		v, err := s.load(ctx, &it.Entry)
+		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+			return nil, nil
+		}
+		return v, err
+	}
+	return nil, nil
 }
 
 // arrivedBatch returns the keys of a batch whose manifest has come.
@@ -167,7 +212,7 @@ func (s *Set) become(ctx context.Context) error {
 			return fmt.Errorf("this device was copied, or is an old copy, and needs a new author: %w", err)
 		}
 		dev := Device{
-			Author: key.Author(), Incarnation: newIncarnation(),
+			Author: key.Author(), Incarnation: s.cfg.incarnate(),
 			Former: Former{s.dev.Author, s.dev.Incarnation},
 		}
 		if err := s.cfg.State.Save(ctx, dev); err != nil {
@@ -262,14 +307,77 @@ func isFormer(w, v *plan.Version) bool {
 	})
 }
 
+// isCopy reports whether w is v, published again.
+func isCopy(w, v *plan.Version) bool {
+	return w.Dot.Device != v.Dot.Device && w.Kind == v.Kind && w.Content == v.Content &&
+		w.Height == v.Height && slices.Equal(w.Context, v.Context)
+}
+
+// adopt publishes the heads of an item that are in no slot any more, since another of the same
+// author took it, so that all devices have them.
+func (s *Set) adopt(ctx context.Context, item *Item) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.become(ctx); err != nil {
+		return err
+	}
+	for it, err := range s.cfg.Slots.Displaced(ctx, item.Key) {
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(item.Heads, func(v *plan.Version) bool {
+			return v.Author == it.Entry.Author && v.Entry.Hash == it.Entry.Hash
+		})
+		if at < 0 {
+			continue
+		}
+		v := item.Heads[at]
+		over, err := s.isSuperseded(ctx, item.Key, v)
+		if err == nil && !over {
+			err = s.publishFor(ctx, item, v)
+		}
+		if err == nil {
+			err = s.cfg.Slots.Forget(ctx, it)
+		}
+		if err != nil {
+			return fmt.Errorf("key %q: %w", item.Key, err)
+		}
+	}
+	return nil
+}
+
+// publishFor publishes a version of another device: as this one, or, if its slot is taken, as an
+// author that is made for that.
+func (s *Set) publishFor(ctx context.Context, item *Item, v *plan.Version) error {
+	taken := false
+	for _, h := range item.Heads {
+		taken = taken || h.Author == s.dev.Author
+	}
+	if !taken {
+		return s.republish(ctx, item.Key, v)
+	}
+	key, err := s.cfg.NewKey(ctx)
+	if err != nil {
+		return err
+	}
+	by := record.Device{Author: record.TagOf(key.Author()), Incarnation: s.cfg.incarnate()}
+	return s.publishAs(ctx, key, record.Dot{Device: by, Counter: 1}, item.Key, v)
+}
+
 // republish writes a version again, as this device.
 func (s *Set) republish(ctx context.Context, key []byte, v *plan.Version) error {
 	counter, err := s.reserve(ctx, 1)
 	if err != nil {
 		return err
 	}
+	return s.publishAs(ctx, s.key, record.Dot{Device: s.device(), Counter: counter}, key, v)
+}
+
+func (s *Set) publishAs(
+	ctx context.Context, as replica.SecretKey, d record.Dot, key []byte, v *plan.Version,
+) error {
 	r := *v.Record
-	r.Dot, r.Batch = record.Dot{Device: s.device(), Counter: counter}, nil
+	r.Dot, r.Batch = d, nil
 	b, err := r.Append(nil)
 	if err != nil {
 		return err
@@ -278,35 +386,25 @@ func (s *Set) republish(ctx context.Context, key []byte, v *plan.Version) error 
 	if err != nil {
 		return err
 	}
-	_, err = s.cfg.Slots.Write(ctx, s.key, []Value{{key, joined(b, rest)}})
+	_, err = s.cfg.Slots.Write(ctx, as, []Value{{key, joined(b, rest)}})
 	return err
 }
 
 // becomeAgain gives the device a new incarnation, and publishes its versions of some keys with it.
 func (s *Set) becomeAgain(ctx context.Context, keys [][]byte) error {
-	before := s.device()
 	dev := s.dev
-	dev.Incarnation, dev.Reserved = newIncarnation(), 0
+	dev.Incarnation, dev.Reserved = s.cfg.incarnate(), 0
 	if err := s.cfg.State.Save(ctx, dev); err != nil {
 		return err
 	}
 	s.take(dev)
 	for _, key := range keys {
-		q := replica.Query{Key: key, Author: &s.dev.Author}
-		for it, err := range s.cfg.Slots.Entries(ctx, q) {
-			if err != nil {
-				return err
-			}
-			v, err := s.load(ctx, &it.Entry)
-			if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
-				continue
-			}
-			if err == nil && v.Dot.Device == before {
-				err = s.republish(ctx, key, v)
-			}
-			if err != nil {
-				return fmt.Errorf("key %q: %w", key, err)
-			}
+		v, err := s.ownOf(ctx, key)
+		if err == nil && v != nil && v.Dot.Device != s.device() {
+			err = s.republish(ctx, key, v)
+		}
+		if err != nil {
+			return fmt.Errorf("key %q: %w", key, err)
 		}
 	}
 	return nil

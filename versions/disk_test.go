@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -13,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions/plan"
+	"github.com/skerry-sync/skerry/versions/record"
 )
 
 var testReplica = replica.ID{7}
@@ -25,8 +27,24 @@ type disk struct {
 	displaced []replica.Item
 	device    *Device
 	now       func() uint64
-	writes    int   // of values
-	fail      error // of writes, if set
+	writes    int // of values
+	left      int // how often it can still be written to; 0 is without end
+	onWrite   func(it replica.Item, content []byte)
+	incarnate func() record.Incarnation
+}
+
+var errDead = errors.New("the device has died")
+
+// dies reports whether the device is dead, or dies now.
+func (d *disk) dies() bool {
+	switch d.left {
+	case 0:
+		return false
+	case 1:
+		return true
+	}
+	d.left--
+	return false
 }
 
 type slot struct {
@@ -93,8 +111,8 @@ func (d *disk) Open(_ context.Context, e *replica.Entry) (Content, error) {
 func (d *disk) Write(
 	_ context.Context, as replica.SecretKey, all []Value,
 ) (out []replica.Item, err error) {
-	if d.fail != nil {
-		return nil, d.fail
+	if d.dies() {
+		return nil, errDead
 	}
 	stored := make([][]byte, len(all))
 	for i, v := range all {
@@ -109,9 +127,12 @@ func (d *disk) Write(
 			Replica: testReplica, Author: at.by, Key: v.Key, Size: uint64(len(stored[i])),
 			Hash: blobs.HashOf(stored[i]), Timestamp: max(now, d.slots[at].Timestamp+1),
 		}
+		out = append(out, replica.Item{Key: v.Key, Entry: e})
+		if d.onWrite != nil {
+			d.onWrite(out[i], stored[i])
+		}
 		d.slots[at], d.content[e.Hash] = e, stored[i]
 		d.writes++
-		out = append(out, replica.Item{Key: v.Key, Entry: e})
 	}
 	return out, nil
 }
@@ -149,6 +170,9 @@ func (d *disk) Displaced(_ context.Context, key []byte) iter.Seq2[replica.Item, 
 }
 
 func (d *disk) Forget(_ context.Context, displaced ...replica.Item) error {
+	if d.dies() {
+		return errDead
+	}
 	d.displaced = slices.DeleteFunc(d.displaced, func(it replica.Item) bool {
 		return slices.ContainsFunc(displaced, func(x replica.Item) bool {
 			return bytes.Equal(x.Key, it.Key) && x.Entry.Hash == it.Entry.Hash &&
@@ -166,8 +190,8 @@ func (d *disk) Load(context.Context) (Device, error) {
 }
 
 func (d *disk) Save(_ context.Context, dev Device) error {
-	if d.fail != nil {
-		return d.fail
+	if d.dies() {
+		return errDead
 	}
 	d.device = &dev
 	return nil
@@ -177,7 +201,8 @@ func (d *disk) Save(_ context.Context, dev Device) error {
 // merged with each other.
 func (d *disk) open(ctx context.Context, newKey func() replica.SecretKey) (*Set, error) {
 	return Open(ctx, Config{
-		Slots: d, State: d,
+		incarnate: d.incarnate,
+		Slots:     d, State: d,
 		Key: func(_ context.Context, a replica.AuthorID) (replica.SecretKey, error) {
 			k, ok := d.keys[a]
 			if !ok {

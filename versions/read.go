@@ -21,7 +21,7 @@ type Looked struct {
 	Applied record.Vector
 	Hash    record.Hash
 	// Waited says that what is missing, or should have been merged by another device, has been waited
-	// for.
+	// for: contents of ancestors, and the other parts of batches.
 	Waited bool
 }
 
@@ -35,6 +35,8 @@ type Item struct {
 
 	set *Set
 	own map[blobs.Hash]bool // what the slots of this device's author hold
+	// ownPending says that the content of one of them is not here: it would be overwritten unseen.
+	ownPending bool
 }
 
 // Read returns the item of a key. An item without versions is Deleted.
@@ -117,6 +119,7 @@ func (s *Set) item(
 			item.own[e.Hash] = true
 		}
 	}
+	slots := len(entries)
 	for it, err := range s.cfg.Slots.Displaced(ctx, key) {
 		if err != nil {
 			return nil, err
@@ -132,6 +135,7 @@ func (s *Set) item(
 			switch {
 			case errors.Is(err, plan.ErrMissing):
 				item.Pending++
+				item.ownPending = item.ownPending || e.Author == author
 				continue
 			case errors.Is(err, record.ErrMalformed):
 				item.Malformed++
@@ -139,9 +143,20 @@ func (s *Set) item(
 			case err != nil:
 				return nil, fmt.Errorf("key %q: %w", key, err)
 			}
-			whole, err := s.isWhole(ctx, v)
-			if err != nil {
-				return nil, err
+			if v.Displaced = i >= slots; v.Displaced {
+				s.mu.Lock()
+				over := s.namedBy(all, v)
+				s.mu.Unlock()
+				if over {
+					continue
+				}
+			}
+			// What this device's author wrote, it has seen, and would overwrite.
+			whole := l.Waited || v.Displaced || v.Author == author
+			if !whole {
+				if whole, err = s.isWhole(ctx, v); err != nil {
+					return nil, err
+				}
 			}
 			if !whole {
 				item.Pending++

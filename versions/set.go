@@ -32,6 +32,8 @@ type Config struct {
 	MaxKept uint64
 	// DeletionStands has a deletion stand against an edit that did not know of it.
 	DeletionStands bool
+
+	incarnate func() record.Incarnation // in simulations
 }
 
 const (
@@ -49,6 +51,10 @@ var (
 	// ErrStale reports an edit of an item that this device has written since it was read: what it
 	// would overwrite has not been seen.
 	ErrStale = kind.New(kind.Conflict, "the item has been written here since it was read")
+	// ErrPending reports an edit of an item of which the last version of this device has come back from
+	// elsewhere, and its content has not.
+	ErrPending = kind.New(kind.Unreachable,
+		"this device's last version of the item is not here yet: try again when its content has come")
 	// ErrReservedKey reports a key that is kept for what versions need themselves.
 	ErrReservedKey = kind.New(kind.Usage, "a key must not begin with a zero byte")
 	// errFalse reports a content that is not what its record says.
@@ -120,6 +126,9 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	if cfg.MaxKept == 0 {
 		cfg.MaxKept = DefaultMaxKept
 	}
+	if cfg.incarnate == nil {
+		cfg.incarnate = newIncarnation
+	}
 	s := &Set{cfg: cfg}
 	dev, err := cfg.State.Load(ctx)
 	switch {
@@ -186,7 +195,7 @@ func (s *Set) begin(ctx context.Context) (err error) {
 	if s.key, err = s.cfg.NewKey(ctx); err != nil {
 		return err
 	}
-	s.take(Device{Author: s.key.Author(), Incarnation: newIncarnation()})
+	s.take(Device{Author: s.key.Author(), Incarnation: s.cfg.incarnate()})
 	return nil
 }
 

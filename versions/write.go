@@ -39,7 +39,8 @@ type Edit struct {
 }
 
 // Write writes edits, all with one time, and returns when they are durable. Each supersedes what its
-// item showed. It returns ErrStale for an item that this device has written since.
+// item showed. It returns ErrStale for an item that this device has written since,
+// and ErrPending.
 func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 	drafts := make([]draft, len(edits))
 	for i := range edits {
@@ -84,11 +85,21 @@ func (s *Set) Resolve(ctx context.Context, item *Item, content []byte) error {
 }
 
 // Settle reads an item and writes what its plan says is to be written: at once, if it is for this
-// device to do, or after it has waited for another.
+// device to do, or after it has waited for another. After that, it also publishes heads that others
+// cannot have.
 func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 	item, err := s.Read(ctx, key, l)
-	if err != nil || !item.Plan.Write || !item.First && !l.Waited {
-		return item, err
+	if err != nil {
+		return nil, err
+	}
+	if !item.Plan.Write || !item.First && !l.Waited {
+		if l.Waited && len(item.Heads) > 1 {
+			if err := s.adopt(ctx, item); err != nil {
+				return nil, s.failed(err)
+			}
+			return s.Read(ctx, key, l)
+		}
+		return item, nil
 	}
 	src := s.SourceOf(item.Show.Merged.(merged).content)
 	s.mu.Lock()
@@ -129,8 +140,15 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 	if err := s.become(ctx); err != nil {
 		return err
 	}
+	used := uint64(0) // as others say
 	for i := range drafts {
 		if err := s.checkOwn(ctx, drafts[i].item); err != nil {
+			return err
+		}
+		used = max(used, plan.Vector(drafts[i].over).Of(s.device()))
+	}
+	if used >= s.next && s.next > 0 {
+		if err := s.becomeAgain(ctx, nil); err != nil {
 			return err
 		}
 	}
@@ -176,8 +194,11 @@ func (s *Set) checkOwn(ctx context.Context, item *Item) error {
 		if err != nil {
 			return err
 		}
-		if !item.own[it.Entry.Hash] {
+		switch {
+		case !item.own[it.Entry.Hash]:
 			return fmt.Errorf("key %q: %w", item.Key, ErrStale)
+		case item.ownPending:
+			return fmt.Errorf("key %q: %w", item.Key, ErrPending)
 		}
 	}
 	return nil

@@ -14,6 +14,9 @@ type Version struct {
 	*record.Record
 	Author replica.AuthorID
 	Time   uint64 // of the entry, in µs since 1970
+	// Displaced says that another version of its author, which does not name it, took its slot. So the
+	// counter of its dot may have been used twice, and that a context covers it says nothing.
+	Displaced bool
 	// Entry is what the contents of the version are in, from the byte At on. No plan depends on them.
 	Entry *replica.Entry
 	At    int64
@@ -56,7 +59,7 @@ func above(all []*Version) [][]int {
 	for j, w := range all {
 		for _, d := range w.Context {
 			for _, i := range byDevice[d.Device] {
-				if all[i].Dot.Counter <= d.Counter {
+				if all[i].Dot.Counter <= d.Counter && !all[i].Displaced {
 					over[i] = append(over[i], j)
 				}
 			}
