@@ -213,7 +213,7 @@ func (s *Set) become(ctx context.Context) error {
 		}
 		dev := Device{
 			Author: key.Author(), Incarnation: s.cfg.incarnate(),
-			Former: Former{s.dev.Author, s.dev.Incarnation},
+			Former: s.dev.Author,
 		}
 		if err := s.cfg.State.Save(ctx, dev); err != nil {
 			return err
@@ -221,7 +221,7 @@ func (s *Set) become(ctx context.Context) error {
 		s.key = key
 		s.take(dev)
 	}
-	if s.dev.Former != (Former{}) {
+	if s.dev.Former != (replica.AuthorID{}) {
 		return s.publishFormer(ctx)
 	}
 	return nil
@@ -247,11 +247,11 @@ func (s *Set) publishFormer(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if it.Entry.Author == former.Author {
+		if it.Entry.Author == former {
 			displaced = append(displaced, it)
 		}
 	}
-	q := replica.Query{Author: &former.Author}
+	q := replica.Query{Author: &former}
 	for it, err := range s.cfg.Slots.Entries(ctx, q) {
 		if err != nil {
 			return err
@@ -260,7 +260,7 @@ func (s *Set) publishFormer(ctx context.Context) error {
 	}
 	all = append(slices.Clone(displaced), all...)
 	for i := range all {
-		if err := s.publish(ctx, &all[i], former); err != nil {
+		if err := s.publish(ctx, &all[i]); err != nil {
 			return fmt.Errorf("key %q: %w", all[i].Key, err)
 		}
 	}
@@ -268,7 +268,7 @@ func (s *Set) publishFormer(ctx context.Context) error {
 		return err
 	}
 	dev := s.dev
-	dev.Former = Former{}
+	dev.Former = replica.AuthorID{}
 	if err := s.cfg.State.Save(ctx, dev); err != nil {
 		return err
 	}
@@ -278,7 +278,7 @@ func (s *Set) publishFormer(ctx context.Context) error {
 
 // publish publishes a version of a former device under the present one, unless it is known to have
 // been superseded: a version beside all that did not know it.
-func (s *Set) publish(ctx context.Context, it *replica.Item, former Former) error {
+func (s *Set) publish(ctx context.Context, it *replica.Item) error {
 	if len(it.Key) > 0 && it.Key[0] == 0 {
 		return nil // of a batch, whose parts are published one by one
 	}
@@ -286,7 +286,7 @@ func (s *Set) publish(ctx context.Context, it *replica.Item, former Former) erro
 	if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
 		return nil
 	}
-	if err != nil || v.Dot.Device.Incarnation != former.Incarnation {
+	if err != nil {
 		return err
 	}
 	q := replica.Query{Key: it.Key, Author: &s.dev.Author}

@@ -49,14 +49,9 @@ type Device struct {
 	Reserved uint64
 	// Copied says that the device's author writes elsewhere, too: it needs a new one.
 	Copied bool
-	// Former is whose versions are still to be published as the device's own; zero for nobody.
-	Former Former
-}
-
-// Former is what a device was before it found that it had been copied, or was an old copy.
-type Former struct {
-	Author      replica.AuthorID
-	Incarnation record.Incarnation
+	// Former is the author whose versions are still to be published as the device's own; zero for
+	// nobody.
+	Former replica.AuthorID
 }
 
 // State keeps a Device. What Save has stored is durable when it returns.
