@@ -85,8 +85,8 @@ func (s *Set) Arrived(ctx context.Context, all []replica.Item) (keys [][]byte, e
 	return keys, s.failed(err)
 }
 
-// checkDisplaced looks at the versions whose slots have been taken by others of the same author, and
-// forgets those that were superseded. It reports whether one of the others was written by this
+// checkDisplaced looks at the versions whose slots have been taken by others of the same author,
+// and forgets those that were superseded. It reports whether one of the others was written by this
 // device, since it was opened.
 func (s *Set) checkDisplaced(ctx context.Context) (copied bool, err error) {
 	var superseded []replica.Item
@@ -145,13 +145,13 @@ func (s *Set) namedBy(slots []*plan.Version, v *plan.Version) bool {
 	own := s.device()
 	return slices.ContainsFunc(slots, func(w *plan.Version) bool {
 		clear := v.Author != s.dev.Author || w.Dot.Device == own && w.Dot.Counter < s.first
-		return isFormer(w, v) || isCopy(w, v) || clear && w.Cut && w.Context.Covers(v.Dot)
+		return w.Names(v) || isCopy(w, v) || clear && w.Cut && w.Context.Covers(v.Dot)
 	})
 }
 
 // claimsFalsely reports whether a version says that it supersedes what this device has written of a
-// key, and whoever wrote it cannot have seen that: it covers a later counter, or it does not name the
-// version among its ancestors, although it names all.
+// key, and whoever wrote it cannot have seen that: it covers a later counter, or it does not name
+// the version among its ancestors, although it names all.
 func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (bool, error) {
 	u, err := s.ownOf(ctx, key)
 	if u == nil || err != nil || v.Author == s.dev.Author {
@@ -298,13 +298,6 @@ func (s *Set) publish(ctx context.Context, it *replica.Item) error {
 		return err
 	}
 	return s.republish(ctx, it.Key, v)
-}
-
-// isFormer reports whether w names v, with its content, as what it supersedes.
-func isFormer(w, v *plan.Version) bool {
-	return slices.ContainsFunc(w.Ancestors, func(a record.Ancestor) bool {
-		return a.Dot == v.Dot && a.Hash == v.AsAncestor(0).Hash
-	})
 }
 
 // isCopy reports whether w is v, published again.

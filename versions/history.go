@@ -14,8 +14,6 @@ import (
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
-// Former versions of an item are named by the heads that they lead to.
-
 // Past is a version of an item, a head or a former one.
 type Past struct {
 	record.Dot
@@ -31,8 +29,8 @@ type Past struct {
 	ancestor int
 }
 
-// History returns the versions of an item that are known: its heads, and the last versions that each
-// of them supersedes, the newest first.
+// History returns the versions of an item that are known: its heads, and the last versions that
+// each of them supersedes, the newest first.
 func (i *Item) History() []Past {
 	seen := map[record.Dot]int{}
 	var all []Past

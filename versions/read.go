@@ -250,7 +250,8 @@ func falseKey(h record.Hash, e *replica.Entry) (k record.Hash) {
 }
 
 // Open opens the content of a version, or of one of its ancestors, by its place; -1 is its own. It
-// returns plan.ErrMissing if that is not kept, or not here. What it reads is not verified; see Bytes.
+// returns plan.ErrMissing if that is not kept, or not here. What it reads is not verified, unlike
+// that of Bytes.
 func (s *Set) Open(
 	ctx context.Context, v *plan.Version, ancestor int,
 ) (*io.SectionReader, error) {

@@ -51,7 +51,7 @@ var (
 	// ErrStale reports an edit of an item that this device has written since it was read: what it
 	// would overwrite has not been seen.
 	ErrStale = kind.New(kind.Conflict, "the item has been written here since it was read")
-	// ErrPending reports an edit of an item of which the last version of this device has come back from
+	// ErrPending reports an edit of an item of which this device's last version has come back from
 	// elsewhere, and its content has not.
 	ErrPending = kind.New(kind.Unreachable,
 		"this device's last version of the item is not here yet: try again when its content has come")

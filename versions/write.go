@@ -38,8 +38,8 @@ type Edit struct {
 	Resolve bool
 }
 
-// Write writes edits, all with one time, and returns when they are durable. Each supersedes what its
-// item showed. It returns ErrStale for an item that this device has written since,
+// Write writes edits, all with one time, and returns when they are durable. Each supersedes what
+// its item showed. It returns ErrStale for an item that this device has written since,
 // and ErrPending.
 func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 	drafts := make([]draft, len(edits))

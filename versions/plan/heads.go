@@ -59,13 +59,27 @@ func above(all []*Version) [][]int {
 	for j, w := range all {
 		for _, d := range w.Context {
 			for _, i := range byDevice[d.Device] {
-				if all[i].Dot.Counter <= d.Counter && !all[i].Displaced {
+				if w.Supersedes(all[i]) {
 					over[i] = append(over[i], j)
 				}
 			}
 		}
 	}
 	return over
+}
+
+// Supersedes reports whether a version was written by somebody who knew another one: its context
+// covers that, and it names it among its ancestors, with its content, unless it has more of them than
+// it names. So counters that were used twice, and contexts that lie, seldom hide a version.
+func (v *Version) Supersedes(o *Version) bool {
+	return v.Context.Covers(o.Dot) && (v.Cut && !o.Displaced || v.Names(o))
+}
+
+// Names reports whether a version names another one among its ancestors, with its content.
+func (v *Version) Names(o *Version) bool {
+	return slices.ContainsFunc(v.Ancestors, func(a record.Ancestor) bool {
+		return a.Dot == o.Dot && a.Hash == o.AsAncestor(0).Hash
+	})
 }
 
 // circles returns for each node of a graph the number of its strongly connected component, by

@@ -250,8 +250,8 @@ func (p *Plan) conflict(why error, o Options) {
 	p.show(o)
 }
 
-// show has the item show one of its heads: the device's own, whose slot an edit takes, or that which
-// follows on what the device has shown.
+// show has the item show one of its heads: the device's own, whose slot an edit takes, or that
+// which follows on what the device has shown.
 func (p *Plan) show(o Options) {
 	best, most := p.Heads[0], 0
 	for _, v := range p.Heads {

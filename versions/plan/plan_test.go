@@ -310,12 +310,34 @@ func TestGenerations(t *testing.T) {
 	require.ErrorIs(t, w.plan(w.options(1), a, b).Conflict, ErrGenerations)
 }
 
+// A version supersedes what it names. That its context covers more counts only if it cannot name all.
+func TestSupersedes(t *testing.T) {
+	w := newWorld(t)
+	a := w.write(1, "a")
+	b := w.write(1, "b", a)
+	c := w.write(2, "c", a)
+	require.True(t, c.Supersedes(a))
+	c.Context = c.Context.With(record.Dot{Device: b.Dot.Device, Counter: 9})
+	require.False(t, c.Supersedes(b))
+	require.Equal(t, []*Version{c, b}, Heads([]*Version{a, b, c}))
+	c.Cut = true
+	require.True(t, c.Supersedes(b))
+	b.Displaced = true
+	require.False(t, c.Supersedes(b))
+	require.True(t, c.Supersedes(a))
+	other := w.write(3, "x")
+	other.Dot = a.Dot // the same dot with another content
+	c.Cut = false
+	require.False(t, c.Supersedes(other))
+}
+
 // Whoever lies about what came before takes nothing away from view.
 func TestCircles(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.write(1, "a"), w.write(2, "b"), w.write(3, "c")
 	lie := func(v, over *Version) {
 		v.Context = v.Context.With(record.Dot{Device: over.Dot.Device, Counter: over.Dot.Counter + 5})
+		v.Cut = true // so it need not name what it says it supersedes
 	}
 	lie(a, b)
 	require.Equal(t, []*Version{c, a}, Heads([]*Version{a, b, c}))
@@ -335,7 +357,7 @@ func TestManyVersions(t *testing.T) {
 		v := w.write(1, "a")
 		v.Context = record.Vector{}
 		if i > 0 {
-			v.Context = v.Context.With(chain[i-1].Dot)
+			v.Context, v.Cut = v.Context.With(chain[i-1].Dot), true
 		}
 		chain = append(chain, v)
 	}
