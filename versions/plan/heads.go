@@ -69,8 +69,8 @@ func above(all []*Version) [][]int {
 }
 
 // Supersedes reports whether a version was written by somebody who knew another one: its context
-// covers that, and it names it among its ancestors, with its content, unless it has more of them than
-// it names. So counters that were used twice, and contexts that lie, seldom hide a version.
+// covers that, and it names it among its ancestors, with its content, unless it has more of them
+// than it names. So counters that were used twice, and contexts that lie, seldom hide a version.
 func (v *Version) Supersedes(o *Version) bool {
 	return v.Context.Covers(o.Dot) && (v.Cut && !o.Displaced || v.Names(o))
 }

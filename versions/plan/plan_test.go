@@ -310,7 +310,8 @@ func TestGenerations(t *testing.T) {
 	require.ErrorIs(t, w.plan(w.options(1), a, b).Conflict, ErrGenerations)
 }
 
-// A version supersedes what it names. That its context covers more counts only if it cannot name all.
+// A version supersedes what it names. That its context covers more counts only if it cannot name
+// all.
 func TestSupersedes(t *testing.T) {
 	w := newWorld(t)
 	a := w.write(1, "a")
