@@ -33,7 +33,8 @@ type book struct {
 	peerstore.Peerstore
 	peerstore.CertifiedAddrBook
 	self   peer.ID
-	voices *voices // nil: all are heard
+	voices *voices                    // nil: all are heard
+	relays map[peer.ID][]ma.Multiaddr // where the configuration names them; read only
 }
 
 func newBook(self peer.ID, v *voices) (*book, error) {
@@ -41,7 +42,7 @@ func newBook(self peer.ID, v *voices) (*book, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &book{all, all, self, v}, nil
+	return &book{Peerstore: all, CertifiedAddrBook: all, self: self, voices: v}, nil
 }
 
 // short returns the first of some addresses of a peer, as many as may be kept.

@@ -188,6 +188,7 @@ func (s *scaffold) swarm(
 	if err != nil {
 		return nil, nil, err
 	}
+	book.relays = relaysOf(s.cfg.Relays)
 	h.add(book)
 	if err := errors.Join(
 		book.AddPrivKey(id, s.key), book.AddPubKey(id, s.key.GetPublic())); err != nil {

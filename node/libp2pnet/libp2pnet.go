@@ -213,8 +213,7 @@ func (n *Network) Addrs() []ma.Multiaddr {
 	if err != nil {
 		n.cfg.Log.Error("own addresses", "error", err)
 	}
-	n.ranks.now().sort(out)
-	return out
+	return n.ranks.now().order(n.namedFirst(out))
 }
 
 // Connect implements link.Network.

@@ -196,7 +196,7 @@ func TestVotesEnd(t *testing.T) {
 	}
 	now = now.Add(voiceTime)
 	require.NoError(t, v.hears(other, by, about))
-	for i := range 2 * maxVotes {
+	for i := range maxVotes + 10 {
 		at := binary.BigEndian.AppendUint32(nil, 9<<24|uint32(i))
 		a, _ := netip.AddrFromSlice(at)
 		err := v.hears(other, netip.PrefixFrom(a, 32), about)
@@ -206,8 +206,8 @@ func TestVotesEnd(t *testing.T) {
 	now = now.Add(voiceTime)
 	require.NoError(t, v.hears(other, by, about))
 	require.Len(t, v.votes, 1)
-	for range maxKnown + 10 {
-		v.know(stranger(t))
+	for i := range maxKnown + 10 {
+		v.know(peer.ID(fmt.Sprint(i)))
 	}
 	require.Len(t, v.named, maxKnown)
 }
