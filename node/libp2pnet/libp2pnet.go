@@ -88,7 +88,7 @@ type Network struct {
 	host  host.Host
 	cfg   Config
 
-	finds   atomic.Int32 // peers that mDNS has found and that are being dialled
+	finds   finds
 	dials   *dials
 	voices  *voices
 	named   *namedPlaces

@@ -32,6 +32,7 @@ const (
 type ranks struct {
 	defaults []netip.Addr   // the addresses from which the internet is reached
 	bridges  []netip.Prefix // the networks of bridges
+	links    []netip.Prefix // the local networks of the other interfaces
 }
 
 // ranksKept is how long what was seen of the interfaces serves.
@@ -72,16 +73,18 @@ func ranksNow() (r ranks) {
 		return r // then none is known to be a bridge
 	}
 	for _, i := range all {
-		if !isBridge(i.Name) {
-			continue
-		}
 		addrs, err := i.Addrs()
 		if err != nil {
 			continue // it is gone
 		}
 		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil {
+			p, err := netip.ParsePrefix(a.String())
+			switch {
+			case err != nil || p.Addr().IsLoopback() || p.Addr().IsLinkLocalUnicast():
+			case isBridge(i.Name):
 				r.bridges = append(r.bridges, p.Masked())
+			default:
+				r.links = append(r.links, p.Masked())
 			}
 		}
 	}
