@@ -96,6 +96,12 @@ type places struct {
 	of map[peer.ID]string
 }
 
+func (p *places) put(id peer.ID, at string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.of[id] = at
+}
+
 func (p *places) place(c network.Conn) (netip.Prefix, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,7 +123,7 @@ func TestStrangersAreNotAskedAboutOwnAddresses(t *testing.T) {
 	var strangers []*witness
 	for i := range 4 {
 		s := startWitness(t, pb.DialStatus_E_DIAL_ERROR, nil)
-		p.of[s.ID()] = fmt.Sprintf("9.%d.0.1", i)
+		p.put(s.ID(), fmt.Sprintf("9.%d.0.1", i))
 		meet(t, s.Network, n)
 		strangers = append(strangers, s)
 	}
@@ -128,9 +134,7 @@ func TestStrangersAreNotAskedAboutOwnAddresses(t *testing.T) {
 	meet(t, friend.Network, n)
 	n.Keep(friend.ID(), link.TrustNamed)
 	dialled := startWitness(t, pb.DialStatus_E_DIAL_ERROR, nil)
-	p.mu.Lock()
-	p.of[dialled.ID()] = "9.9.0.1"
-	p.mu.Unlock()
+	p.put(dialled.ID(), "9.9.0.1")
 	meet(t, n, dialled.Network)
 	heard := func(w *witness) bool {
 		_, err := askAbout(t, n, ownPublic) // nobody may be there yet
@@ -160,9 +164,7 @@ func TestANetworkHasOneVote(t *testing.T) {
 	n.voices.place = p.place
 	answers := func(at, about string) error {
 		w := startWitness(t, pb.DialStatus_E_DIAL_ERROR, nil)
-		p.mu.Lock()
-		p.of[w.ID()] = at
-		p.mu.Unlock()
+		p.put(w.ID(), at)
 		meet(t, n, w.Network)
 		var is network.Reachability
 		var err error
@@ -233,7 +235,7 @@ func TestDialBackNeedsAConnectionOfItsOwn(t *testing.T) {
 				}
 				dialBack(t, from, n.ID(), r.GetNonce())
 			})
-			p.of[w.ID()] = "9.1.0.1"
+			p.put(w.ID(), "9.1.0.1")
 			meet(t, n, w.Network)
 			var is network.Reachability
 			var err error
@@ -292,9 +294,7 @@ func TestANetworkOfStrangersSeesOnce(t *testing.T) {
 	n.voices.place = p.place
 	conn := func(at string) network.Conn {
 		s := startWith(t, Config{})
-		p.mu.Lock()
-		p.of[s.ID()] = at
-		p.mu.Unlock()
+		p.put(s.ID(), at)
 		require.NoError(t, s.Connect(t.Context(), n.info(t)))
 		require.Eventually(t, func() bool {
 			return n.Connected(s.ID())
