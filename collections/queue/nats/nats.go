@@ -110,8 +110,11 @@ func (q *Queue) Publish(ctx context.Context, subject, id string, message []byte)
 
 // What a stream answers to a message that it does not take as somebody has set it up so.
 const (
-	otherStream    jetstream.ErrorCode = 10060 // another one takes the subject
-	fullForSubject jetstream.ErrorCode = 10077 // and is to discard what is new
+	otherStream jetstream.ErrorCode = 10060 // another one takes the subject
+	storeFailed jetstream.ErrorCode = 10077 // the description says why
+	// fullForSubject is that description if it is only of the message's subject that the stream has
+	// as much as it may. A whole stream that is full has room again when somebody has read from it.
+	fullForSubject = "maximum messages per subject exceeded"
 )
 
 // refuses reports whether an error is about the message alone. Whoever writes decides how long a
@@ -120,8 +123,10 @@ func refuses(err error) bool {
 	var answer *jetstream.APIError
 	if errors.As(err, &answer) {
 		switch answer.ErrorCode {
-		case jetstream.JSErrCodeStreamMessageExceedsMaximum, otherStream, fullForSubject:
+		case jetstream.JSErrCodeStreamMessageExceedsMaximum, otherStream:
 			return true
+		case storeFailed:
+			return answer.Description == fullForSubject
 		}
 	}
 	return errors.Is(err, client.ErrMaxPayload) || errors.Is(err, client.ErrBadSubject)

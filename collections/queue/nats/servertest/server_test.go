@@ -80,7 +80,7 @@ func TestJetStream(t *testing.T) {
 	q := open(t, &config.NATS{URL: at, Stream: "writes"}, "posts", "data.comments")
 	require.NoError(t, q.Publish(t.Context(), "posts", "1", []byte("one")))
 	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
-	// as its acknowledgement was lost
+	// again, as its acknowledgement was lost
 	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
 	all, c := stored(t, at, "writes")
 	require.Equal(t, []string{"data.comments", "data.comments.*", "posts", "posts.*"}, c.Subjects)
@@ -205,6 +205,31 @@ func TestWhatAStreamLeavesOut(t *testing.T) {
 			require.ErrorIs(t, q.Publish(t.Context(), "app.notes", "n", nil), queue.ErrRefused)
 		}
 		require.NoError(t, q.Publish(t.Context(), two, two, []byte("x")))
+	}
+}
+
+// A stream that is full takes a message once it has room again, so the message is kept.
+func TestAFullStream(t *testing.T) {
+	s, stop := run(t, t.TempDir(), 0)
+	defer stop()
+	conn, err := client.Connect(s.ClientURL())
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	for _, c := range []jetstream.StreamConfig{
+		{Name: "messages", MaxMsgs: 1}, {Name: "bytes", MaxBytes: 200},
+	} {
+		c.Subjects, c.Discard = []string{c.Name + ".>"}, jetstream.DiscardNew
+		stream, err := js.CreateStream(t.Context(), c)
+		require.NoError(t, err)
+		q := open(t, &config.NATS{URL: s.ClientURL(), Stream: c.Name}, c.Name+".posts")
+		require.NoError(t, q.Publish(t.Context(), c.Name+".posts", "1", []byte("one")))
+		err = q.Publish(t.Context(), c.Name+".posts", "2", []byte("two"))
+		require.ErrorContains(t, err, "maximum "+c.Name+" exceeded")
+		require.NotErrorIs(t, err, queue.ErrRefused)
+		require.NoError(t, stream.Purge(t.Context()))
+		require.NoError(t, q.Publish(t.Context(), c.Name+".posts", "2", []byte("two")))
 	}
 }
 
