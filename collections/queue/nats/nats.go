@@ -90,7 +90,9 @@ func (q *Queue) Publish(ctx context.Context, subject, id string, message []byte)
 		}
 		q.ready = true
 	}
-	opts := []jetstream.PublishOpt{jetstream.WithMsgID(id)}
+	// What calls this tries again by itself. A subject that no stream takes must not cost the others
+	// the time that the client would wait for one.
+	opts := []jetstream.PublishOpt{jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0)}
 	if q.stream != "" {
 		opts = append(opts, jetstream.WithExpectStream(q.stream))
 	}
@@ -132,20 +134,38 @@ func refuses(err error) bool {
 	return errors.Is(err, client.ErrMaxPayload) || errors.Is(err, client.ErrBadSubject)
 }
 
-// leavesOut reports whether no stream takes a subject, but one takes others of the topics: then it
-// is not that the stream has still to be made.
+// leavesOut reports whether no stream takes a subject, but the stream takes others of the topics:
+// then it is not that the stream has still to be made. If no stream is named, each topic may have
+// its own, and what counts is whether one takes others of the same topic.
 func (q *Queue) leavesOut(ctx context.Context, subject string) bool {
 	_, err := q.js.StreamNameBySubject(ctx, subject)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return false
 	}
-	for _, s := range q.subjects() {
+	others := q.subjects()
+	if q.stream == "" {
+		topic := q.topicOf(subject)
+		others = []string{topic, topic + ".*"}
+	}
+	for _, s := range others {
+		if s == subject {
+			continue
+		}
 		name, err := q.js.StreamNameBySubject(ctx, s)
 		if err == nil && (q.stream == "" || name == q.stream) {
 			return true
 		}
 	}
 	return false
+}
+
+// topicOf returns the subject of the topic that a message is of: its own, or that without the last
+// word.
+func (q *Queue) topicOf(subject string) string {
+	if at := strings.LastIndexByte(subject, '.'); at > 0 && !slices.Contains(q.topics(), subject) {
+		return subject[:at]
+	}
+	return subject
 }
 
 // subjects are those of the topics, each also with a word more.
