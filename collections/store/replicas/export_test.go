@@ -1,5 +1,8 @@
 package replicas
 
+// ErrMissing is the error of what has not come, for tests.
+var ErrMissing = errMissing
+
 // Filter is the filter, for tests.
 type Filter struct{ f *filter }
 

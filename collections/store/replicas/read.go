@@ -15,6 +15,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -323,7 +324,7 @@ func (s *Store) content(ctx context.Context, e *replica.Entry, most int64) ([]by
 		return nil, tooLong(e, fmt.Errorf("it has %d bytes, and what is read here at most %d",
 			e.Size, most))
 	}
-	r, err := s.n.OpenPlain(ctx, s.plain, e)
+	b, err := s.readAll(ctx, e, most)
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
 		wait, cancel := context.WithTimeout(ctx, contentWait)
 		defer cancel()
@@ -333,10 +334,27 @@ func (s *Store) content(ctx context.Context, e *replica.Entry, most int64) ([]by
 			}
 			return nil, s.falseSize(e, err)
 		}
-		r, err = s.n.OpenPlain(ctx, s.plain, e)
+		b, err = s.readAll(ctx, e, most)
 	}
+	return b, s.falseSize(e, err)
+}
+
+// readAll reads the content of an entry. The error is blobs.ErrNotFound or blobs.ErrIncomplete if it
+// is not all here, or will never be: of content in chunks, the list may be false, also if so much as
+// it says can be read.
+func (s *Store) readAll(ctx context.Context, e *replica.Entry, most int64) ([]byte, error) {
+	r, err := s.n.OpenPlain(ctx, s.plain, e)
 	if err != nil {
-		return nil, s.falseSize(e, err)
+		return nil, err
+	}
+	if _, one := r.(*blobs.Reader); !one {
+		state, err := s.n.ContentOf(ctx, e)
+		if err == nil && state != wanted.Complete {
+			err = blobs.ErrIncomplete
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	if r.Size() > most { // of an entry that tells another length
 		return nil, tooLong(e, fmt.Errorf("its content has %d bytes, not %d", r.Size(), e.Size))
