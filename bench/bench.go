@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,6 +57,7 @@ func perSecond(bytes int64, d time.Duration) float64 {
 
 // heap watches the Go heap of this process and keeps its greatest size.
 type heap struct {
+	once sync.Once
 	stop chan struct{}
 	done chan struct{}
 	max  atomic.Uint64
@@ -83,8 +85,9 @@ func watchHeap() *heap {
 }
 
 // end returns the greatest size in MiB.
+// end ends the watch, and returns the greatest heap in MiB. It may be called again.
 func (h *heap) end() float64 {
-	close(h.stop)
+	h.once.Do(func() { close(h.stop) })
 	<-h.done
 	return float64(h.max.Load()>>10) / 1024
 }
@@ -170,6 +173,7 @@ func Add(ctx context.Context, cfg Config) (res AddResult, err error) {
 	res.Bytes = cfg.Size
 	var copies, synced, imports, adds []time.Duration
 	h := watchHeap()
+	defer h.end()
 	var cpu time.Duration
 	for i := range 2 {
 		cfg.Note("copying it, and adding it (%d of 2)", i+1)

@@ -43,6 +43,7 @@ func Entries(ctx context.Context, cfg Config, entries int) (res EntriesResult, e
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	h := watchHeap()
+	defer h.end()
 	res.Entries = entries
 	author := replica.NewSecretKey()
 	value := newShortValue("value")

@@ -75,6 +75,7 @@ func Transfer(ctx context.Context, cfg Config) (res TransferResult, err error) {
 		return res, err
 	}
 	h := watchHeap()
+	defer h.end()
 	gib := float64(cfg.Size) / (1 << 30)
 	res.Bytes, res.CopyMBs = cfg.Size, perSecond(cfg.Size, copied.copied)
 	res.RawTLSMBs = perSecond(cfg.Size, raw)

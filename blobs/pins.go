@@ -48,7 +48,8 @@ func parsePin(key, value []byte) (p Pin, err error) {
 }
 
 // Pin keeps the blob p.Hash, which must be in the store, whole or partly; or else ErrNotFound. A
-// pin of the same name is moved.
+// pin of the same name is moved. While a Collect runs, the list of a sequence is read: if it is
+// damaged, that is the error.
 func (s *Store) Pin(ctx context.Context, p Pin) error {
 	if p.Name == "" || len(p.Name) > MaxPinName || !utf8.ValidString(p.Name) ||
 		strings.ContainsFunc(p.Name, func(r rune) bool { return r < ' ' }) {

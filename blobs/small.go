@@ -40,8 +40,8 @@ func (s *Store) putSmall(ctx context.Context, all []smallBlob, over bool) error 
 	for _, b := range all {
 		s.Touch(b.hash)
 	}
-	// or there, which costs less to find when they are recorded, unless that would have written their
-	// content in vain
+	// Some may be there. That costs less to find when they are recorded, unless their content would
+	// have been written in vain.
 	missing := all
 	if !over && slices.ContainsFunc(all, func(b smallBlob) bool { return b.size > InlineSize }) {
 		var err error

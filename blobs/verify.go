@@ -338,7 +338,7 @@ func (s *Store) Drop(ctx context.Context, h Hash, damage []Damage) error {
 	}
 	bad, segments := damagedGroups(rec.size, damage)
 	count := groupCount(rec.size)
-	// without its last group, a size is not proved
+	// Without its last group, the size of a blob is not proved.
 	if !rec.hasFile() || segments == nil || bad.Overlaps(Range{count - 1, count}) {
 		err := s.Delete(ctx, h)
 		if errors.Is(err, ErrNotFound) {

@@ -100,8 +100,8 @@ func ParseHandle(s string) (string, error) {
 	}
 	switch {
 	case strings.ContainsFunc(s, func(c rune) bool {
-		return c > 127
-	}), // some of these have lower cases that are ASCII
+		return c > 127 // some of these have lower cases that are ASCII
+	}),
 		strings.ContainsFunc(h, func(c rune) bool {
 			return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789_.", c)
 		}):

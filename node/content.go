@@ -23,7 +23,7 @@ import (
 // openContent makes what knows, fetches and gives the content of a node that is being opened.
 func (n *Node) openContent() {
 	n.wanted = wanted.New(wanted.Config{
-		Ctx: n.ctx, Store: n.kv, Blobs: n.blobs, Host: n.cfg.Host, Log: n.log,
+		Store: n.kv, Blobs: n.blobs, Host: n.cfg.Host, Log: n.log,
 	})
 	n.handing = handover.New(handover.Config{
 		On: n.cfg.HandsOver, Blobs: n.blobs, Log: n.log,

@@ -91,7 +91,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 func TestSlowProviderLosesWork(t *testing.T) {
 	ctx := t.Context()
 	data := testkit.Random(2, 24<<20)
-	// but for a first 64 KiB
+	// The slow one gives no more than a first 64 KiB.
 	slow, fast := startWith(t, limits.Config{Upload: 1}), startWith(t, limits.Config{})
 	var hash blobs.Hash
 	for _, p := range []*node.Node{slow, fast} {

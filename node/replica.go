@@ -364,6 +364,7 @@ func (r *Replica) Open(
 		it, err = view.LatestOf(ctx, key)
 	}
 	if err == nil {
+		r.blobs.Touch(it.Entry.Hash) // before it has come: another may take the place of its entry
 		err = r.await(ctx, &it)
 	}
 	if err != nil {

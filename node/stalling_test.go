@@ -305,7 +305,7 @@ func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s, log := newSimNet(1), &events{}
-		// honest, and waits to be asked
+		// This one is honest, and waits to be asked.
 		honest, looking := dribblingNode(t, s, "", 0, log), simNodeOf(t, s)
 		r := simReplica(t, honest, nil)
 		_, err := looking.replicas.Join(ctx, r)

@@ -100,10 +100,10 @@ func (r *Replica) Export(
 			out.Left = append(out.Left, LeftOut{it.Key, err.Error()})
 			continue
 		}
+		r.blobs.Touch(it.Entry.Hash) // before it has come: another may take the place of its entry
 		if err := r.await(ctx, &it); err != nil {
 			return out, err
 		}
-		r.blobs.Touch(it.Entry.Hash)
 		content, err := sealed.Chunks(ctx, r.blobs, view, &it.Entry)
 		if err != nil {
 			return out, fmt.Errorf("export %q: %w", it.Key, err)

@@ -114,7 +114,7 @@ func (x *shop) disk(t *testing.T) (total uint64) {
 	require.NoError(t, x.n.Store().Compact(t.Context()))
 	require.NoError(t, x.n.Close())
 	require.NoError(t, filepath.WalkDir(x.n.Dir(), func(path string, e fs.DirEntry, err error) error {
-		// the log of what is in the tables, too
+		// not the log: what it has is in the tables, too
 		if err != nil || e.IsDir() || filepath.Ext(path) == ".log" || e.Name() == "ballast" {
 			return err
 		}

@@ -33,7 +33,8 @@ func (r *Registry) end(tx kv.Txn, g *Registration) error {
 }
 
 // Lapse ends registrations of replicas that no device has synced for the time of retention, and
-// takes back the end of those that one has synced since. lastSync tells when that was, or zero.
+// takes back the end of those that one has synced since, and of those that lapsed at a time which
+// is still to come: the clock was ahead. lastSync tells when that was, or zero.
 func (r *Registry) Lapse(
 	ctx context.Context, s kv.Store, lastSync func(context.Context, replica.ID) (time.Time, error),
 ) (lapsed, back int, err error) {

@@ -157,7 +157,9 @@ func ServeApp(
 			err = fmt.Errorf("%.32q: %w", c.Op, ErrNotForApps)
 		}
 		if err != nil && !forApps[wireName(err)] {
-			failed(err)
+			if ctx.Err() == nil { // or the app has hung up
+				failed(err)
+			}
 			err = errFailed
 		}
 		return r, err

@@ -121,8 +121,9 @@ func (s *Server) share(ctx context.Context, req api.AddRequest, a *answer) (api.
 	if err := s.node.Blobs().Sync(ctx); err != nil {
 		return api.Shared{}, err
 	}
-	t := ticket.Blob{Hash: one.Hash, Sequence: one.Kind == kindDirectory ||
-		one.Chunked, Addrs: s.node.Addrs()}
+	t := ticket.Blob{
+		Hash: one.Hash, Sequence: one.Kind == kindDirectory || one.Chunked, Addrs: s.node.Addrs(),
+	}
 	text, err := t.Text()
 	return api.Shared{
 		Ticket: text, Hash: one.Hash, Size: one.Size, Kind: one.Kind, Skipped: one.Skipped,

@@ -58,8 +58,8 @@ func (s *Server) diagnoseSeeds(ctx context.Context) (*report.Finding, error) {
 		f.Health, f.Text = report.Bad, "no longer registered: "+strings.Join(lost, ", ")
 		f.Advice = "register them again with seed register, or end that with seed unregister"
 	case asked != nil:
-		f.Health, f.Text, f.Advice = report.Warn, "not all seeds answered: "+
-			asked.Error(), "try again later"
+		f.Health, f.Text = report.Warn, "not all seeds answered: "+asked.Error()
+		f.Advice = "try again later"
 	}
 	return f, nil
 }

@@ -157,10 +157,9 @@ func (s *Server) replicaRevoke(
 	if self {
 		a.warn(
 			"if %s holds a write ticket of %s, the revocation does not hold: a write ticket is the "+
-				"replica's key, "+
-				"and the next write grants itself anew. Shut such an author out with a new replica: skerry "+
-				"replica new, "+
-				"copy what is to stay (skerry replica export), and share that one by invites", author, r.Name,
+				"replica's key, and the next write grants itself anew. Shut such an author out with a new "+
+				"replica: skerry replica new, copy what is to stay (skerry replica export), and share that "+
+				"one by invites", author, r.Name,
 		)
 	}
 	after, err := s.node.Replicas().Counts(ctx, r.ID)

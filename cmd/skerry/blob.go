@@ -187,9 +187,8 @@ func (a *app) blobVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [HASH...]",
 		Short: "Verify stored content and report what is damaged",
-		Long: "Hash stored content again, and report what is damaged: all of it or, with " +
-			"hashes, these blobs " +
-			"and what they list.",
+		Long: "Hash stored content again, and report what is damaged: all of it or, with hashes, these " +
+			"blobs and what they list.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), repair, func(s *session) error {
 				damage := []api.Damage{}
@@ -234,8 +233,8 @@ func (a *app) blobVerify() *cobra.Command {
 					return err
 				}
 				if left := sum.Damaged - sum.Repaired; left > 0 {
-					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %s damaged: fetch them "+
-						"again from peers (skerry blob verify --repair), or add them again",
+					return &api.Error{Kind: api.Verification, Message: fmt.Sprintf("%d of %s damaged: fetch "+
+						"them again from peers (skerry blob verify --repair), or add them again",
 						left, count(sum.Blobs, "blob"))}
 				}
 				if sum.Unread > 0 {

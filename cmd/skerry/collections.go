@@ -22,8 +22,8 @@ func (a *app) collectionsCommand() *cobra.Command {
 		Use:   "collections",
 		Short: "Serve document collections over HTTP",
 		Long: "Collections are sets of JSON or binary documents with roles, conflict detection and " +
-			"logs, which published Starfish v3 clients use unchanged. Their documents lie in a " +
-			"replica, so that\n" +
+			"logs, which published Starfish v3 clients use unchanged. Their documents lie in a replica, " +
+			"so that\n" +
 			"every node which holds it can serve them.",
 	}
 	cmd.AddCommand(

@@ -31,8 +31,8 @@ func (a *app) collectionsPrimary() *cobra.Command {
 	s.kept.PlainNames = true
 	cmd := a.serving(s, "primary", "Serve collections from a bucket, as the environment says")
 	cmd.Long = "Run what serve runs, with documents in the bucket that S3_ENDPOINT, S3_BUCKET, " +
-		"S3_REGION, S3_ACCESS_KEY and S3_SECRET_KEY name (or --store), at all addresses and port " +
-		"PORT (3000),\n" +
+		"S3_REGION, S3_ACCESS_KEY and S3_SECRET_KEY name (or --store), at all addresses and port PORT " +
+		"(3000),\n" +
 		"under /v1. Objects have plain names in it: what OctoBot's server has stored there is served " +
 		"on. Who is administrator, secrets and chains come from the environment, too: " +
 		"PLATFORM_PUBKEY_EVM, ENCRYPTION_SECRET, PLATFORM_ENCRYPTION_SECRET, EVM_BASE_RPC and " +
@@ -75,9 +75,9 @@ func (a *app) collectionsReplica() *cobra.Command {
 		prefix: presetPrefix, primary: p,
 	}
 	cmd := a.serving(s, "replica", "Serve a primary's collections here, also when it is away")
-	cmd.Long = "Run what serve runs, for apps on this machine: those collections whose storage " +
-		"path has no parameters, and that are neither encrypted, logs, files nor parts of a bundle, " +
-		"are kept in step\n" +
+	cmd.Long = "Run what serve runs, for apps on this machine: those collections whose storage path " +
+		"has no parameters, and that are neither encrypted, logs, files nor parts of a bundle, are " +
+		"kept in step\n" +
 		"with those of a primary, before each pull and regularly; the others are served from here " +
 		"alone. Requests to the primary are signed by the wallet of --wallet, which is the " +
 		"administrator\n" +

@@ -176,8 +176,8 @@ func (a *app) collectionsMigrate() *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring stored documents into the form of a configuration",
 		Long: "Encrypt what a configuration says is encrypted at rest and is not, or was by another " +
-			"server or a former secret; and decrypt what is not to be encrypted any more, if " +
-			"--from names the\n" +
+			"server or a former secret; and decrypt what is not to be encrypted any more, if --from " +
+			"names the\n" +
 			"configuration of before. In a directory or bucket, also rename what no request reaches any " +
 			"more: user ids in capitals, addresses of wallets without the capitals of their checksum, " +
 			"and ids that\n" +

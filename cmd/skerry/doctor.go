@@ -23,8 +23,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check the node and suggest fixes",
 		Long: "Examine the node. With --network: where it listens, whether others reach it, what kind " +
-			"of router is between, relays, the hash table, and whether its clock agrees with " +
-			"that of others.\n" +
+			"of router is between, relays, the hash table, and whether its clock agrees with that of " +
+			"others.\n" +
 			"The running node is asked; if none runs, one is started for some seconds. Exits with 1 if " +
 			"something is bad.",
 		Args: cobra.NoArgs,

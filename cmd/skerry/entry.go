@@ -267,8 +267,8 @@ func (a *app) replicaExport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export NAME DIR",
 		Short: "Write the latest value of each key to a file under DIR",
-		Long: "Write the latest value of each key to a file under DIR, which must not exist " +
-			"or be empty.\n" +
+		Long: "Write the latest value of each key to a file under DIR, which must not exist or be " +
+			"empty.\n" +
 			"Keys that cannot be names of files below DIR are listed and left out; the command then\n" +
 			"exits with 1, unless --skip-unsafe says that they may be.",
 		Example: "  skerry replica export notes ./notes",

@@ -36,9 +36,9 @@ func (a *app) identityNew() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "new",
 		Short: "Make an identity, under a password",
-		Long: "Make an identity, and keep its key encrypted with a password. Write the words down " +
-			"that skerry identity export --form mnemonic prints (or --words here): they are the " +
-			"only way back\n" +
+		Long: "Make an identity, and keep its key encrypted with a password. Write the words down that " +
+			"skerry identity export --form mnemonic prints (or --words here): they are the only way " +
+			"back\n" +
 			"when the data directory or the password is lost.",
 		Args: cobra.NoArgs,
 	}
@@ -108,9 +108,8 @@ func (a *app) identityImport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import [KEYSTORE]",
 		Short: "Import an identity from its 24 words or a keystore file",
-		Long: "Import an identity from its 24 words, or from a keystore file. Keystores of " +
-			"Skerry and of " +
-			"Ethereum (version 3) are accepted.",
+		Long: "Import an identity from its 24 words, or from a keystore file. Keystores of Skerry and " +
+			"of Ethereum (version 3) are accepted.",
 		Args: cobra.MaximumNArgs(1),
 	}
 	cmd.Flags().StringVar(

@@ -109,8 +109,8 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "skerry",
 		Short: "Sync content and replicas between your devices, peer to peer",
-		Long: "Skerry keeps blobs and replicas the same on all your devices, and with " +
-			"everybody you give a ticket.\n" +
+		Long: "Skerry keeps blobs and replicas the same on all your devices, and with everybody you " +
+			"give a ticket.\n" +
 			"Start with: skerry share PATH on one machine, and skerry get TICKET on another.",
 		Version:       versionText(),
 		SilenceErrors: true,

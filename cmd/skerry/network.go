@@ -104,8 +104,10 @@ const (
 
 // config reads the flags.
 func (f *netFlags) config(n *node.Node, log *slog.Logger) (cfg libp2pnet.Config, err error) {
-	cfg = libp2pnet.Config{Key: n.Key(), Log: log, MDNS: !f.noDiscovery &&
-		!f.oneShot, Relay: f.relay && !f.oneShot, MaxPeers: f.maxPeers}
+	cfg = libp2pnet.Config{
+		Key: n.Key(), Log: log, MaxPeers: f.maxPeers,
+		MDNS: !f.noDiscovery && !f.oneShot, Relay: f.relay && !f.oneShot,
+	}
 	for _, text := range f.listen {
 		m, err := ma.NewMultiaddr(text)
 		if err != nil {
@@ -266,8 +268,8 @@ func (a *app) readConfig(flags *pflag.FlagSet) (err error) {
 		if _, errStat := os.Lstat(path); errors.Is(errStat, fs.ErrPermission) {
 			return notYours(a.dir, err) // even the directory may not be read
 		}
-		return &api.Error{Kind: api.NotAllowed, Message: fmt.Sprintf("this user may not read "+
-			"the configuration file %s: chmod u+r it, or name a directory of your own with --dir", path)}
+		return &api.Error{Kind: api.NotAllowed, Message: fmt.Sprintf("this user may not read the "+
+			"configuration file %s: chmod u+r it, or name a directory of your own with --dir", path)}
 	}
 	if err != nil {
 		return fmt.Errorf("configuration file: %w", err)

@@ -99,9 +99,9 @@ func (a *app) replicaRotate() *cobra.Command {
 	return one(a, &cobra.Command{
 		Use:   "rotate NAME",
 		Short: "Change the read key of an encrypted replica",
-		Long: "Begin a new epoch of an encrypted replica: what is written from now on is sealed with " +
-			"a new read key, which those who may write, those who joined by an invite, and all " +
-			"who have the\n" +
+		Long: "Begin a new epoch of an encrypted replica: what is written from now on is sealed with a " +
+			"new read key, which those who may write, those who joined by an invite, and all who have " +
+			"the\n" +
 			"replica's write ticket are given. Read tickets that were handed out before open nothing " +
 			"new. skerry replica revoke does this by itself.",
 		Args: cobra.ExactArgs(1),
@@ -499,8 +499,8 @@ func (a *app) replicaVerify() *cobra.Command {
 		Short: "Check every entry of a replica, and what is kept beside them",
 		Long: "Verify the signature and the grant of every entry of a replica, and compare its " +
 			"indexes, counts and summary tree with what the entries say. With --repair\n" +
-			"these are written anew if one is wrong, and entries of this node's authors whose " +
-			"times are ahead\n" +
+			"these are written anew if one is wrong, and entries of this node's authors whose times are " +
+			"ahead\n" +
 			"of the clock are signed anew with the present time; other entries are never changed. It " +
 			"ends with exit code 4 if something is wrong and has not been repaired.",
 		Args: cobra.ExactArgs(1),

@@ -26,9 +26,9 @@ func (a *app) seedCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seed",
 		Short: "Keep replicas for others, or have yours kept",
-		Long: "A seed is a node that keeps other people's replicas while their devices sleep. It " +
-			"needs no more than a sync ticket, so it cannot read an encrypted replica. Whoever has " +
-			"an identity\n" +
+		Long: "A seed is a node that keeps other people's replicas while their devices sleep. It needs " +
+			"no more than a sync ticket, so it cannot read an encrypted replica. Whoever has an " +
+			"identity\n" +
 			"registers replicas at it, within a quota.",
 	}
 	cmd.AddCommand(a.seedServe(), a.seedRegister(), a.seedUnregister(), a.seedStatus(), a.seedReady())
@@ -135,8 +135,8 @@ func (a *app) seedServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Run a node that keeps replicas for others",
 		Long: "Run a node that keeps the replicas which identities register at it, by the seed " +
-			"protocol and, with --http, by REST. What skerry up does it does, too. HTTP is " +
-			"without TLS: put a\n" +
+			"protocol and, with --http, by REST. What skerry up does it does, too. HTTP is without TLS: " +
+			"put a\n" +
 			"proxy before it that adds it.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, &flags, s) },
@@ -174,8 +174,7 @@ func (a *app) seedServe() *cobra.Command {
 // hostUsage describes --host, of a command that serves HTTP at the address of another flag.
 func hostUsage(flag string) string {
 	return "name by which clients reach " + flag + " through a proxy, such as sync.example " +
-		"(repeatable); " +
-		"at a loopback address, requests for any other name than localhost are refused"
+		"(repeatable); at a loopback address, requests for any other name than localhost are refused"
 }
 
 // seedRequest is what commands that ask a seed have in common.
@@ -239,9 +238,8 @@ func (a *app) seedUnregister() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unregister REPLICA",
 		Short: "Stop a seed from keeping a replica",
-		Long: "Stop a seed from keeping a replica. The seed still serves it for a grace " +
-			"period, and then " +
-			"deletes it.",
+		Long: "Stop a seed from keeping a replica. The seed still serves it for a grace period, and " +
+			"then deletes it.",
 		Args: cobra.ExactArgs(1),
 	}
 	r.add(cmd)
@@ -302,8 +300,8 @@ func (a *app) seedReady() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ready",
 		Short: "Check that a seed on this machine is ready",
-		Long: "Check that a seed on this machine is ready, as a supervisor does. The seed must " +
-			"serve REST:\n" +
+		Long: "Check that a seed on this machine is ready, as a supervisor does. The seed must serve " +
+			"REST:\n" +
 			"skerry seed serve --http 127.0.0.1:8490. Exits with 0 if it is ready, else with 1.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {

@@ -97,8 +97,7 @@ func (a *app) getCommand() *cobra.Command {
 		Use:   "get TICKET|HASH",
 		Short: "Fetch a blob or directory and write it to a path",
 		Long: "Fetch a blob or directory and write it to a path. If it was interrupted, the same " +
-			"command goes on " +
-			"where it stopped.",
+			"command goes on where it stopped.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("output") {

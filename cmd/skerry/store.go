@@ -22,8 +22,8 @@ func (a *app) storeRepair() *cobra.Command {
 	return &cobra.Command{
 		Use:   "repair",
 		Short: "Save what can be read of a damaged store",
-		Long: "Save what can be read of a damaged store. Stop the node first. Every record " +
-			"that can be\n" +
+		Long: "Save what can be read of a damaged store. Stop the node first. Every record that can " +
+			"be\n" +
 			"read moves to a new store; the damaged one is kept beside it until you delete it. Indexes\n" +
 			"are built anew, and all content is verified. What was lost comes back from peers at the\n" +
 			"next sync. Exits with 0 if nothing was damaged, and with 4 if something was lost.",

@@ -48,8 +48,8 @@ func (a *app) vaultInit() *cobra.Command {
 		Use:   "init",
 		Short: "Open your vault on this node: begin it, or find it at a peer",
 		Long: "Open your vault on this node. Without --peer it is begun; with the address of a node " +
-			"that holds it, it comes from there, as on a new device. From then on every replica " +
-			"that this node\n" +
+			"that holds it, it comes from there, as on a new device. From then on every replica that " +
+			"this node\n" +
 			"makes is listed in it by itself.",
 		Args: cobra.NoArgs,
 	}
@@ -354,9 +354,10 @@ func requestText(r api.KeyringRequest) display {
 	if r.Identity != (identity.ID{}) {
 		who = r.Identity.String()
 	}
-	return text + displayf("\n        approving signs \"Authenticate\" for the application %s"+
-		"\n        as %s, and nothing else;"+
-		"\n        it lets the application read the list in your vault", r.Application, who)
+	return text + displayf("\n"+
+		"        approving signs \"Authenticate\" for the application %s\n"+
+		"        as %s, and nothing else;\n"+
+		"        it lets the application read the list in your vault", r.Application, who)
 }
 
 func (a *app) vaultApprove() *cobra.Command {

@@ -42,8 +42,8 @@ func (c *Config) roles(p *problems, col *Collection, scope string, more []string
 			if !c.knows(r) && !slices.Contains(more, r) {
 				p.add("%scollection %q: %s: nobody has the role %q; roles are public, self, device:root, "+
 					"cap:read, cap:write and cap:list with \":<collection>\", delegated:<user "+
-					"id>:<collection>, %s, "+
-					"those of extensions.roles, and with extensions.entitlements %s:<feature>",
+					"id>:<collection>, %s, those of extensions.roles, and with extensions.entitlements "+
+					"%s:<feature>",
 					scope, col.Name, field, r, strings.Join(walletRoles, ", "), c.entitlement())
 			}
 		}

@@ -8,13 +8,15 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/skerry-sync/skerry/internal/kind"
 )
 
 // ErrSocketInUse reports a socket at which another process answers.
 var ErrSocketInUse = errors.New("a process serves there already")
 
 // ErrForeignSocket reports a socket at which a process of another user answers.
-var ErrForeignSocket = errors.New("a process of another user answers there")
+var ErrForeignSocket = kind.New(kind.NotAllowed, "a process of another user answers there")
 
 // trusted reports whether a process of a user may see what this process sees: it is of the same
 // user, or of root.
@@ -68,10 +70,10 @@ func userOf(c net.Conn, path string) (uid int, known bool, err error) {
 const dialTime = time.Second
 
 // ListenUnix listens on a Unix socket that only its owner and root can use: connections of others,
-// made before the socket had its mode, are closed. A socket that a dead process
-// left under the same name is removed. If a process answers there, the error is ErrSocketInUse; if
-// something else has the name, it is fs.ErrExist, and that stays as it is. The socket is removed
-// when the listener is closed, unless something else has taken its name.
+// made before the socket had its mode, are closed. A socket that a dead process left under the same
+// name is removed. If a process answers there, the error is ErrSocketInUse; if something else has
+// the name, it is fs.ErrExist, and that stays as it is. The socket is removed when the listener is
+// closed, unless something else has taken its name.
 func ListenUnix(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err

@@ -174,8 +174,8 @@ func options(files vfs.FS) *pbl.Options {
 		o.TargetFileSizes[i] = int64(min(smallTable<<i, largeTable))
 		o.Levels[i].BlockSize = blockSize
 		o.Levels[i].IndexBlockSize = indexSize
-		// those of the last level would be nine tenths of all filters, and push everything else out of
-		// the cache
+		// Filters of the last level would be nine tenths of all, and push everything else out of the
+		// cache.
 		if i < len(o.Levels)-1 {
 			o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		}

@@ -331,7 +331,7 @@ func (d *Workers) release(ctx context.Context, p peer.ID, batch []piece) {
 	d.mu.Lock()
 	d.failed.prune(d.cfg.Now())
 	d.mu.Unlock()
-	for id := range others { // and the timer is set
+	for id := range others { // LookAt has the timer set, too
 		sharing := d.cfg.Contacts.ConnectedSharing(id)
 		d.LookAt(slices.DeleteFunc(sharing, func(q peer.ID) bool { return q == p })...)
 	}

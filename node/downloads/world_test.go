@@ -51,7 +51,7 @@ func newWorld(t *testing.T, cfg Config) *world {
 		wrong: map[blobs.Hash]uint64{}, slow: map[peer.ID]bool{},
 	}
 	log := slog.New(slog.DiscardHandler)
-	w.wanted = wanted.New(wanted.Config{Ctx: ctx, Store: store, Blobs: w.blobs, Log: log})
+	w.wanted = wanted.New(wanted.Config{Store: store, Blobs: w.blobs, Log: log})
 	w.replicas, err = replica.Open(ctx, store, replica.Config{Now: time.Now, OnPut: w.wanted.Put})
 	require.NoError(t, err)
 	require.NoError(t, w.wanted.Load(ctx))

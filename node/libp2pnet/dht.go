@@ -225,7 +225,7 @@ func (n *Network) TableSize() (known int, serves bool) {
 	if n.table == nil {
 		return 0, false
 	}
-	return n.table.RoutingTable().Size(), slices.Contains(
-		n.host.Mux().Protocols(), kadPrefix+"/kad/1.0.0",
-	) // Mode says only what was asked for
+	// Mode says only what was asked for.
+	serves = slices.Contains(n.host.Mux().Protocols(), kadPrefix+"/kad/1.0.0")
+	return n.table.RoutingTable().Size(), serves
 }

@@ -31,7 +31,6 @@ import (
 	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
-	"github.com/libp2p/zeroconf/v2"
 	ma "github.com/multiformats/go-multiaddr"
 	multistream "github.com/multiformats/go-multistream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,8 +87,6 @@ type Network struct {
 	ranks knownRanks
 	host  host.Host
 	cfg   Config
-
-	announced *zeroconf.Server // says on the local network where this node is; nil if it does not
 
 	finds   atomic.Int32 // peers that mDNS has found and that are being dialled
 	dials   *dials
@@ -256,8 +253,8 @@ func (n *Network) dial(ctx context.Context, p peer.AddrInfo) error {
 	defer cancel()
 	defer n.dialling(p.ID)()
 	// Not Host.Connect, which also waits for the peer to say what it speaks: that would be round trips
-	// for nothing.
-	// of a connected peer its own word counts, and not what anybody claims, as in the hash table
+	// for nothing. Of a connected peer its own word counts, and not what anybody claims, as in the
+	// hash table.
 	if !n.Connected(p.ID) {
 		n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
 	}
@@ -429,9 +426,8 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 	if !n.cfg.MDNS {
 		return nil
 	}
-	if err := n.meetLocally(); err != nil {
-		n.cfg.Log.Warn("no discovery on the local network", "error", err)
-	}
+	n.do(func() { announce(n.ctx, n.register, n.cfg.Log) })
+	n.do(func() { lookAround(n.ctx, browseLocal, browsePause, n.found, n.cfg.Log) })
 	return nil
 }
 
@@ -525,9 +521,6 @@ func (n *Network) Close() error {
 	n.closed = true
 	n.mu.Unlock()
 	var err error
-	if n.announced != nil {
-		n.announced.Shutdown()
-	}
 	if n.table != nil {
 		err = errors.Join(err, n.table.Close())
 	}

@@ -53,30 +53,51 @@ func browseLocal(ctx context.Context, seen chan<- *zeroconf.ServiceEntry) error 
 	return zeroconf.Browse(ctx, mdnsName, mdnsDomain, seen)
 }
 
-// meetLocally announces this node on the local network, and connects to others that are announced
-// there.
-func (n *Network) meetLocally() error {
+// register announces on the local network where this node is now, until end is called.
+func (n *Network) register() (end func(), err error) {
 	addrs, err := n.host.Network().InterfaceListenAddresses()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	full, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: n.ID(), Addrs: addrs})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	texts, ips := announcement(full)
 	if len(ips) == 0 {
-		return errors.New("this node listens at no IP address")
+		return nil, errors.New("this node listens at no IP address")
 	}
 	name := strings.ToLower(rand.Text() + rand.Text())
-	n.announced, err = zeroconf.RegisterProxy(
+	server, err := zeroconf.RegisterProxy(
 		name, mdnsName, mdnsDomain, mdnsPort, name, ips, texts, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	n.do(func() { lookAround(n.ctx, browseLocal, browsePause, n.found, n.cfg.Log) })
-	return nil
+	return server.Shutdown, nil
 }
+
+// announce has register announce a node until ctx ends. What keeps that from beginning may be over
+// soon, such as that no network is up: it tries again after mdnsAgain, and says so the first time.
+func announce(ctx context.Context, register func() (end func(), err error), log *slog.Logger) {
+	for failed := false; ctx.Err() == nil; failed = true {
+		end, err := register()
+		if err == nil {
+			<-ctx.Done()
+			end()
+			return
+		}
+		if !failed {
+			log.Warn("this node is not announced on the local network", "error", err)
+		}
+		select {
+		case <-time.After(mdnsAgain):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// mdnsAgain is after what time what could not be begun on the local network is tried again.
+const mdnsAgain = time.Minute
 
 // announcement returns the texts that announce addresses, and one IP address of each version.
 func announcement(addrs []ma.Multiaddr) (texts, ips []string) {
@@ -96,8 +117,7 @@ func announcement(addrs []ma.Multiaddr) (texts, ips []string) {
 }
 
 // lookAround tells found about each peer that look sees, until ctx ends, and goes on when look
-// ends. What keeps look from starting may be over soon, such as that no network is up: it tries
-// again after browseAgain, and says so the first time.
+// ends. If look cannot begin, it tries again after mdnsAgain, and says so the first time.
 func lookAround(
 	ctx context.Context, look browse, pause time.Duration, found func(peer.AddrInfo),
 	log *slog.Logger,
@@ -113,7 +133,7 @@ func lookAround(
 			if !failed {
 				log.Warn("no discovery on the local network", "error", err)
 			}
-			wait.Reset(browseAgain)
+			wait.Reset(mdnsAgain)
 		}
 		failed = err != nil
 		select {
@@ -124,9 +144,6 @@ func lookAround(
 		}
 	}
 }
-
-// browseAgain is after what time a client that could not be started is tried again.
-const browseAgain = time.Minute
 
 // lookOnce uses one client until it has seen enough.
 func lookOnce(ctx context.Context, look browse, found func(peer.AddrInfo)) error {

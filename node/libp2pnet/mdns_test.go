@@ -153,6 +153,34 @@ func TestNoMulticast(t *testing.T) {
 	})
 }
 
+// Without a network, a node is announced once there is one, and until it closes.
+func TestAnnouncedOnceThereIsANetwork(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var told bytes.Buffer
+		tries, ended := 0, false
+		began, done := time.Now(), make(chan struct{})
+		go func() {
+			defer close(done)
+			announce(ctx, func() (func(), error) {
+				if tries++; tries < 4 {
+					return nil, errors.New("no interface here")
+				}
+				return func() { ended = true }, nil
+			}, slog.New(slog.NewTextHandler(&told, nil)))
+		}()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, 4, tries)
+		require.False(t, ended)
+		cancel()
+		<-done
+		require.True(t, ended)
+		require.Equal(t, time.Hour, time.Since(began))
+		require.Equal(t, 1, strings.Count(told.String(), "no interface here"))
+	})
+}
+
 // An announcement names one peer at a few addresses.
 func TestAnnouncedPeer(t *testing.T) {
 	a, b := stranger(t), stranger(t)

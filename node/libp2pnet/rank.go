@@ -54,7 +54,7 @@ func (k *knownRanks) now() *ranks {
 
 // ranksNow looks at the interfaces as they are now.
 func ranksNow() (r ranks) {
-	// for documentation: nothing is sent
+	// These addresses are for documentation. Nothing is sent to them.
 	for _, far := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {
 		conn, err := net.Dial("udp", far)
 		if err != nil {

@@ -119,7 +119,7 @@ func (p *puncher) start() {
 		return
 	}
 	p.n.do(func() {
-		// there may never be one
+		// There may never be a public address.
 		for wait := firstPunch / 2; len(p.n.publicAddrs()) == 0; wait = min(wait*5/4, lookPause) {
 			select {
 			case <-p.n.ctx.Done():

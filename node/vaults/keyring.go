@@ -63,8 +63,8 @@ type appKeyring struct {
 	n *node.Node
 }
 
-// Access adds the ticket: with the present read key if this node holds the vault,
-// and with this node and those that it knows to hold the vault as peers.
+// Access adds the ticket: with the present read key if this node holds the vault, and with this
+// node and those that it knows to hold the vault as peers.
 func (k appKeyring) Access(
 	ctx context.Context, app vault.App, session string,
 ) (vault.Access, error) {

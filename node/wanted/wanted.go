@@ -60,8 +60,6 @@ type Host interface {
 
 // Config is what a List needs. All fields but Host must be set.
 type Config struct {
-	// Ctx ends when the node closes.
-	Ctx   context.Context
 	Store kv.Store
 	Blobs *blobs.Store
 	Host  Host // nil on a node that holds its own replicas only

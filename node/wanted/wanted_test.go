@@ -46,7 +46,7 @@ func newWorld(t *testing.T, host Host) *world {
 	all, err := blobs.Open(ctx, store, bytes)
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
-	w.List = New(Config{Ctx: ctx, Store: store, Blobs: all, Host: host, Log: log})
+	w.List = New(Config{Store: store, Blobs: all, Host: host, Log: log})
 	w.replicas, err = replica.Open(ctx, store, replica.Config{Now: time.Now, OnPut: w.Put})
 	require.NoError(t, err)
 	t.Cleanup(w.replicas.Close)
