@@ -92,7 +92,8 @@ func (m *member) inChunks(
 }
 
 // An author can write an entry with the hash of what others have written, and another size, or with
-
+// that of a list of chunks that have other sizes: that is left out, and what others have written
+// there counts, also for the server that starts anew.
 func TestFalseSize(t *testing.T) {
 	dir := t.TempDir()
 	m := founded(t, dir)
