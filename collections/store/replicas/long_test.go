@@ -207,7 +207,7 @@ func TestChunksThatAreMissing(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, own, o.Body)
 	_, err = m.Get(t.Context(), "alone")
-	require.ErrorIs(t, err, replicas.ErrMissing)
+	require.ErrorIs(t, err, store.ErrNotCome)
 	// Whoever asks for news does not wait for any of them.
 	ctx, cancel := context.WithTimeout(t.Context(), elements*time.Second)
 	defer cancel()
