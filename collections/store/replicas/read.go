@@ -195,10 +195,10 @@ func (s *Store) readFile(
 		if stop := out.add(err); stop != nil {
 			return st, false, stop
 		}
-		if err == nil {
-			all = append(all, f)
+		if err != nil {
+			continue
 		}
-		if !ruled {
+		if all = append(all, f); !ruled {
 			break
 		}
 	}
@@ -258,24 +258,25 @@ func (s *Store) fileOf(
 	return f, nil
 }
 
-// typeOf returns the entry with the media type of a file: the latest or, where there are rules, the
-// one of the file's author, whose proof it has.
+// typeOf returns the entry with the media type of a file: the one of the file's author, who has
+// written both together, and whose proof it has where there are rules. Without rules, the latest
+// stands for one that is not there.
 func (s *Store) typeOf(
 	ctx context.Context, key string, e *replica.Entry, ruled bool,
 ) (*replica.Entry, error) {
-	if !ruled {
-		it, err := s.plain.LatestOf(ctx, []byte(types+key))
-		if errors.Is(err, replica.ErrNotFound) {
-			return nil, nil
-		}
-		return &it.Entry, err
-	}
 	for it, err := range s.plain.Entries(
 		ctx, replica.Query{Key: []byte(types + key), Author: &e.Author},
 	) {
 		return &it.Entry, err
 	}
-	return nil, nil
+	if ruled {
+		return nil, nil
+	}
+	it, err := s.plain.LatestOf(ctx, []byte(types+key))
+	if errors.Is(err, replica.ErrNotFound) {
+		return nil, nil
+	}
+	return &it.Entry, err
 }
 
 // An author of the replica can write an entry of any length, which costs it nothing if its bytes

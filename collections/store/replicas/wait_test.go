@@ -260,3 +260,28 @@ func TestFileBesideWhatIsMissing(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "another picture", string(o.Body))
 }
+
+// What another author has written over a file, or its media type, and whose content does not come,
+// or is longer than any server stores, hides no file.
+func TestFileUnderWhatIsMissing(t *testing.T) {
+	m := founded(t, t.TempDir())
+	defer func() { require.NoError(t, m.Close()) }()
+	evil := m.granted(t)
+	long := make([]byte, 64<<20+1)
+	for i, bring := range []func(key string){
+		func(key string) { m.withhold(t, evil, "file/"+key) },
+		func(key string) { m.withhold(t, evil, "type/"+key) },
+		func(key string) { m.withhold(t, evil, "file/"+key, "type/"+key) },
+		func(key string) { m.forge(t, evil, "file/"+key, long) },
+		func(key string) { m.forge(t, evil, "type/"+key, long) },
+	} {
+		key := fmt.Sprint("f", i)
+		put(t, m, key, "a picture")
+		require.NoError(t, m.Settle(t.Context()))
+		bring(key)
+		o, err := m.Get(t.Context(), key)
+		require.NoError(t, err, key)
+		require.Equal(t, "a picture", string(o.Body), key)
+		require.Equal(t, "image/png", o.Type, key)
+	}
+}
