@@ -39,22 +39,21 @@ func withClock(t testing.TB, dir string) (*member, *shifted) {
 // withhold brings entries of an author whose content nobody gives.
 func (m *member) withhold(t testing.TB, as replica.SecretKey, keys ...string) {
 	for _, key := range keys {
-		m.bring(t, as, key, blobs.HashOf([]byte(key+as.Author().String())), 40)
+		m.bring(t, as, key, blobs.HashOf([]byte(key+as.Author().String())), 40, m.n.Now())
 	}
 }
 
 // remove brings the tombstone of an author.
 func (m *member) remove(t testing.TB, as replica.SecretKey, key string) {
-	m.bring(t, as, key, blobs.EmptyHash, 0)
+	m.bring(t, as, key, blobs.EmptyHash, 0, m.n.Now())
 }
 
 // bring brings an entry.
 func (m *member) bring(
-	t testing.TB, as replica.SecretKey, key string, h blobs.Hash, size uint64,
+	t testing.TB, as replica.SecretKey, key string, h blobs.Hash, size uint64, at time.Time,
 ) {
 	e := replica.Entry{
-		Replica: m.id, Key: []byte(key), Hash: h, Size: size,
-		Timestamp: uint64(m.n.Now().UnixMicro()),
+		Replica: m.id, Key: []byte(key), Hash: h, Size: size, Timestamp: uint64(at.UnixMicro()),
 	}
 	e.Sign(as)
 	_, err := m.n.TakeEntries(t.Context(), m.id, []replica.Entry{e}, replica.Origin{})

@@ -291,13 +291,18 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 	return taken
 }
 
+// step is by how much a write is later than what it is over, if that is not earlier anyway. A
+// document's own time is in ms, and is 1 ms later each time; its entry, from whose time nodes tell
+// how late the document's may be, must not fall behind.
+const step = 1000 // µs
+
 // timeAfter is the time of a write over what was under its key. It is after what others have
 // written there, whose clocks may be ahead, but for what nodes would not take yet.
 func (s *Store) timeAfter(before *state) uint64 {
 	now := s.n.Now()
 	at := max(uint64(now.UnixMicro()), before.last+1)
-	if next := before.known + 1; next <= uint64(now.Add(replica.MaxAhead).UnixMicro()) {
-		at = max(at, next)
+	if limit := uint64(now.Add(replica.MaxAhead).UnixMicro()); before.known < limit {
+		at = max(at, min(before.known+step, limit))
 	}
 	return at
 }
