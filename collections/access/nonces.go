@@ -30,8 +30,8 @@ var (
 )
 
 const (
-	// the nonces of requests whose times differ by less than that part of the skew are remembered
-	// together
+	// The nonces of requests whose times differ by less than that part of the skew are remembered
+	// together.
 	bucketsOfSkew = 10
 	maxNonces     = 4 << 20     // that are remembered at once, unless NonceOptions says otherwise
 	recordSize    = 8 + 16      // time and digest
@@ -78,8 +78,8 @@ type NonceOptions struct {
 	Dir  string // of the journal; "" is none
 	Name string // that its files begin with; "" is nonces
 	Max  int    // nonces that are remembered at once; 0 is 4,194,304
-	// by which the time of a request may differ from the server's; 0 is that of certificates, five
-	// minutes
+	// Skew is by how much the time of a request may differ from the server's; 0 is that of
+	// certificates, five minutes.
 	Skew  time.Duration
 	Clock Clock
 }

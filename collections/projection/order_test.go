@@ -12,8 +12,11 @@ import (
 )
 
 const listedLogs = `{"version": 1, "collections": [
-	{"name": "events", "storagePath": "events/{id}", "readRoles": ["public"], "writeRoles": ["public"], "appendOnly": {"requireAuthorSignature": false}, "encryption": "none", "maxBodyBytes": 1000},
-	{"name": "last", "storagePath": "last", "readRoles": ["public"], "writeRoles": ["admin"], "encryption": "none", "maxBodyBytes": 1000, "pullOnly": true}],
+	{"name": "events", "storagePath": "events/{id}", "readRoles": ["public"],
+	 "writeRoles": ["public"], "appendOnly": {"requireAuthorSignature": false},
+	 "encryption": "none", "maxBodyBytes": 1000},
+	{"name": "last", "storagePath": "last", "readRoles": ["public"], "writeRoles": ["admin"],
+	 "encryption": "none", "maxBodyBytes": 1000, "pullOnly": true}],
 	"extensions": {"projections": [{"source": "events", "target": "last", "removed": "over"}]}}`
 
 // A list has the last element of a log, also if the server comes to an earlier one later.

@@ -413,7 +413,7 @@ func TestFiles(t *testing.T) {
 		t, c.counts(file("art/"+me, "/v1/push/art/"+me, as)), "as if it were in no namespace",
 	)
 	require.False(t, c.counts(file("logos/"+me, "/v1/art/push/logos/"+me, as)))
-	// by nobody in particular, in a namespace or not
+	// These are by nobody in particular, in a namespace or not.
 	for _, path := range []string{"open/a", "shared/a"} {
 		v := &replicas.Version{
 			Key: path, Kept: []byte("picture"), Media: "image/png", Time: noon, Author: replica.AuthorID{1},

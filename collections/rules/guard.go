@@ -109,8 +109,7 @@ func (g *Guard) Set(r *Rules) error {
 	docs := document.In(&g.store, g.opts.Clock)
 	o := collections.Options{
 		KnownHost: func(*http.Request) bool { return true }, // see Guard.admit
-		// documents are what their callers have signed
-		Whole:     func() bool { return true },
+		Whole:     func() bool { return true },              // documents are what callers have signed
 		Linear:    true,
 		AdmitOnly: true,
 		Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler),

@@ -394,7 +394,8 @@ func TestPushesOverTimesToCome(t *testing.T) {
 		path := "wall/" + strconv.Itoa(int(ahead.Minutes()))
 		at := time.Now().Add(ahead)
 		ts := at.Add(rules.Ahead).UnixMilli()
-		info, err := x.founder.n.Blobs().ImportBytes(t.Context(), doc(t, `{"evil":1}`, ts, nil, "", "", nil))
+		b := doc(t, `{"evil":1}`, ts, nil, "", "", nil)
+		info, err := x.founder.n.Blobs().ImportBytes(t.Context(), b)
 		require.NoError(t, err)
 		e := replica.Entry{
 			Replica: x.founder.r.ID, Key: []byte("doc/" + path), Hash: info.Hash, Size: info.Size,

@@ -56,7 +56,7 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 			continue
 		}
 		st.hashes = append(st.hashes, e.Hash)
-		// what is no document does not merge: the latest stands
+		// What is no document does not merge: the latest stands.
 		if isInternal(key) {
 			if latest == nil || replica.CompareVersions(e, latest) > 0 {
 				body, latest = b, e

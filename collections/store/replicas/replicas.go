@@ -146,8 +146,8 @@ func (s *Store) Settle(ctx context.Context) error { return s.queue.settled(ctx) 
 
 // catchUp forgets what has changed, and returns all authors.
 func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
-	// nobody reads the cache while somebody else has taken events from the queue and not heeded them
-	// yet
+	// Nobody reads the cache while somebody else has taken events from the queue and not applied them
+	// yet.
 	s.catching.Lock()
 	defer s.catching.Unlock()
 	events, lost := s.sub.Poll()

@@ -154,9 +154,9 @@ func (s *Store) wait(ctx context.Context, e *replica.Entry) error {
 	return err
 }
 
-// readAll reads the content of an entry. The error is blobs.ErrNotFound or blobs.ErrIncomplete if it
-// is not all here, or will never be: of content in chunks, the list may be false, also if so much as
-// it says can be read.
+// readAll reads the content of an entry. The error is blobs.ErrNotFound or blobs.ErrIncomplete if
+// it is not all here, or will never be: of content in chunks, the list may be false, also if so
+// much as it says can be read.
 func (s *Store) readAll(ctx context.Context, e *replica.Entry, most int64) ([]byte, error) {
 	r, err := s.n.OpenPlain(ctx, s.plain, e)
 	if err != nil {

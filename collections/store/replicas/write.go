@@ -31,7 +31,7 @@ type put struct {
 	key     string
 	changes []change
 	if_     store.Condition
-	// what is there from then on, nil if nothing is, or if it is an element of a log
+	// object is there from then on; nil if nothing is, or if it is an element of a log.
 	object  *store.Object
 	element bool
 	record  *record // what the journal has, nil if nothing
