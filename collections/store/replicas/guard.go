@@ -63,7 +63,7 @@ func (e *unreadableError) Unwrap() error { return e.err }
 func (s *Store) ruled() bool { return s.guard != nil && s.guard.InForce() }
 
 func (s *Store) check(ctx context.Context, v *Version) ([]byte, error) {
-	b, err := s.guard.Check(ctx, v)
+	b, err := s.guard.Check(asking(ctx), v)
 	switch {
 	case err == nil:
 		return b, nil

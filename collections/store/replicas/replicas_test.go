@@ -412,7 +412,7 @@ func TestReadOnly(t *testing.T) {
 	require.NoError(t, one.Close())
 }
 
-func (m *member) author(t *testing.T) replica.AuthorID {
+func (m *member) author(t testing.TB) replica.AuthorID {
 	id, err := m.n.Authors().Default(t.Context())
 	require.NoError(t, err)
 	return id

@@ -29,6 +29,8 @@ const (
 	// others it is as if that time was over.
 	keptFor  = time.Minute
 	mostKept = 1 << 14
+	// askWait is for how long whoever admits writes waits for the guard.
+	askWait = time.Second
 )
 
 var errMissing = store.ErrNotCome
@@ -97,16 +99,26 @@ func (p *patience) came(key string) {
 	delete(p.kept, key)
 }
 
-type atOnceKey struct{}
+type hurryKey struct{}
 
-// withoutWaiting returns a context in which nothing is waited for.
-func withoutWaiting(ctx context.Context) context.Context {
-	return context.WithValue(ctx, atOnceKey{}, true)
+// hurried returns a context in which no content is waited for, and the guard has askWait for all of
+// its answers: it may ask a chain, which takes as long as somebody likes.
+func hurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	asking, cancel := context.WithTimeout(ctx, askWait)
+	return context.WithValue(ctx, hurryKey{}, asking), cancel
 }
 
 // waits reports whether the content of an entry is to be waited for.
 func (s *Store) waits(ctx context.Context, e *replica.Entry) bool {
-	return ctx.Value(atOnceKey{}) == nil && s.patience.waits(e.Author)
+	return ctx.Value(hurryKey{}) == nil && s.patience.waits(e.Author)
+}
+
+// asking returns the context in which the guard answers.
+func asking(ctx context.Context) context.Context {
+	if within, is := ctx.Value(hurryKey{}).(context.Context); is {
+		return within
+	}
+	return ctx
 }
 
 // content reads the content of an entry, for which it waits a little if it is on its way; the error

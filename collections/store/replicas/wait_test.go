@@ -67,6 +67,16 @@ func (m *member) granted(t testing.TB) replica.SecretKey {
 	return as
 }
 
+// reopen opens the store with other options.
+func (m *member) reopen(t testing.TB, o replicas.Options) {
+	r, err := m.n.Replicas().Get(t.Context(), m.id)
+	require.NoError(t, err)
+	key, err := m.n.Authors().Key(t.Context(), m.author(t))
+	require.NoError(t, err)
+	m.Store, err = replicas.Open(t.Context(), m.n, r, key, o)
+	require.NoError(t, err)
+}
+
 var aDocument = &store.Object{
 	Body: []byte(`{"v":1,"data":{"a":1},"ts":1,"hash":"x"}`), Type: "application/json",
 }
@@ -136,6 +146,36 @@ func TestWritesDoNotWaitForContent(t *testing.T) {
 	require.False(t, m.HasWaited())
 	require.ErrorIs(t, m.Put(t.Context(), "missing", aDocument, store.Absent), store.ErrNotCome)
 	require.True(t, m.HasWaited(), "who writes waits")
+}
+
+// slowGuard allows nothing, and only when nobody asks any more.
+type slowGuard struct{}
+
+func (slowGuard) InForce() bool                             { return true }
+func (slowGuard) Attach(_ *store.Proof, body []byte) []byte { return body }
+func (slowGuard) Proof(*store.Proof) []byte                 { return nil }
+func (slowGuard) SignedAt(v *replicas.Version) int64        { return v.Time }
+
+func (slowGuard) Check(ctx context.Context, v *replicas.Version) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Whoever admits writes, of all keys in turn, does not wait for what a guard asks elsewhere.
+func TestWritesDoNotWaitForTheGuard(t *testing.T) {
+	m := founded(t, t.TempDir())
+	defer func() { require.NoError(t, m.Close()) }()
+	evil := m.granted(t)
+	m.forge(t, evil, "doc/a", aDocument.Body)
+	m.forge(t, evil, "doc/b", aDocument.Body)
+	require.NoError(t, m.Store.Close())
+	m.reopen(t, replicas.Options{Guard: slowGuard{}})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for _, key := range []string{"a", "b"} {
+		require.Error(t, m.Admit(ctx, key, aDocument, store.Absent))
+		require.NoError(t, ctx.Err())
+	}
 }
 
 // What has come for a key since a write to it was acknowledged, and cannot be read, keeps no server

@@ -243,7 +243,8 @@ func (s *Store) take(ctx context.Context, all []*put) {
 // were admitted before: it is not asked once more whether this node may write, and what has come
 // since and cannot be read keeps none from being done.
 func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put) {
-	ctx = withoutWaiting(ctx)
+	ctx, cancel := hurried(ctx)
+	defer cancel()
 	latest := map[string]*put{} // of all, by their keys
 	for _, p := range all {
 		var err error
