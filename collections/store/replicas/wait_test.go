@@ -283,6 +283,41 @@ func TestListsOfRevocationsStay(t *testing.T) {
 	require.Empty(t, keys)
 }
 
+// openGuard allows everything, as rules in force.
+type openGuard struct{ slowGuard }
+
+func (openGuard) Check(_ context.Context, v *replicas.Version) ([]byte, error) { return v.Kept, nil }
+
+// Where there are rules, nobody deletes what another has written: it is listed, and it stays when
+// what is kept is rewritten.
+func TestNobodyDeletesUnderRules(t *testing.T) {
+	m := founded(t, t.TempDir())
+	defer func() { require.NoError(t, m.Close()) }()
+	evil := m.granted(t)
+	require.NoError(t, m.Store.Close())
+	m.reopen(t, replicas.Options{Guard: openGuard{}})
+	put(t, m, "a", string(aDocument.Body))
+	put(t, m, "f", "a picture")
+	require.NoError(t, m.Settle(t.Context()))
+	for _, key := range []string{"doc/a", "file/f", "type/f"} {
+		m.remove(t, evil, key)
+	}
+	look := func() {
+		keys, err := m.List(t.Context(), "", "", 10)
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "f"}, keys)
+		for _, key := range keys {
+			_, err = m.Get(t.Context(), key)
+			require.NoError(t, err, key)
+		}
+	}
+	look()
+	require.NoError(t, m.Rewrite(t.Context(), func(_ string, kept []byte) ([]byte, error) {
+		return append(kept, ' '), nil
+	}))
+	look()
+}
+
 // An entry of a document that does not count hides no file.
 func TestFileBesideWhatIsMissing(t *testing.T) {
 	m := founded(t, t.TempDir())
