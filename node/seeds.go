@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -64,7 +65,7 @@ func (n *Node) Seeds(ctx context.Context, id replica.ID) (all []peer.ID, err err
 }
 
 // seedAddrs returns where the seeds of a replica are.
-func (n *Node) seedAddrs(ctx context.Context, id replica.ID) (addrs []ma.Multiaddr, err error) {
+func (n *Node) seedAddrs(ctx context.Context, id replica.ID) ([]ma.Multiaddr, error) {
 	seeds, err := n.Seeds(ctx, id)
 	if err != nil || len(seeds) == 0 {
 		return nil, err
@@ -73,6 +74,7 @@ func (n *Node) seedAddrs(ctx context.Context, id replica.ID) (addrs []ma.Multiad
 	if err != nil {
 		return nil, err
 	}
+	var of [][]ma.Multiaddr
 	for _, p := range known {
 		if !slices.Contains(seeds, p.ID) {
 			continue
@@ -81,9 +83,9 @@ func (n *Node) seedAddrs(ctx context.Context, id replica.ID) (addrs []ma.Multiad
 		if err != nil {
 			return nil, err
 		}
-		addrs = append(addrs, some...)
+		of = append(of, some)
 	}
-	return addrs, nil
+	return link.InTurn(of...), nil
 }
 
 // forgetSeeds drops what is noted of a replica that is left.

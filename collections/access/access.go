@@ -30,7 +30,7 @@ import (
 type Auth struct {
 	Identity string   // user id, "" for nobody in particular
 	Roles    []string // not yet those that depend on what is asked for
-	// of the certificate that the caller presents; nil without one, and no restriction
+	// Scope is that of the certificate that the caller presents; nil without one, and no restriction.
 	Scope     *Scope
 	Presenter string // the Ed25519 public key, in hex, that has signed the request; "" without one
 

@@ -134,7 +134,7 @@ func TestNobodyFillsTheNonces(t *testing.T) {
 			require.NoError(
 				t, s.Use(access.WithSource(t.Context(), "192.0.2.2"), "alice", "a", start, start),
 			)
-			// whoever has so many addresses leaves the rest to those who ask for little
+			// Whoever has so many addresses leaves the rest to those who ask for little.
 			for i := range 4 * 16 {
 				send(fmt.Sprintf("198.51.100.%d", i), many, most)
 			}

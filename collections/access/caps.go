@@ -20,7 +20,7 @@ const (
 	HeaderSignature = "X-Starfish-Sig"   // base64
 	HeaderTime      = "X-Starfish-Ts"    // Unix milliseconds
 	HeaderNonce     = "X-Starfish-Nonce" // base64
-	// of who presents an audience certificate: Ed25519 public key, hex
+	// HeaderPublic is the Ed25519 public key, in hex, of who presents an audience certificate.
 	HeaderPublic = "X-Starfish-Pub"
 )
 
@@ -30,7 +30,7 @@ type Caps struct {
 	Nonces      NonceStore
 	Revocations *Revocations // may be nil
 	Kinds       []string     // of certificates that are accepted; nil is all
-	// whoever presents no certificate is denied, also where anybody may read
+	// MustIdentify denies whoever presents no certificate, also where anybody may read.
 	MustIdentify   bool
 	Clock          Clock
 	MaxNonceLength int // in bytes; 0 is defaultNonceLength

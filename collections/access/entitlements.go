@@ -15,7 +15,8 @@ import (
 
 // Entitlements says where each identity's features are listed.
 type Entitlements struct {
-	// template of a document's storage path, with {identity}; "" is users/{identity}/entitlements
+	// Path is the template of a document's storage path, with {identity}; "" is
+	// users/{identity}/entitlements.
 	Path  string
 	Field string        // the member with an array of names; "" is features
 	Role  string        // what stands before a colon and the name in the role; "" is entitlement

@@ -72,3 +72,9 @@ func (r *Revocations) Bytes() int { return r.all.bytes }
 
 // LeftFor is how long it is remembered that there was no room for a list.
 const LeftFor = leftFor
+
+// JournalFile is what a journal of nonces is written to.
+type JournalFile = journalFile
+
+// WrapJournal exchanges the file that the journal is written to.
+func (n *Nonces) WrapJournal(wrap func(JournalFile) JournalFile) { n.journal.f = wrap(n.journal.f) }

@@ -16,21 +16,22 @@ import (
 // again the next time; what is no list of its issuer is told by an error that is
 // capcert.ErrRevocations.
 func (r *Revocations) Load(ctx context.Context) error {
-	useless, missed := r.read(ctx)
+	unfit, missed := r.read(ctx)
 	return errors.Join(
-		useless, missed, r.lookAtNamed(ctx), r.settleMarked(ctx), r.expire(ctx, r.now()),
+		unfit, missed, r.lookAtNamed(ctx), r.settleMarked(ctx), r.expire(ctx, r.now()),
 	)
 }
 
-// read takes over what is in the store. useless is of lists that will never count, and of notes;
-// missed is of lists that may count and were not read. One says nothing of the others.
-func (r *Revocations) read(ctx context.Context) (useless, missed error) {
+// read takes over what is in the store. unfit is of lists that will never count, of those whose
+// content has not come from another server, and of notes; missed is of lists that may count and
+// could not be read. One says nothing of the others.
+func (r *Revocations) read(ctx context.Context) (unfit, missed error) {
 	r.forgetLeft()
 	rooms := maxRooms
 	for after := ""; ; {
 		keys, err := r.store.List(ctx, revocationsUnder, after, 1000)
 		if err != nil {
-			return useless, errors.Join(missed, fmt.Errorf("revocations: %w", err))
+			return unfit, errors.Join(missed, fmt.Errorf("revocations: %w", err))
 		}
 		for _, k := range keys {
 			after = k
@@ -39,12 +40,12 @@ func (r *Revocations) read(ctx context.Context) (useless, missed error) {
 			}
 			u, m := r.readOne(ctx, k, &rooms)
 			if ctx.Err() != nil {
-				return useless, fmt.Errorf("revocations: %w", ctx.Err())
+				return unfit, fmt.Errorf("revocations: %w", ctx.Err())
 			}
-			useless, missed = told(useless, u), told(missed, m)
+			unfit, missed = told(unfit, u), told(missed, m)
 		}
 		if len(keys) < 1000 {
-			return useless, missed
+			return unfit, missed
 		}
 	}
 }
@@ -58,20 +59,24 @@ func told(first, err error) error {
 }
 
 // readOne takes over the list under a key.
-func (r *Revocations) readOne(ctx context.Context, key string, rooms *int) (useless, missed error) {
+func (r *Revocations) readOne(ctx context.Context, key string, rooms *int) (unfit, missed error) {
 	o, err := r.store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("revocations: %s: %w", key, err)
+		err = fmt.Errorf("revocations: %s: %w", key, err)
+		if errors.Is(err, store.ErrNotCome) { // as if the list itself had not come; it may be none
+			return err, nil
+		}
+		return nil, err
 	}
 	l, err := parse(key, o.Body)
 	if err != nil {
 		return fmt.Errorf("revocations: %s: %w", key, err), nil
 	}
-	n, useless := r.noted(ctx, l.Issuer) // without it the list counts all the same
-	return useless, r.takeStored(ctx, l, n, rooms)
+	n, unfit := r.noted(ctx, l.Issuer) // without it the list counts all the same
+	return unfit, r.takeStored(ctx, l, n, rooms)
 }
 
 // parse reads the list that lies under a key.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,8 +30,8 @@ var (
 )
 
 const (
-	// the nonces of requests whose times differ by less than that part of the skew are remembered
-	// together
+	// The nonces of requests whose times differ by less than that part of the skew are remembered
+	// together.
 	bucketsOfSkew = 10
 	maxNonces     = 4 << 20     // that are remembered at once, unless NonceOptions says otherwise
 	recordSize    = 8 + 16      // time and digest
@@ -77,8 +78,8 @@ type NonceOptions struct {
 	Dir  string // of the journal; "" is none
 	Name string // that its files begin with; "" is nonces
 	Max  int    // nonces that are remembered at once; 0 is 4,194,304
-	// by which the time of a request may differ from the server's; 0 is that of certificates, five
-	// minutes
+	// Skew is by how much the time of a request may differ from the server's; 0 is that of
+	// certificates, five minutes.
 	Skew  time.Duration
 	Clock Clock
 }
@@ -204,8 +205,16 @@ type journal struct {
 	of    string // what the names begin with
 	keep  int64  // milliseconds after which what a file holds is of no use any more
 	turn  int
-	f     *os.File
+	f     journalFile
+	size  int64 // of the whole records in f, which may have a part of one behind them if torn
+	torn  bool
 	since int64 // Unix milliseconds; 0 until something is written
+}
+
+// journalFile is what a journal asks of its file, which is opened for appending.
+type journalFile interface {
+	io.WriteCloser
+	Truncate(size int64) error
 }
 
 type record struct {
@@ -258,10 +267,14 @@ func (r record) append(b []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(b, uint64(r.time)), r.digest[:]...)
 }
 
-func (j *journal) begin(turn int) (err error) {
-	j.turn, j.since = turn, 0
-	j.f, err = os.OpenFile(j.name(turn), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
-	return err
+// begin empties a file, which is written to from then on. If that fails, the one before still is.
+func (j *journal) begin(turn int) error {
+	f, err := os.OpenFile(j.name(turn), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	j.f, j.turn, j.since, j.size, j.torn = f, turn, 0, 0, false
+	return nil
 }
 
 func (j *journal) add(r record, now int64) error {
@@ -269,11 +282,35 @@ func (j *journal) add(r record, now int64) error {
 		j.since = now
 	}
 	if now-j.since > j.keep {
-		if err := errors.Join(j.f.Close(), j.begin(1-j.turn)); err != nil {
+		full := j.f
+		if err := j.begin(1 - j.turn); err != nil {
 			return err
 		}
 		j.since = now
+		if err := full.Close(); err != nil {
+			return err
+		}
 	}
-	_, err := j.f.Write(r.append(make([]byte, 0, recordSize)))
-	return err
+	if err := j.mend(); err != nil {
+		return err
+	}
+	if n, err := j.f.Write(r.append(make([]byte, 0, recordSize))); err != nil {
+		j.torn = n > 0
+		return errors.Join(err, j.mend())
+	}
+	j.size += recordSize
+	return nil
+}
+
+// mend cuts off a record that was written in part, as on a full disk: all that follows it would be
+// read from the wrong byte on. Until that succeeds nothing is added.
+func (j *journal) mend() error {
+	if !j.torn {
+		return nil
+	}
+	if err := j.f.Truncate(j.size); err != nil {
+		return err
+	}
+	j.torn = false
+	return nil
 }

@@ -114,7 +114,8 @@ type revoked struct {
 // NewRevocations returns the lists in a store, or none if that is nil. Notes about them, from which
 // addresses they have come and when, are kept in notes, for the servers that have accepted them
 // alone; nil keeps none, and then such lists have no known source after a start. It fails if lists
-// that count cannot be read: the server would accept what they revoke.
+// that count cannot be read: the server would accept what they revoke. Lists whose content has not
+// come from other servers are left to Load, as are those that have not come at all.
 func NewRevocations(ctx context.Context, s, notes store.Store) (*Revocations, error) {
 	r := &Revocations{
 		store: s, notes: notes, byIssuer: map[string]*revoked{}, marked: map[string]mark{},

@@ -107,6 +107,13 @@ func (l *Lists) Hook(all func() []*Projection, log *slog.Logger) collections.Hoo
 // project returns what becomes of a list after a write, by what the document is now: the list may
 // have later writes of it already, whose turn came first.
 func (l *Lists) project(ctx context.Context, p *Projection, e *collections.Event) (*Op, error) {
+	if a := e.Collection.AppendOnly; a != nil && a.Persist {
+		last, err := l.last(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		return p.Project(last), nil
+	}
 	if e.Collection.AppendOnly != nil || e.Collection.Binary() {
 		return p.Project(e), nil
 	}
@@ -119,6 +126,27 @@ func (l *Lists) project(ctx context.Context, p *Projection, e *collections.Event
 		now.Data, now.Hash, now.Time = d.Data, d.Hash, d.Time
 	}
 	return p.Project(&now), nil
+}
+
+// last returns the event of the last element of a log, which is e or, if others have been added
+// since, has the data of the last of them. What is there and no element is left out.
+func (l *Lists) last(ctx context.Context, e *collections.Event) (*collections.Event, error) {
+	one := int64(1)
+	p, err := l.docs.Elements(
+		ctx, e.Key, e.Time, &one, document.Log{Field: e.Collection.AppendOnly.Field},
+	)
+	if err != nil || len(p.Elements) == 0 {
+		return e, err
+	}
+	o, _ := p.Elements[len(p.Elements)-1].(*value.Object)
+	v, _ := o.Get("data")
+	data, is := v.(*value.Object)
+	if !is {
+		return e, nil
+	}
+	now := *e
+	now.Data = data
+	return &now, nil
 }
 
 // Apply changes the list at a storage path. It returns an error that is ErrFull or

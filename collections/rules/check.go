@@ -160,17 +160,15 @@ func (g *Guard) admit(
 		return nil, refused("%s: %w", owner, err)
 	}
 	after := func(t, other int64) time.Duration { return time.Duration(t-other) * time.Millisecond }
-	switch off := after(
-		written, at,
-	); { // an entry's time is bounded by the clocks of all nodes that take it
+	// An entry's time is bounded by the clocks of all nodes that take it.
+	switch off := after(written, at); {
 	case at == 0 && after(written, v.Time) > Ahead:
 		return nil, refused("%s: it is of a time that had not come", owner)
 	case at == 0: // of nobody in particular
 		at = written
 	case after(at, v.Time) > skew:
 		return nil, refused("%s: it was signed for a time that had not come", owner)
-	case off < -skew || off > skew+Ahead &&
-		v.Media == "": // files are ordered by when they were signed
+	case off < -skew, off > skew+Ahead && v.Media == "": // the order of files is that of signing
 		return nil, refused("%s: it was written %v after it was signed", owner, off)
 	}
 	if p.Host != "" && len(now.Hosts) > 0 && !slices.Contains(now.Hosts, p.Host) {

@@ -150,6 +150,7 @@ func TestTimes(t *testing.T) {
 	c := newCourt(t)
 	skew, ahead := evm.Window.Milliseconds(), rules.Ahead.Milliseconds()
 	path := settingsOf(alice)
+	c.now = time.UnixMilli(noon + skew + ahead)
 	for _, x := range []struct {
 		what      string
 		ts, entry int64
@@ -169,6 +170,14 @@ func TestTimes(t *testing.T) {
 	none := replica.AuthorID{1}
 	require.True(t, c.counts(c.plain("wall/a", `{}`, noon+ahead, noon, none)))
 	require.False(t, c.counts(c.plain("wall/a", `{}`, noon+ahead+1, noon, none)))
+	// No time is too far ahead of the clock, or what is written over it would be too late.
+	c.now = time.UnixMilli(noon)
+	almost := noon + ahead - time.Second.Milliseconds()
+	require.True(t, c.counts(c.plain("wall/b", `{}`, almost, noon+ahead, none)))
+	over := c.plain("wall/b", `{}`, almost+1, noon+ahead, none)
+	require.False(t, c.counts(over))
+	c.now = c.now.Add(time.Millisecond)
+	require.True(t, c.counts(over), "when its time has come")
 	// A time that is none is no request of nobody.
 	v := c.signed(alice, path, noon, noon)
 	v.Kept = []byte(
@@ -404,7 +413,7 @@ func TestFiles(t *testing.T) {
 		t, c.counts(file("art/"+me, "/v1/push/art/"+me, as)), "as if it were in no namespace",
 	)
 	require.False(t, c.counts(file("logos/"+me, "/v1/art/push/logos/"+me, as)))
-	// by nobody in particular, in a namespace or not
+	// These are by nobody in particular, in a namespace or not.
 	for _, path := range []string{"open/a", "shared/a"} {
 		v := &replicas.Version{
 			Key: path, Kept: []byte("picture"), Media: "image/png", Time: noon, Author: replica.AuthorID{1},

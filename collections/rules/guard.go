@@ -29,6 +29,10 @@ import (
 // one of which a document may have been written.
 const Ahead = replica.MaxAhead
 
+// margin is how much less than Ahead the time of a document may be ahead of this node's clock. What
+// is written over it, now, is later by 1 ms for each write, and must be of a time that counts.
+const margin = time.Second
+
 // Fresh is for how long a chain is asked what a caller may do, whoever has let it in. A server is
 // believed what the chain has said before.
 const Fresh = time.Hour
@@ -105,8 +109,7 @@ func (g *Guard) Set(r *Rules) error {
 	docs := document.In(&g.store, g.opts.Clock)
 	o := collections.Options{
 		KnownHost: func(*http.Request) bool { return true }, // see Guard.admit
-		// documents are what their callers have signed
-		Whole:     func() bool { return true },
+		Whole:     func() bool { return true },              // documents are what callers have signed
 		Linear:    true,
 		AdmitOnly: true,
 		Documents: docs, Prefix: r.Prefix, Log: slog.New(slog.DiscardHandler),
@@ -164,6 +167,9 @@ func (g *Guard) Check(ctx context.Context, v *replicas.Version) ([]byte, error) 
 		return nil, refused("%s: %w", v.Key, err)
 	}
 	owner := document.Owner(v.Key)
+	if owner == v.Key && g.early(w.time) { // not remembered: it soon is not
+		return nil, refused("%s: it is of a time that has not come", v.Key)
+	}
 	if err := g.remembered(v, func() error { return g.document(ctx, now, v, owner, w) }); err != nil {
 		return nil, err
 	}
@@ -172,6 +178,13 @@ func (g *Guard) Check(ctx context.Context, v *replicas.Version) ([]byte, error) 
 	}
 	w.object.Delete(proofMember)
 	return value.Append(nil, w.object), nil
+}
+
+// early reports whether a document's time is too far ahead of this node's clock. An entry may be
+// Ahead of the clock and a document Ahead of its entry. What a server writes over that would be too
+// late for its own request, and all nodes would refuse it.
+func (g *Guard) early(time int64) bool {
+	return time > g.opts.Clock.Now().Add(Ahead-margin).UnixMilli()
 }
 
 // remembered does a check once of the same version, or again when a refusal is old.

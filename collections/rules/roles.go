@@ -72,7 +72,7 @@ func (g *Guard) enricher(r *Rules, docs *document.Documents) access.Enricher {
 	return func(ctx context.Context, who *access.Auth, at access.Place) ([]string, error) {
 		a := askedOf(ctx)
 		e := entitled
-		// what nobody is entitled to by itself
+		// No list of entitlements gives a right to such lists.
 		if _, is := config.Match(access.EntitlementsPath(r.Config.Entitlements), a.key); is {
 			e = roles
 		}

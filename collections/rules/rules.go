@@ -48,9 +48,10 @@ type Rules struct {
 	// the operations and collections of their certificates, as doors have it since; 0 is not at all.
 	Scopes int64
 	Prefix string // of all paths that callers sign
-	// that they may have signed requests for, where a signature names one; none is all
+	// Hosts are those that callers may have signed requests for, where a signature names one; none is
+	// all.
 	Hosts []string
-	// who write what no caller has signed, and are believed what chains have said
+	// Servers write what no caller has signed, and are believed what chains have said.
 	Servers []replica.AuthorID
 	Own     []string       // templates of the keys of what servers write by themselves
 	Config  *config.Config // of the collections

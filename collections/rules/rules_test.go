@@ -378,11 +378,40 @@ func TestSignedAhead(t *testing.T) {
 		at, value.Hash(d), alice.Key.Address(), evm.SignData(alice.Key, d), value.Append(nil, proof),
 	)
 	v := &replicas.Version{Key: mine, Kept: kept, Time: at}
+	x.honest.ahead = time.Hour
 	_, err = x.honest.guard.Check(t.Context(), v)
 	require.NoError(t, err, "then")
+	x.honest.ahead = 0
 	v.Time = time.Now().Add(replica.MaxAhead).UnixMilli()
 	_, err = x.honest.guard.Check(t.Context(), v)
 	require.ErrorIs(t, err, replicas.ErrRefused)
+}
+
+// Whatever times somebody gives a version, what is pushed over it counts at all nodes.
+func TestPushesOverTimesToCome(t *testing.T) {
+	x := newTown(t)
+	for _, ahead := range []time.Duration{0, replica.MaxAhead / 2, replica.MaxAhead - 2*time.Second} {
+		path := "wall/" + strconv.Itoa(int(ahead.Minutes()))
+		at := time.Now().Add(ahead)
+		ts := at.Add(rules.Ahead).UnixMilli()
+		b := doc(t, `{"evil":1}`, ts, nil, "", "", nil)
+		info, err := x.founder.n.Blobs().ImportBytes(t.Context(), b)
+		require.NoError(t, err)
+		e := replica.Entry{
+			Replica: x.founder.r.ID, Key: []byte("doc/" + path), Hash: info.Hash, Size: info.Size,
+			Timestamp: uint64(at.UnixMicro()),
+		}
+		x.evil.forge("doc/other", []byte("{}")) // which takes a grant
+		x.honest.learn(x.evil)
+		x.founder.learn(x.evil)
+		e.Sign(x.evil.key)
+		_, err = x.founder.n.TakeEntries(t.Context(), e.Replica, []replica.Entry{e}, replica.Origin{})
+		require.NoError(t, err)
+		x.founder.pushed(nil, path, `{"n":1}`)
+		x.founder.pushed(nil, path, `{"n":2}`)
+		x.honest.learn(x.founder)
+		require.Equal(t, `{"n":2}`, x.honest.has(path), ahead)
+	}
 }
 
 // A signed document of somebody who may not write there is refused, although the node that has let

@@ -21,6 +21,8 @@ var (
 	ErrChanged = errors.New("it has changed meanwhile")
 	// ErrKey reports a key that is too long for a store, under which there never is anything.
 	ErrKey = errors.New("the key is too long for the store")
+	// ErrNotCome reports an object that another server has stored and whose content is not here yet.
+	ErrNotCome = errors.New("the content has not come yet")
 )
 
 // Internal is what the keys of what servers keep for themselves begin with, which are no documents.

@@ -1,12 +1,14 @@
 package libp2pnet
 
 import (
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -30,15 +32,17 @@ const (
 type book struct {
 	peerstore.Peerstore
 	peerstore.CertifiedAddrBook
-	self peer.ID
+	self   peer.ID
+	voices *voices                    // nil: all are heard
+	relays map[peer.ID][]ma.Multiaddr // where the configuration names them; read only
 }
 
-func newBook(self peer.ID) (*book, error) {
+func newBook(self peer.ID, v *voices) (*book, error) {
 	all, err := pstoremem.NewPeerstore()
 	if err != nil {
 		return nil, err
 	}
-	return &book{all, all, self}, nil
+	return &book{Peerstore: all, CertifiedAddrBook: all, self: self, voices: v}, nil
 }
 
 // short returns the first of some addresses of a peer, as many as may be kept.
@@ -91,6 +95,21 @@ func (b *book) known(p peer.ID, all []protocol.ID) []protocol.ID {
 		}
 	}
 	return kept
+}
+
+// SupportsProtocols implements peerstore.ProtoBook. Of a peer that is not to be asked where this
+// node can be reached, it does not say that it would answer.
+func (b *book) SupportsProtocols(p peer.ID, all ...protocol.ID) ([]protocol.ID, error) {
+	some, err := b.Peerstore.SupportsProtocols(p, all...)
+	if b.voices == nil || !slices.Contains(some, autonatv2.DialProtocol) {
+		return some, err
+	}
+	if _, ok := b.voices.asks(p); ok {
+		return some, err
+	}
+	return slices.DeleteFunc(some, func(id protocol.ID) bool {
+		return id == autonatv2.DialProtocol
+	}), err
 }
 
 // AddProtocols implements peerstore.ProtoBook.

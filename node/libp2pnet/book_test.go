@@ -109,7 +109,7 @@ func TestLittleIsKeptOfWhatStrangersSayOfThemselves(t *testing.T) {
 // The limits hold whichever way something is told, but not for what a node says of itself.
 func TestBook(t *testing.T) {
 	me, other := stranger(t), stranger(t)
-	b, err := newBook(me)
+	b, err := newBook(me, nil)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, b.Close()) }()
 	var many []ma.Multiaddr

@@ -51,6 +51,11 @@ const (
 	maxTrying    = 96
 	maxTryingOne = 16
 	dialsToOne   = 32
+	// maxTryingNear is how many of them may be to peers that are announced on the local network, and
+	// nearBurst and nearPause are the ration of these, in place of that of all.
+	maxTryingNear = maxTrying / 2
+	nearBurst     = 256
+	nearPause     = time.Second / 4
 	// maxProved is how many proved addresses are remembered, and maxRations of how many networks is
 	// known what they have used up.
 	maxProved  = 1 << 13
@@ -147,12 +152,14 @@ type dials struct {
 	proved    map[place]bool
 	led       map[string]led // where host names lead by which peers are named
 	all       *ration
+	near      nearDials
 	rations   map[netip.Prefix]*ration
 }
 
 func newDials(config []peer.AddrInfo, now func() time.Time) *dials {
 	d := &dials{now: now, config: newNames(), named: newNames(), tryingOne: map[peer.ID]int{},
 		proved: map[place]bool{}, led: map[string]led{}, all: newRation(allBurst, allPause, now()),
+		near:    nearDials{of: map[peer.ID]int{}, ration: newRation(nearBurst, nearPause, now())},
 		rations: map[netip.Prefix]*ration{}}
 	for _, p := range config {
 		d.config.add(p, 1)
@@ -201,11 +208,16 @@ func (d *dials) start(p peer.ID, m ma.Multiaddr) (ended func(error), err error) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var used []*ration
+	last, near := d.all, false
 	if !d.isNamed(at) && !d.proved[at] {
-		if d.trying >= maxTrying || d.tryingOne[p] >= maxTryingOne {
+		if d.near.of[p] > 0 {
+			last, near = d.near.ration, true
+		}
+		if d.trying >= maxTrying || d.tryingOne[p] >= maxTryingOne ||
+			near && d.near.trying >= maxTryingNear {
 			return nil, &RationedError{m}
 		}
-		if used = d.rationsFor(at.at.Addr()); used == nil {
+		if used = d.rationsFor(at.at.Addr(), last); used == nil {
 			return nil, &RationedError{m}
 		}
 		for _, r := range used {
@@ -213,13 +225,16 @@ func (d *dials) start(p peer.ID, m ma.Multiaddr) (ended func(error), err error) 
 		}
 		d.trying++
 		d.tryingOne[p]++
+		if near {
+			d.near.trying++
+		}
 	}
-	return func(err error) { d.end(at, used, err) }, nil
+	return func(err error) { d.end(at, used, near, err) }, nil
 }
 
-// rationsFor returns the rations of an address, from the narrowest, or none if one is used up. The
-// caller holds the lock.
-func (d *dials) rationsFor(a netip.Addr) []*ration {
+// rationsFor returns the rations of an address, from the narrowest, or none if one is used up. last
+// is the widest. The caller holds the lock.
+func (d *dials) rationsFor(a netip.Addr, last *ration) []*ration {
 	one, wide := 64, 48
 	if a.Is4() {
 		one, wide = 32, 24
@@ -228,7 +243,7 @@ func (d *dials) rationsFor(a netip.Addr) []*ration {
 	used := []*ration{
 		d.ration(a, one, oneBurst, onePause, now),
 		d.ration(a, wide, netBurst, netPause, now),
-		d.all,
+		last,
 	}
 	for _, r := range used {
 		if r.count(now); r.left < 1 {
@@ -269,12 +284,15 @@ func (d *dials) forget(now time.Time) {
 
 // end notes how a dial ended. One that reached the peer costs nothing. One that was given up says
 // nothing of the address.
-func (d *dials) end(at place, used []*ration, err error) {
+func (d *dials) end(at place, used []*ration, near bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(used) > 0 {
 		d.trying--
 		bump(d.tryingOne, at.p, -1)
+	}
+	if near {
+		d.near.trying--
 	}
 	if errors.Is(err, context.Canceled) {
 		return

@@ -44,6 +44,7 @@ import (
 // assembled is a host with what it stands on. Close closes all of it, in the reverse order.
 type assembled struct {
 	*basichost.BasicHost
+	tester   *autonatv2.AutoNAT // closed by the host
 	closers  []io.Closer
 	once     sync.Once
 	closeErr error
@@ -68,6 +69,7 @@ type scaffold struct {
 	gater   connmgr.ConnectionGater
 	manager network.ResourceManager
 	dials   *dials
+	voices  *voices // nil for the host that dials back for others
 	// udp and ip6 notice that dials by UDP, or by IPv6, never succeed from here.
 	udp, ip6 *swarm.BlackHoleSuccessCounter
 }
@@ -75,10 +77,10 @@ type scaffold struct {
 // newHost makes a host that listens. It closes manager and conns, also if it fails.
 func newHost(
 	cfg Config, key crypto.PrivKey, g connmgr.ConnectionGater, manager network.ResourceManager,
-	conns connmgr.ConnManager, d *dials, meter *relayMeter,
+	conns connmgr.ConnManager, d *dials, v *voices, meter *relayMeter,
 ) (host.Host, error) {
 	h := &assembled{}
-	if err := h.build(cfg, key, g, manager, conns, d, meter); err != nil {
+	if err := h.build(cfg, key, g, manager, conns, d, v, meter); err != nil {
 		if h.BasicHost == nil {
 			err = errors.Join(err, conns.Close(), manager.Close())
 		}
@@ -89,9 +91,9 @@ func newHost(
 
 func (h *assembled) build(
 	cfg Config, key crypto.PrivKey, g connmgr.ConnectionGater, manager network.ResourceManager,
-	conns connmgr.ConnManager, d *dials, meter *relayMeter,
+	conns connmgr.ConnManager, d *dials, v *voices, meter *relayMeter,
 ) error {
-	s := &scaffold{cfg: cfg, key: key, gater: g, manager: manager, dials: d,
+	s := &scaffold{cfg: cfg, key: key, gater: g, manager: manager, dials: d, voices: v,
 		// The detectors' windows are those of go-libp2p.
 		udp: &swarm.BlackHoleSuccessCounter{N: 100, MinSuccesses: 5, Name: "UDP"},
 		ip6: &swarm.BlackHoleSuccessCounter{N: 100, MinSuccesses: 5, Name: "IPv6"},
@@ -111,7 +113,13 @@ func (h *assembled) build(
 	if err != nil {
 		return err
 	}
-	observed, err := observedaddrs.NewManager(bus, sw)
+	v.conns = sw.ConnsToPeer
+	heard, err := v.listen(bus, len(cfg.Relays) > 0)
+	if err != nil {
+		return err
+	}
+	h.add(heard)
+	observed, err := observedaddrs.NewManager(heard.bus, sw)
 	if err != nil {
 		return fmt.Errorf("addresses that others see: %w", err)
 	}
@@ -119,6 +127,7 @@ func (h *assembled) build(
 	if err != nil {
 		return fmt.Errorf("tests of addresses: %w", err)
 	}
+	h.tester = tester
 	opts := &basichost.HostOpts{EventBus: bus, ConnManager: conns, UserAgent: "skerry",
 		EnableMetrics: cfg.Metrics != nil, PrometheusRegisterer: cfg.Metrics,
 		ObservedAddrsManager: observed, AutoNATv2: tester}
@@ -129,7 +138,7 @@ func (h *assembled) build(
 	if err := s.decideReach(h, bus); err != nil {
 		return err
 	}
-	made, err := basichost.NewHost(sw, opts)
+	made, err := basichost.NewHost(&attentive{sw, v}, opts)
 	if err != nil {
 		return err
 	}
@@ -175,10 +184,11 @@ func (s *scaffold) swarm(
 	if err != nil {
 		return nil, nil, err
 	}
-	book, err := newBook(id)
+	book, err := newBook(id, s.voices)
 	if err != nil {
 		return nil, nil, err
 	}
+	book.relays = relaysOf(s.cfg.Relays)
 	h.add(book)
 	if err := errors.Join(
 		book.AddPrivKey(id, s.key), book.AddPubKey(id, s.key.GetPublic())); err != nil {
@@ -274,7 +284,7 @@ func (s *scaffold) tester(h *assembled) (*autonatv2.AutoNAT, error) {
 		return nil, err
 	}
 	own := *s
-	own.key, own.cfg.Metrics = key, nil
+	own.key, own.cfg.Metrics, own.voices = key, nil, nil
 	bus := eventbus.NewBus()
 	sw, _, err := own.swarm(h, bus, swarm.WithDialRanker(swarm.NoDelayDialRanker),
 		swarm.WithReadOnlyBlackHoleDetector()) // such dials say nothing of the node's own network

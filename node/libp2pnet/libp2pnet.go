@@ -88,8 +88,9 @@ type Network struct {
 	host  host.Host
 	cfg   Config
 
-	finds   atomic.Int32 // peers that mDNS has found and that are being dialled
+	finds   finds
 	dials   *dials
+	voices  *voices
 	named   *namedPlaces
 	relayed *relayMeter
 	puncher puncher
@@ -164,15 +165,16 @@ func New(cfg Config) (*Network, error) {
 	}
 	g := newGater(cfg)
 	d := newDials(slices.Concat(cfg.Relays, cfg.Bootstrap), time.Now)
+	v := newVoices(slices.Concat(cfg.Relays, cfg.Bootstrap), time.Now)
 	ctx, cancel := context.WithCancel(context.Background())
 	meter := newRelayMeter(ctx, cfg.Metrics)
-	h, err := newHost(cfg, key, g, manager, conns, d, meter)
+	h, err := newHost(cfg, key, g, manager, conns, d, v, meter)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	n := &Network{host: h, cfg: cfg, dials: d, named: newNamedPlaces(manager),
-		relayed: meter, frames: newFrameRoom(), dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel,
+	n := &Network{host: h, cfg: cfg, dials: d, voices: v,
+		named: newNamedPlaces(manager), relayed: meter, frames: newFrameRoom(), dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel,
 		started: time.Now()}
 	n.puncher.n = n
 	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {
@@ -211,8 +213,7 @@ func (n *Network) Addrs() []ma.Multiaddr {
 	if err != nil {
 		n.cfg.Log.Error("own addresses", "error", err)
 	}
-	n.ranks.now().sort(out)
-	return out
+	return n.ranks.now().order(n.namedFirst(out))
 }
 
 // Connect implements link.Network.
@@ -258,7 +259,7 @@ func (n *Network) dial(ctx context.Context, p peer.AddrInfo) error {
 	if !n.Connected(p.ID) {
 		n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
 	}
-	if s, ok := n.host.Network().(*swarm.Swarm); ok {
+	if s, ok := n.host.Network().(*attentive); ok {
 		s.Backoff().Clear(p.ID) // when to try again is the node's business, or a person's
 	}
 	_, err := n.host.Network().DialPeer(limited, p.ID)

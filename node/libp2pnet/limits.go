@@ -172,6 +172,7 @@ func (n *Network) Keep(p peer.ID, trust link.Trust) {
 	if trust != link.TrustNamed {
 		return
 	}
+	n.voices.know(p)
 	for _, c := range n.host.Network().ConnsToPeer(p) {
 		if err := n.named.add(p, c.RemoteMultiaddr()); err != nil {
 			n.cfg.Log.Warn("keeping a place for a named peer", "peer", p, "error", err)

@@ -40,10 +40,14 @@ const (
 	// seenBytes is about what a client keeps of a service besides the texts.
 	seenBytes = 1 << 10
 
-	// maxFinds is how many peers that mDNS has found are dialled at a time, and maxFoundAddrs at how
-	// many addresses each. What is left out is found again.
+	// maxFinds is how many peers that mDNS has found are dialled at a time, and as many more that
+	// somebody has named; maxFoundAddrs is how many addresses of each are read, and maxFoundDials at
+	// how many it is dialled. What is left out is found again.
 	maxFinds      = 16
 	maxFoundAddrs = 16
+	maxFoundDials = 6
+	// foundTime bounds one attempt: who is near answers soon.
+	foundTime = 3 * time.Second
 )
 
 // browse looks for services until ctx ends, as zeroconf.Browse does.
@@ -203,24 +207,4 @@ func announcedPeer(e *zeroconf.ServiceEntry) (p peer.AddrInfo, err error) {
 		return p, fmt.Errorf("service %q on the local network: %w", e.Instance, err)
 	}
 	return infos[0], nil
-}
-
-// found dials a peer that is announced on the local network, unless maxFinds others are dialled.
-func (n *Network) found(p peer.AddrInfo) {
-	if p.ID == n.ID() || n.Connected(p.ID) {
-		return
-	}
-	if n.finds.Add(1) > maxFinds {
-		n.finds.Add(-1)
-		return
-	}
-	if !n.do(func() {
-		defer n.finds.Add(-1)
-		if err := n.dial(n.ctx, p); err != nil { // not asking the table, which knows nothing better
-			n.cfg.Log.Debug("peer on the local network", "peer", p.ID, "error", err)
-			n.forget(p.ID) // its addresses are anybody's word
-		}
-	}) {
-		n.finds.Add(-1)
-	}
 }

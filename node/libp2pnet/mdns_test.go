@@ -249,6 +249,6 @@ func TestAnnouncedAddressesAreForgotten(t *testing.T) {
 		},
 	)
 	require.Eventually(t, func() bool {
-		return n.finds.Load() == 0 && len(n.host.Peerstore().Addrs(p)) == 0
+		return n.finds.len() == 0 && len(n.host.Peerstore().Addrs(p)) == 0
 	}, 10*time.Second, time.Millisecond)
 }

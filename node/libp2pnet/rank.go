@@ -10,6 +10,8 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/skerry-sync/skerry/node/link"
 )
 
 // A ticket has room for few addresses (ticket.MaxAddrs), and a machine with containers has many
@@ -30,6 +32,7 @@ const (
 type ranks struct {
 	defaults []netip.Addr   // the addresses from which the internet is reached
 	bridges  []netip.Prefix // the networks of bridges
+	links    []netip.Prefix // the local networks of the other interfaces
 }
 
 // ranksKept is how long what was seen of the interfaces serves.
@@ -70,16 +73,18 @@ func ranksNow() (r ranks) {
 		return r // then none is known to be a bridge
 	}
 	for _, i := range all {
-		if !isBridge(i.Name) {
-			continue
-		}
 		addrs, err := i.Addrs()
 		if err != nil {
 			continue // it is gone
 		}
 		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil {
+			p, err := netip.ParsePrefix(a.String())
+			switch {
+			case err != nil || p.Addr().IsLoopback() || p.Addr().IsLinkLocalUnicast():
+			case isBridge(i.Name):
 				r.bridges = append(r.bridges, p.Masked())
+			default:
+				r.links = append(r.links, p.Masked())
 			}
 		}
 	}
@@ -122,7 +127,35 @@ func (r *ranks) of(a ma.Multiaddr) int {
 	return rankPrivate
 }
 
-// sort brings addresses into their order. Those of one rank stay as they are.
-func (r *ranks) sort(all []ma.Multiaddr) {
+// order returns addresses in their order: those of bridges and below last, and before them those at
+// relays and the direct ones in turn, so that neither takes all the room. Relays also take turns.
+// Those of one rank, and of one relay, stay as they are.
+func (r *ranks) order(all []ma.Multiaddr) []ma.Multiaddr {
+	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b ma.Multiaddr) int { return r.of(a) - r.of(b) })
+	direct := slices.IndexFunc(all, func(m ma.Multiaddr) bool { return r.of(m) > rankRelay })
+	if direct < 0 {
+		direct = len(all)
+	}
+	last := slices.IndexFunc(all, func(m ma.Multiaddr) bool { return r.of(m) >= rankBridge })
+	if last < 0 {
+		last = len(all)
+	}
+	return append(link.InTurn(byRelay(all[:direct]), all[direct:last]), all[last:]...)
+}
+
+// byRelay returns relayed addresses with those of each relay in turn.
+func byRelay(all []ma.Multiaddr) []ma.Multiaddr {
+	var of [][]ma.Multiaddr
+	at := map[string]int{}
+	for _, m := range all {
+		id := relayOf(m).String()
+		i, again := at[id]
+		if !again {
+			i = len(of)
+			at[id], of = i, append(of, nil)
+		}
+		of[i] = append(of[i], m)
+	}
+	return link.InTurn(of...)
 }

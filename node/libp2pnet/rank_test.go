@@ -1,12 +1,22 @@
 package libp2pnet
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
+	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
+	idpb "github.com/libp2p/go-libp2p/p2p/protocol/identify/pb"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -32,7 +42,7 @@ func TestAddressesThatReachSomebodyComeFirst(t *testing.T) {
 	add("/ip4/192.168.1.20", "/ip4/203.0.114.5", "/ip6/::1", "/ip6/fe80::1", "/ip6/2a00:1450::1")
 	relayed := ma.StringCast("/ip4/203.0.114.9/tcp/1" + id + "/p2p-circuit" + id)
 	all = append(all, relayed)
-	r.sort(all)
+	all = r.order(all)
 	var order []int
 	for _, a := range all {
 		order = append(order, r.of(a))
@@ -51,4 +61,98 @@ func TestAddressesThatReachSomebodyComeFirst(t *testing.T) {
 	} {
 		require.Equal(t, bridge, isBridge(name), name)
 	}
+}
+
+// A relay that says that it is at hundreds of addresses, or many relays, take neither the room of
+// other relays in a ticket nor that of the node's direct addresses.
+func TestRelaysShareTheRoomInATicket(t *testing.T) {
+	const id = "/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+	var r ranks
+	var all, direct []ma.Multiaddr
+	relays := []peer.ID{stranger(t), stranger(t), stranger(t)}
+	at := func(relay peer.ID, ip string) {
+		all = append(all, ma.StringCast(fmt.Sprintf("/ip4/%s/tcp/1/p2p/%s/p2p-circuit%s", ip, relay, id)))
+	}
+	for i := range 200 {
+		at(relays[0], fmt.Sprintf("8.8.8.%d", i))
+	}
+	at(relays[1], "203.0.114.1")
+	at(relays[2], "203.0.114.2")
+	for i := range 6 {
+		m := ma.StringCast(fmt.Sprintf("/ip4/192.168.1.%d/tcp/1%s", i, id))
+		all, direct = append(all, m), append(direct, m)
+	}
+	ordered := r.order(all)
+	require.ElementsMatch(t, all, ordered)
+	first := ordered[:ticket.MaxAddrs]
+	for _, m := range direct {
+		require.Contains(t, first, m)
+	}
+	for _, relay := range relays {
+		require.True(t, slices.ContainsFunc(first, func(m ma.Multiaddr) bool {
+			return relayOf(m) == relay
+		}))
+	}
+	for i, m := range r.order(all)[:2*len(direct)] {
+		require.Equal(t, i%2 == 0, isRelayed(m), "in turn, so that any beginning has both")
+	}
+}
+
+// What a relay says of where it is makes few addresses of the node, beside those that the
+// configuration names.
+func TestARelayHasFewAddresses(t *testing.T) {
+	relay, other := stranger(t), stranger(t)
+	named := []ma.Multiaddr{ma.StringCast("/dns4/relay.example/tcp/4001"),
+		ma.StringCast("/ip4/203.0.114.1/tcp/4001")}
+	n := startWith(t, Config{Relays: []peer.AddrInfo{{ID: relay, Addrs: named}}})
+	b := n.host.Peerstore()
+	for round := range 5 {
+		var said []ma.Multiaddr
+		for i := range 40 {
+			for _, f := range []string{"/ip4/8.8.%d.%d/tcp/1", "/ip4/8.8.%d.%d/udp/1/quic-v1",
+				"/ip6/2a00:%d::%d/tcp/1", "/ip6/2a00:%d::%d/udp/1/quic-v1", "/ip4/8.8.%d.%d/tcp/1/ws"} {
+				said = append(said, ma.StringCast(fmt.Sprintf(f, round, i+1)))
+			}
+		}
+		b.AddAddrs(relay, said, time.Hour)
+		b.AddAddrs(other, said, time.Hour)
+	}
+	b.AddAddrs(relay, named, time.Hour)
+	got := b.Addrs(relay)
+	require.Len(t, got, len(named)+4, "one for each version of IP, with TCP and with QUIC")
+	require.ElementsMatch(t, named, got[:len(named)])
+	require.Equal(t, got, b.Addrs(relay), "always the same")
+	require.Len(t, b.Addrs(other), maxBookAddrs)
+
+	through := func(m ma.Multiaddr) ma.Multiaddr {
+		return m.Encapsulate(ma.StringCast("/p2p/" + relay.String() + "/p2p-circuit"))
+	}
+	said := []ma.Multiaddr{ma.StringCast("/ip4/8.8.8.8/tcp/1"), through(got[3]), through(named[1]),
+		through(named[0])}
+	require.Equal(t, []ma.Multiaddr{said[2], said[3], said[0], said[1]},
+		n.namedFirst(slices.Clone(said)))
+}
+
+// A node that has a place at a relay which boasts has few addresses there.
+func TestABoastfulRelay(t *testing.T) {
+	relay := startRelay(t, Config{})
+	relay.host.SetStreamHandler(identify.ID, func(s network.Stream) {
+		defer s.Close()
+		m := &idpb.Identify{Protocols: []string{circuitpb.ProtoIDv2Hop, identify.ID, identify.IDPush}}
+		for i := range 60 {
+			a := ma.StringCast(fmt.Sprintf("/ip4/8.8.8.%d/tcp/4001", i))
+			m.ListenAddrs = append(m.ListenAddrs, a.Bytes())
+		}
+		b, err := proto.Marshal(m)
+		if assert.NoError(t, err) {
+			_, _ = s.Write(append(binary.AppendUvarint(nil, uint64(len(b))), b...)) // it may be gone
+		}
+	})
+	n := startWith(t, Config{Relays: []peer.AddrInfo{{
+		ID: relay.ID(), Addrs: relay.host.Network().ListenAddresses()}}})
+	relayed := func() (all []ma.Multiaddr) {
+		return slices.DeleteFunc(n.Addrs(), func(m ma.Multiaddr) bool { return !isRelayed(m) })
+	}
+	require.Eventually(t, func() bool { return len(relayed()) > 0 }, 30*time.Second, time.Millisecond)
+	require.Len(t, relayed(), 1)
 }

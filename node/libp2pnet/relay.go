@@ -129,6 +129,7 @@ func (p *puncher) start() {
 		}
 		svc, err := holepunch.NewService(
 			p.n.host, ids.IDService(), p.n.publicAddrs, holepunch.DirectDialTimeout(punchTime),
+			holepunch.WithAddrFilter(punchable{}),
 		)
 		if err != nil {
 			p.n.cfg.Log.Warn("no direct connections through routers", "error", err)
@@ -138,6 +139,26 @@ func (p *puncher) start() {
 		defer p.mu.Unlock()
 		p.svc = svc
 	})
+}
+
+// punchable are the addresses to which holes are made: public ones, as this node tells them itself.
+// Who is behind a relay would otherwise have this node knock at doors of its own network.
+type punchable struct{}
+
+// maxPunched is to how many addresses of a peer holes are made at a time.
+const maxPunched = 8
+
+// FilterLocal implements holepunch.AddrFilter.
+func (punchable) FilterLocal(_ peer.ID, own []ma.Multiaddr) []ma.Multiaddr { return own }
+
+// FilterRemote implements holepunch.AddrFilter.
+func (punchable) FilterRemote(_ peer.ID, all []ma.Multiaddr) (some []ma.Multiaddr) {
+	for _, m := range all {
+		if _, ok := addrOf(m); ok && isPublic(m) && len(some) < maxPunched {
+			some = append(some, m)
+		}
+	}
+	return some
 }
 
 // close ends the service; start has ended.

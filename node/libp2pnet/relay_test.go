@@ -11,7 +11,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	holepb "github.com/libp2p/go-libp2p/p2p/protocol/holepunch/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
+	"github.com/libp2p/go-msgio/pbio"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
@@ -158,4 +161,56 @@ func stays(t *testing.T, n, other *Network) bool {
 		_, err = io.ReadFull(s, make([]byte, 32))
 	}
 	return err == nil
+}
+
+// Who is behind a relay, and says where to make a hole for a direct connection, cannot have a node
+// dial addresses of the node's own network.
+func TestHolesAreMadeToPublicAddressesOnly(t *testing.T) {
+	relay := startRelay(t, Config{})
+	n := startWith(t, Config{Relays: []peer.AddrInfo{relay.info(t)}})
+	at, calls := victim(t)
+	seer := startWith(t, Config{})
+	seesAt(t, seer, "/ip4/8.8.4.4/tcp/4001")
+	n.voices.know(seer.ID())
+	meet(t, seer, n)
+	require.Eventually(t, func() bool { // so that it makes holes
+		n.puncher.mu.Lock()
+		defer n.puncher.mu.Unlock()
+		return n.puncher.svc != nil
+	}, 30*time.Second, time.Millisecond)
+	reserve(t, n, relay)
+
+	attacker := startWith(t, Config{})
+	asked := make(chan struct{}, 64)
+	attacker.host.SetStreamHandler(holepunch.Protocol, func(s network.Stream) {
+		defer s.Close()
+		asked <- struct{}{}
+		var m holepb.HolePunch
+		if err := pbio.NewDelimitedReader(s, 4096).ReadMsg(&m); err != nil {
+			return
+		}
+		m.ObsAddrs = [][]byte{at.Bytes()}
+		if err := pbio.NewDelimitedWriter(s).WriteMsg(&m); err == nil {
+			_, _ = io.ReadAll(s) // until the node has dialled, or gives up
+		}
+	})
+	require.NoError(t, attacker.Connect(t.Context(), through(t, relay.info(t), n.ID())))
+	for range 3 { // the first two attempts have ended
+		select {
+		case <-asked:
+		case <-time.After(30 * time.Second):
+			t.Fatal("the node makes no hole")
+		}
+	}
+	require.Zero(t, calls.Load())
+
+	var many []ma.Multiaddr
+	for i := range 100 {
+		many = append(many, addr(t, fmt.Sprintf("/ip4/8.8.8.8/tcp/%d", i+1)))
+	}
+	private := addr(t, "/ip4/10.0.0.1/tcp/1")
+	name := addr(t, "/dns4/example.com/tcp/1")
+	got := punchable{}.FilterRemote("p", append([]ma.Multiaddr{private, name}, many...))
+	require.Equal(t, many[:maxPunched], got)
+	require.Equal(t, many, punchable{}.FilterLocal("p", many))
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/identity"
 	"github.com/skerry-sync/skerry/node"
@@ -88,17 +89,18 @@ func (k appKeyring) Access(
 	if err != nil {
 		return a, err
 	}
+	var others [][]ma.Multiaddr
 	for _, p := range known {
 		addrs, err := peer.AddrInfoToP2pAddrs(&p)
 		if err != nil {
 			return a, err
 		}
-		for _, m := range addrs {
-			if len(t.Addrs) < ticket.MaxAddrs && p.ID != k.n.ID() {
-				t.Addrs = append(t.Addrs, m)
-			}
+		if p.ID != k.n.ID() {
+			others = append(others, addrs)
 		}
 	}
+	more := link.InTurn(others...)
+	t.Addrs = append(t.Addrs, more[:min(len(more), max(ticket.MaxAddrs-len(t.Addrs), 0))]...)
 	a.ReadKey = t.ReadKey
 	if a.Ticket, err = t.Text(); errors.Is(err, ticket.ErrNoAddresses) {
 		a.Ticket, err = "", nil // the app is on this machine, and knows the node

@@ -90,7 +90,9 @@ func (q *Queue) Publish(ctx context.Context, subject, id string, message []byte)
 		}
 		q.ready = true
 	}
-	opts := []jetstream.PublishOpt{jetstream.WithMsgID(id)}
+	// What calls this tries again by itself. A subject that no stream takes must not cost the others
+	// the time that the client would wait for one.
+	opts := []jetstream.PublishOpt{jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0)}
 	if q.stream != "" {
 		opts = append(opts, jetstream.WithExpectStream(q.stream))
 	}
@@ -110,8 +112,11 @@ func (q *Queue) Publish(ctx context.Context, subject, id string, message []byte)
 
 // What a stream answers to a message that it does not take as somebody has set it up so.
 const (
-	otherStream    jetstream.ErrorCode = 10060 // another one takes the subject
-	fullForSubject jetstream.ErrorCode = 10077 // and is to discard what is new
+	otherStream jetstream.ErrorCode = 10060 // another one takes the subject
+	storeFailed jetstream.ErrorCode = 10077 // the description says why
+	// fullForSubject is that description if it is only of the message's subject that the stream has
+	// as much as it may. A whole stream that is full has room again when somebody has read from it.
+	fullForSubject = "maximum messages per subject exceeded"
 )
 
 // refuses reports whether an error is about the message alone. Whoever writes decides how long a
@@ -120,27 +125,47 @@ func refuses(err error) bool {
 	var answer *jetstream.APIError
 	if errors.As(err, &answer) {
 		switch answer.ErrorCode {
-		case jetstream.JSErrCodeStreamMessageExceedsMaximum, otherStream, fullForSubject:
+		case jetstream.JSErrCodeStreamMessageExceedsMaximum, otherStream:
 			return true
+		case storeFailed:
+			return answer.Description == fullForSubject
 		}
 	}
 	return errors.Is(err, client.ErrMaxPayload) || errors.Is(err, client.ErrBadSubject)
 }
 
-// leavesOut reports whether no stream takes a subject, but one takes others of the topics: then it
-// is not that the stream has still to be made.
+// leavesOut reports whether no stream takes a subject, but the stream takes others of the topics:
+// then it is not that the stream has still to be made. If no stream is named, each topic may have
+// its own, and what counts is whether one takes others of the same topic.
 func (q *Queue) leavesOut(ctx context.Context, subject string) bool {
 	_, err := q.js.StreamNameBySubject(ctx, subject)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return false
 	}
-	for _, s := range q.subjects() {
+	others := q.subjects()
+	if q.stream == "" {
+		topic := q.topicOf(subject)
+		others = []string{topic, topic + ".*"}
+	}
+	for _, s := range others {
+		if s == subject {
+			continue
+		}
 		name, err := q.js.StreamNameBySubject(ctx, s)
 		if err == nil && (q.stream == "" || name == q.stream) {
 			return true
 		}
 	}
 	return false
+}
+
+// topicOf returns the subject of the topic that a message is of: its own, or that without the last
+// word.
+func (q *Queue) topicOf(subject string) string {
+	if at := strings.LastIndexByte(subject, '.'); at > 0 && !slices.Contains(q.topics(), subject) {
+		return subject[:at]
+	}
+	return subject
 }
 
 // subjects are those of the topics, each also with a word more.

@@ -116,7 +116,6 @@ func TestTimesThatNeverCome(t *testing.T) {
 	m := founded(t, t.TempDir())
 	defer func() { require.NoError(t, m.Close()) }()
 	evil := m.other(t)
-	d := document.In(m, nil)
 	now := time.Now().UnixMilli()
 	for i, times := range []string{
 		`"ts":9007199254740991`, fmt.Sprintf(`"ts":%d,"whole":true`, now+time.Hour.Milliseconds()),
@@ -128,24 +127,50 @@ func TestTimesThatNeverCome(t *testing.T) {
 			key := fmt.Sprint(i, alone)
 			if !alone {
 				none := ""
-				_, err := d.Push(t.Context(), key, object(t, `{"a":0}`), &none, nil, false)
+				_, err := document.In(m, nil).Push(
+					t.Context(), key, object(t, `{"a":0}`), &none, nil, false)
 				require.NoError(t, err)
 				require.NoError(t, m.Settle(t.Context()))
 			}
 			m.forge(t, evil, "doc/"+key, fmt.Appendf(nil, `{"v":1,"data":{"a":1},"hash":"x",%s}`, times))
-			for n := range 3 {
-				hash, err := m.fresh(t, key)
-				require.NoError(t, err)
-				d = document.In(m, nil)
-				data := object(t, fmt.Sprintf(`{"a":{"n":%d}}`, n))
-				w, err := d.Push(t.Context(), key, data, &hash, nil, false)
-				require.NoError(t, err)
-				require.NoError(t, m.Settle(t.Context()))
-				hash, err = m.fresh(t, key)
-				require.NoError(t, err)
-				require.Equal(t, w.Hash, hash, "%s over %s", value.Append(nil, data), times)
-				d = document.In(m, nil)
-			}
+			m.requireStands(t, key, times)
 		}
+	}
+}
+
+// The same holds for the latest times that a version may have at all.
+func TestLatestTimes(t *testing.T) {
+	m := founded(t, t.TempDir())
+	defer func() { require.NoError(t, m.Close()) }()
+	evil := m.granted(t)
+	for _, ahead := range []time.Duration{0, replica.MaxAhead / 2} {
+		at := m.n.Now().Add(ahead)
+		latest := at.Add(2 * replica.MaxAhead).UnixMilli()
+		for i, times := range []string{
+			fmt.Sprintf(`"ts":%d`, latest), fmt.Sprintf(`"ts":%d,"whole":true`, latest),
+			fmt.Sprintf(`"ts":%d,"times":{"a":%d}`, at.UnixMilli(), latest),
+		} {
+			key := fmt.Sprint(ahead, i)
+			b := fmt.Appendf(nil, `{"v":1,"data":{"a":1},"hash":"x",%s}`, times)
+			info, err := m.n.Blobs().ImportBytes(t.Context(), b)
+			require.NoError(t, err)
+			m.bring(t, evil, "doc/"+key, info.Hash, info.Size, at)
+			m.requireStands(t, key, times)
+		}
+	}
+}
+
+// requireStands writes a document, over what somebody has given some times, again and again.
+func (m *member) requireStands(t *testing.T, key, times string) {
+	for n := range 3 {
+		hash, err := m.fresh(t, key)
+		require.NoError(t, err)
+		data := object(t, fmt.Sprintf(`{"a":{"n":%d}}`, n))
+		w, err := document.In(m, nil).Push(t.Context(), key, data, &hash, nil, false)
+		require.NoError(t, err)
+		require.NoError(t, m.Settle(t.Context()))
+		hash, err = m.fresh(t, key)
+		require.NoError(t, err)
+		require.Equal(t, w.Hash, hash, "%s over %s", value.Append(nil, data), times)
 	}
 }

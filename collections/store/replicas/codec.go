@@ -88,14 +88,15 @@ func (s *Store) rewrite(
 		if err != nil {
 			return err
 		}
-		b, err := fresh(strings.TrimPrefix(string(e.Key), kind), kept)
+		key := strings.TrimPrefix(string(e.Key), kind)
+		b, err := fresh(key, kept)
 		if err != nil {
 			return err
 		}
 		if b == nil {
 			continue
 		}
-		gone, err := s.isGone(ctx, e)
+		gone, err := s.isGone(ctx, key, e)
 		if err != nil {
 			return err
 		}
@@ -111,13 +112,13 @@ func (s *Store) rewrite(
 	return err
 }
 
-// isGone reports whether an entry is older than a deletion of what it is about.
-func (s *Store) isGone(ctx context.Context, e *replica.Entry) (bool, error) {
+// isGone reports whether an entry of a key is older than a deletion of what it is about.
+func (s *Store) isGone(ctx context.Context, key string, e *replica.Entry) (bool, error) {
 	for it, err := range s.plain.Entries(ctx, replica.Query{Key: e.Key, Tombstones: true}) {
 		if err != nil {
 			return false, err
 		}
-		if it.Entry.IsTombstone() && it.Entry.Timestamp >= e.Timestamp {
+		if t := &it.Entry; t.IsTombstone() && t.Timestamp >= e.Timestamp && s.deletes(key, t) {
 			return true, nil
 		}
 	}

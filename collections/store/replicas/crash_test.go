@@ -62,7 +62,7 @@ func TestCrash(t *testing.T) {
 			model = append(model, now)
 		}
 		name := filepath.Join("collections", m.id.String()+".journal")
-		// it is emptied only some time after the last write
+		// The journal is emptied only some time after the last write.
 		journal, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		all := m.entries(t)

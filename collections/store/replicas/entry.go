@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -20,12 +21,13 @@ func ReadEntry(
 	if err != nil {
 		return nil, 0, err
 	}
-	s := &Store{n: n, id: id, plain: plain}
+	s := &Store{n: n, id: id, plain: plain, patience: newPatience(n.Now)}
+	read := map[blobs.Hash]bool{} // what many authors have written alike takes no more memory
 	for it, err := range plain.Entries(ctx, replica.Query{Key: []byte(key)}) {
 		if err != nil {
 			return nil, 0, err
 		}
-		if it.Entry.Size > maxEntry {
+		if it.Entry.Size > maxEntry || read[it.Entry.Hash] {
 			continue
 		}
 		b, err := s.content(ctx, &it.Entry, maxEntry)
@@ -40,6 +42,7 @@ func ReadEntry(
 		if err != nil {
 			return nil, 0, err
 		}
+		read[it.Entry.Hash] = true
 		all = append(all, b)
 	}
 	return all, missing, nil

@@ -1,5 +1,29 @@
 package replicas
 
+import (
+	"context"
+
+	"github.com/skerry-sync/skerry/collections/store"
+)
+
+// KeptFor is for how long a key is kept for content that has not come, for tests.
+const KeptFor = keptFor
+
+// HasWaited reports whether some content was waited for in vain.
+func (s *Store) HasWaited() bool { return len(s.patience.vain) > 0 }
+
+// Admit says what the writer of the journal answers to a write.
+func (s *Store) Admit(ctx context.Context, key string, o *store.Object, c store.Condition) error {
+	s.journaling.Lock()
+	defer s.journaling.Unlock()
+	p := newPut(key, o, o.Body, c)
+	p.err = make(chan error, 1)
+	if taken := s.admit(ctx, []*put{p}, false); len(taken) > 0 {
+		return nil
+	}
+	return <-p.err
+}
+
 // Filter is the filter, for tests.
 type Filter struct{ f *filter }
 

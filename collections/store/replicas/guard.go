@@ -52,8 +52,8 @@ func (e *undecidedError) Unwrap() error { return e.err }
 
 // unreadableError reports a version that the codec cannot read.
 type unreadableError struct {
-	err  error
-	long bool // it is longer than what is read, and another author's
+	err   error
+	never bool // no server has stored it
 }
 
 func (e *unreadableError) Error() string { return e.err.Error() }
@@ -63,7 +63,7 @@ func (e *unreadableError) Unwrap() error { return e.err }
 func (s *Store) ruled() bool { return s.guard != nil && s.guard.InForce() }
 
 func (s *Store) check(ctx context.Context, v *Version) ([]byte, error) {
-	b, err := s.guard.Check(ctx, v)
+	b, err := s.guard.Check(asking(ctx), v)
 	switch {
 	case err == nil:
 		return b, nil
@@ -83,9 +83,9 @@ type left struct {
 	refused    error // the first one
 	// more is how many others are unreadable: authors can write thousands.
 	more int
-	// long is the first one of another author that is too long to be read: it is as if it was not
-	// there, or anybody who may write entries could keep a document from being made.
-	long error
+	// never is the first one that no server has stored: it is as if it was not there, or anybody who
+	// may write entries could keep a document from being made.
+	never error
 	// noElement is set if there is an entry that is no element of the log.
 	noElement bool
 }
@@ -100,8 +100,8 @@ func (l *left) add(err error) (stop error) {
 		l.missing = true
 	case errors.As(err, &u):
 		l.undecided = u
-	case errors.As(err, &bad) && bad.long:
-		l.long = cmp.Or(l.long, err)
+	case errors.As(err, &bad) && bad.never:
+		l.never = cmp.Or(l.never, err)
 	case errors.As(err, &bad):
 		if l.unreadable != nil {
 			l.more++
@@ -120,17 +120,25 @@ func (l *left) add(err error) (stop error) {
 // when somebody is given a role.
 func (l *left) final() bool { return !l.missing && l.undecided == nil && l.refused == nil }
 
-// reason says why there is nothing, if nothing else is left; nil if there is nothing to tell of.
-func (l *left) reason(key string) error {
+// reason says why there is nothing under a key, if nothing else is left; nil if there is nothing to
+// tell of.
+func (s *Store) reason(key string, l *left) error {
 	switch {
 	case l.undecided != nil:
 		return l.undecided
 	case l.unreadable != nil:
 		return l.unreadable
-	case l.missing:
+	case l.missing && s.patience.keeps(key):
 		return fmt.Errorf("%s: %w", key, errMissing)
 	}
 	return nil
+}
+
+// isLeftOut reports whether an error is one by which reason says that there may be something.
+func isLeftOut(err error) bool {
+	var u *undecidedError
+	var bad *unreadableError
+	return errors.Is(err, errMissing) || errors.As(err, &u) || errors.As(err, &bad)
 }
 
 // tell logs what is left out for good.
@@ -139,8 +147,8 @@ func (s *Store) tell(l *left) {
 		s.log.Error("what cannot be read is left out", "replica", s.id.Short(), "error", l.unreadable,
 			"others", l.more)
 	}
-	if l.long != nil {
-		s.log.Error("what is too long is left out", "replica", s.id.Short(), "error", l.long)
+	if l.never != nil {
+		s.log.Error("what no server stores is left out", "replica", s.id.Short(), "error", l.never)
 	}
 	if l.refused != nil {
 		s.log.Debug(

@@ -17,8 +17,8 @@ import (
 // crash. It is one file in the form that record.go describes.
 //
 // What follows the last whole record is zeros, room for further records, as writing into blocks
-// that a file has already is made durable sooner; or what a
-// crash has cut off. Damage anywhere costs the records that it hits, and no others.
+// that a file has already is made durable sooner; or what a crash has cut off. Damage anywhere
+// costs the records that it hits, and no others.
 type journal struct {
 	name string
 	file *os.File

@@ -87,7 +87,7 @@ func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Le
 		if s.ruled() {
 			_, err := s.version(ctx, elementKey(key, t), &it.Entry)
 			var bad *unreadableError
-			if errors.Is(err, ErrRefused) || errors.As(err, &bad) && bad.long {
+			if errors.Is(err, ErrRefused) || errors.As(err, &bad) && bad.never {
 				continue
 			}
 		}
@@ -111,7 +111,7 @@ func (s *Store) Append(ctx context.Context, key string, e store.Element, head *s
 	}
 	p := &put{key: key, element: true, changes: []change{{logs + at, body}}}
 	switch _, err := s.Get(ctx, key); {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound) || errors.Is(err, errMissing):
 		if body, err = s.encode(key, head.Body); err != nil {
 			return err
 		}

@@ -11,8 +11,8 @@ import (
 
 	"lukechampine.com/blake3"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -249,9 +249,9 @@ func (s *Store) late(
 func (s *Store) present(
 	ctx context.Context, key string, time int64, e *replica.Entry,
 ) (body []byte, there bool, err error) {
-	if _, err := s.n.OpenPlain(ctx, s.plain, e); errors.Is(err, blobs.ErrNotFound) ||
-		errors.Is(err, blobs.ErrIncomplete) {
-		return nil, false, nil
+	state, err := s.n.ContentOf(ctx, e)
+	if err != nil || state == wanted.Missing || state == wanted.Partial {
+		return nil, false, err
 	}
 	body, err = s.element(ctx, key, time, e)
 	var bad *unreadableError

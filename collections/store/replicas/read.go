@@ -6,19 +6,20 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/collections/access"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// read reads an object from the replica. whole is set if all that may count of it is here.
+// read reads an object from the replica. whole is set if all that may count of it is here. With an
+// error that is one of what is left out, what is known of times is returned all the same.
 func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err error) {
 	var versions []replica.Entry
 	gone := uint64(0) // when it was last deleted
@@ -28,26 +29,24 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 		if err != nil {
 			return st, false, err
 		}
-		s.date(&st, &it.Entry, !s.ruled() || strings.HasPrefix(key, store.Internal))
+		s.date(&st, &it.Entry, !s.ruled() || isInternal(key))
 		switch {
 		case !it.Entry.IsTombstone():
 			versions = append(versions, it.Entry)
-		case !s.ruled(): // where there are rules, nobody deletes what another has written
+		case s.deletes(key, &it.Entry):
 			gone = max(gone, it.Entry.Timestamp)
 		}
 	}
-	whole, st.own = true, true
+	st.own = true
 	var parsed []*document.Document
 	var body []byte
 	var latest *replica.Entry // of those whose body is here
 	var out left
-	there := false
 	for i := range versions {
 		e := &versions[i]
 		if e.Timestamp <= gone {
 			continue
 		}
-		there = true
 		st.own = st.own && e.Author == s.author.Author()
 		b, err := s.version(ctx, key, e)
 		if stop := out.add(err); stop != nil {
@@ -57,8 +56,8 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 			continue
 		}
 		st.hashes = append(st.hashes, e.Hash)
-		// what is no document does not merge: the latest stands
-		if strings.HasPrefix(key, store.Internal) {
+		// What is no document does not merge: the latest stands.
+		if isInternal(key) {
 			if latest == nil || replica.CompareVersions(e, latest) > 0 {
 				body, latest = b, e
 			}
@@ -80,21 +79,26 @@ func (s *Store) read(ctx context.Context, key string) (st state, whole bool, err
 			}
 		}
 	}
-	if !there {
-		before := st
-		st, whole, err = s.readFile(ctx, key)
-		st.last, st.known = max(st.last, before.last), max(st.known, before.known)
-		return st, whole, err
+	if len(st.hashes) == 0 { // or an entry that does not count would hide a file
+		return s.readFile(ctx, key, st, &out)
 	}
 	s.tell(&out)
-	if len(st.hashes) == 0 {
-		return state{last: st.last, known: st.known}, out.final(), out.reason(key)
-	}
+	s.patience.came(key)
 	if len(parsed) > 0 {
 		body = document.Merge(parsed).Bytes()
 	}
 	st.object = &store.Object{Body: body, Type: jsonType, Tag: tagOf(st.hashes)}
 	return st, out.final(), nil
+}
+
+// isInternal reports whether a key is of what servers keep for themselves.
+func isInternal(key string) bool { return strings.HasPrefix(key, store.Internal) }
+
+// deletes reports whether a tombstone under a key stands for what others have written there. Where
+// there are rules, nobody deletes what another has written; nor does anybody ever delete a list of
+// revocations that another server keeps.
+func (s *Store) deletes(key string, e *replica.Entry) bool {
+	return !s.ruled() && (!isInternal(key) || e.Author == s.author.Author())
 }
 
 // timely returns a version without times that its entry, whose own time no node takes from far
@@ -125,7 +129,15 @@ func (s *Store) version(ctx context.Context, key string, e *replica.Entry) ([]by
 		return nil, err
 	}
 	if kept, err = s.decode(key, kept); err != nil {
+		if isInternal(key) && e.Author != s.author.Author() { // it may be no list at all
+			return nil, neverStored(e, err)
+		}
 		return nil, unreadable(e, err)
+	}
+	if isInternal(key) {
+		if err := access.CheckInternal(key, kept); err != nil {
+			return nil, neverStored(e, err)
+		}
 	}
 	if !s.ruled() {
 		return kept, nil
@@ -151,8 +163,11 @@ type file struct {
 	hashes  []blobs.Hash // of the entries that it was made of
 }
 
-// readFile reads a file: the latest that counts.
-func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool, err error) {
+// readFile reads a file: the latest that counts. st is what is known of the key besides, where no
+// version of a document counts, and out what is left out of these.
+func (s *Store) readFile(
+	ctx context.Context, key string, st state, out *left,
+) (_ state, whole bool, err error) {
 	var entries []replica.Entry
 	for it, err := range s.plain.Entries(
 		ctx, replica.Query{Key: []byte(files + key), Tombstones: true},
@@ -167,12 +182,11 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 		return replica.CompareVersions(&b, &a)
 	})
 	ruled := s.ruled()
-	var out left
 	var all []file // the latest first
 	for i := range entries {
 		e := &entries[i]
 		if e.IsTombstone() {
-			if ruled {
+			if !s.deletes(key, e) {
 				continue
 			}
 			break
@@ -181,10 +195,10 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 		if stop := out.add(err); stop != nil {
 			return st, false, stop
 		}
-		if err == nil {
-			all = append(all, f)
+		if err != nil {
+			continue
 		}
-		if !ruled {
+		if all = append(all, f); !ruled {
 			break
 		}
 	}
@@ -204,15 +218,16 @@ func (s *Store) readFile(ctx context.Context, key string) (st state, whole bool,
 				continue
 			}
 		}
-		s.tell(&out)
+		s.tell(out)
+		s.patience.came(key)
 		o := &store.Object{Body: f.version.Kept, Type: f.version.Media, Tag: tagOf(f.hashes)}
 		return state{object: o, hashes: f.hashes, last: st.last, known: st.known}, out.final(), nil
 	}
-	s.tell(&out)
-	if err := out.reason(key); err != nil {
+	s.tell(out)
+	if err := s.reason(key, out); err != nil {
 		return st, false, err
 	}
-	st.own = !ruled || len(entries) == 0
+	st.own = st.own && (!ruled || len(entries) == 0)
 	return st, out.final(), nil
 }
 
@@ -243,27 +258,26 @@ func (s *Store) fileOf(
 	return f, nil
 }
 
-// typeOf returns the entry with the media type of a file: the latest or, where there are rules, the
-// one of the file's author, whose proof it has.
+// typeOf returns the entry with the media type of a file: the one of the file's author, who has
+// written both together, and whose proof it has where there are rules. Without rules, the latest
+// stands for one that is not there.
 func (s *Store) typeOf(
 	ctx context.Context, key string, e *replica.Entry, ruled bool,
 ) (*replica.Entry, error) {
-	if !ruled {
-		it, err := s.plain.LatestOf(ctx, []byte(types+key))
-		if errors.Is(err, replica.ErrNotFound) {
-			return nil, nil
-		}
-		return &it.Entry, err
-	}
 	for it, err := range s.plain.Entries(
 		ctx, replica.Query{Key: []byte(types + key), Author: &e.Author},
 	) {
 		return &it.Entry, err
 	}
-	return nil, nil
+	if ruled {
+		return nil, nil
+	}
+	it, err := s.plain.LatestOf(ctx, []byte(types+key))
+	if errors.Is(err, replica.ErrNotFound) {
+		return nil, nil
+	}
+	return &it.Entry, err
 }
-
-var errMissing = errors.New("the content has not come yet")
 
 // An author of the replica can write an entry of any length, which costs it nothing if its bytes
 // repeat. What is longer than these is left out.
@@ -278,7 +292,7 @@ const (
 // most is how many bytes are read of an entry of what a key stands for.
 func (s *Store) most(key string) int64 {
 	switch {
-	case strings.HasPrefix(key, store.Internal):
+	case isInternal(key):
 		return longestInternal
 	case s.longest == nil:
 		return longestUnsaid
@@ -293,11 +307,11 @@ func unreadable(e *replica.Entry, err error) error {
 	}
 }
 
-// tooLong is the error of a version that is left out as it has another length than anybody may have
-// stored.
-func tooLong(e *replica.Entry, err error) error {
+// neverStored is the error of a version that is left out as no server stores such: it has another
+// length than anybody may have stored, or is no list of revocations where one belongs.
+func neverStored(e *replica.Entry, err error) error {
 	return &unreadableError{
-		err: fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err), long: true,
+		err: fmt.Errorf("the version of author %s: %w", e.Author.String()[:10], err), never: true,
 	}
 }
 
@@ -309,39 +323,5 @@ func (s *Store) falseSize(e *replica.Entry, err error) error {
 	if e.Author == s.author.Author() || !errors.As(err, &size) {
 		return err
 	}
-	return tooLong(e, err)
-}
-
-// content reads the content of an entry, for which it waits a little if it is on its way. Content
-// of more than so many bytes is not read, nor is what has another size than its entry says: the
-// error is an *unreadableError then.
-func (s *Store) content(ctx context.Context, e *replica.Entry, most int64) ([]byte, error) {
-	if e.Author == s.author.Author() { // which has kept to what could be stored then
-		most = max(most, int64(e.Size))
-	}
-	if e.Size > uint64(most) {
-		return nil, tooLong(e, fmt.Errorf("it has %d bytes, and what is read here at most %d",
-			e.Size, most))
-	}
-	r, err := s.n.OpenPlain(ctx, s.plain, e)
-	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrIncomplete) {
-		wait, cancel := context.WithTimeout(ctx, contentWait)
-		defer cancel()
-		if err := s.n.WaitEntry(wait, e); err != nil {
-			if ctx.Err() == nil && wait.Err() != nil {
-				err = errMissing
-			}
-			return nil, s.falseSize(e, err)
-		}
-		r, err = s.n.OpenPlain(ctx, s.plain, e)
-	}
-	if err != nil {
-		return nil, s.falseSize(e, err)
-	}
-	if r.Size() > most { // of an entry that tells another length
-		return nil, tooLong(e, fmt.Errorf("its content has %d bytes, not %d", r.Size(), e.Size))
-	}
-	b := make([]byte, r.Size())
-	_, err = io.ReadFull(r, b)
-	return b, err
+	return neverStored(e, err)
 }

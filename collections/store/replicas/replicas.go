@@ -23,7 +23,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/node"
@@ -51,9 +50,6 @@ var (
 // for.
 const fewAuthors = 4
 
-// contentWait is how long a reader waits for the content of a version that is on its way.
-const contentWait = 2 * time.Second
-
 // Store is a store in a replica. Writes that come at the same time are made durable together, in a
 // journal beside the replica, and are in the replica, for other nodes to see, a moment later.
 type Store struct {
@@ -63,6 +59,7 @@ type Store struct {
 	author   replica.SecretKey
 	cache    *cache
 	filter   *filter
+	patience *patience
 	sub      *replica.Subscription
 	catching sync.Mutex
 	authors  []replica.AuthorID // all that have written; nil if that must be looked up
@@ -115,7 +112,7 @@ func Open(
 	s := &Store{
 		n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(),
 		puts: make(chan *put), queue: newQueue(), handle: n.ReplicaOf(r.ID), codec: o.Codec,
-		guard: o.Guard, longest: o.Longest, holder: r.Capability >= replica.Write, log: log,
+		patience: newPatience(n.Now), guard: o.Guard, longest: o.Longest, holder: r.Capability >= replica.Write, log: log,
 	}
 	j, left, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {
@@ -149,8 +146,8 @@ func (s *Store) Settle(ctx context.Context) error { return s.queue.settled(ctx) 
 
 // catchUp forgets what has changed, and returns all authors.
 func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
-	// nobody reads the cache while somebody else has taken events from the queue and not heeded them
-	// yet
+	// Nobody reads the cache while somebody else has taken events from the queue and not applied them
+	// yet.
 	s.catching.Lock()
 	defer s.catching.Unlock()
 	events, lost := s.sub.Poll()
@@ -236,18 +233,50 @@ func (s *Store) List(
 		return nil, err
 	}
 	for _, kind := range []string{docs, files} {
-		q := replica.Query{Prefix: []byte(kind + prefix), Limit: limit}
-		if after != "" {
-			q.After = []byte(kind + after)
+		some, err := s.list(ctx, kind, prefix, after, limit)
+		if err != nil {
+			return nil, err
 		}
-		for it, err := range s.plain.Latest(ctx, q) {
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, string(it.Key[len(kind):]))
-		}
+		all = append(all, some...)
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
+	return all[:min(limit, len(all))], nil
+}
+
+// list returns the first limit keys of a kind under which there is an entry that no deletion stands
+// for, whether or not it counts.
+func (s *Store) list(
+	ctx context.Context, kind, prefix, after string, limit int,
+) (all []string, err error) {
+	q := replica.Query{Prefix: []byte(kind + prefix), Tombstones: true}
+	if after != "" {
+		q.After = []byte(kind + after)
+	}
+	var key string // of the entries that are looked at
+	var latest, gone uint64
+	done := func() {
+		if latest > gone {
+			all = append(all, key)
+		}
+	}
+	for it, err := range s.plain.Entries(ctx, q) {
+		if err != nil {
+			return nil, err
+		}
+		if k := string(it.Key[len(kind):]); k != key {
+			if done(); len(all) >= limit {
+				return all, nil
+			}
+			key, latest, gone = k, 0, 0
+		}
+		switch e := &it.Entry; {
+		case !e.IsTombstone():
+			latest = max(latest, e.Timestamp)
+		case s.deletes(key, e):
+			gone = max(gone, e.Timestamp)
+		}
+	}
+	done()
 	return all[:min(limit, len(all))], nil
 }

@@ -189,7 +189,7 @@ func TestManyAtOnce(t *testing.T) {
 // learn brings the entries of one node, with their content, to this one.
 func (m *member) learn(t *testing.T, from *member) {
 	ctx := t.Context()
-	// or what m has written, without what it learns, is read for a moment more
+	// Otherwise what m has written is read for a moment more, without what it learns.
 	require.NoError(t, errors.Join(from.Settle(ctx), m.Settle(ctx)))
 	grants, err := from.n.Replicas().Grants(ctx, from.id)
 	require.NoError(t, err)
@@ -412,7 +412,7 @@ func TestReadOnly(t *testing.T) {
 	require.NoError(t, one.Close())
 }
 
-func (m *member) author(t *testing.T) replica.AuthorID {
+func (m *member) author(t testing.TB) replica.AuthorID {
 	id, err := m.n.Authors().Default(t.Context())
 	require.NoError(t, err)
 	return id

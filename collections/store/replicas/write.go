@@ -31,7 +31,7 @@ type put struct {
 	key     string
 	changes []change
 	if_     store.Condition
-	// what is there from then on, nil if nothing is, or if it is an element of a log
+	// object is there from then on; nil if nothing is, or if it is an element of a log.
 	object  *store.Object
 	element bool
 	record  *record // what the journal has, nil if nothing
@@ -100,6 +100,13 @@ func newPut(key string, o *store.Object, kept []byte, if_ store.Condition) *put 
 	return p
 }
 
+// needsNot reports whether an error is that what is there has not come, and the write takes place
+// whatever is there.
+func (p *put) needsNot(err error) bool {
+	_, given := p.if_.Tag()
+	return !given && errors.Is(err, errMissing)
+}
+
 // setType sets what is kept as the media type of a file.
 func (p *put) setType(kept []byte) {
 	p.changes[1].content = kept
@@ -121,6 +128,17 @@ func newDelete(key string) *put {
 // send hands a write over and waits for it. Once it is taken, it is done whether or not somebody
 // waits.
 func (s *Store) send(ctx context.Context, p *put) error {
+	select {
+	case <-s.closed:
+		return ErrClosed
+	default:
+	}
+	// What must be waited for, to tell what is there, is waited for here: it holds up no other.
+	if !p.element {
+		if _, _, err := s.get(ctx, p.key); err != nil && !p.needsNot(err) {
+			return err
+		}
+	}
 	p.err = make(chan error, 1)
 	select {
 	case s.puts <- p:
@@ -187,7 +205,7 @@ func (s *Store) write(ctx context.Context) {
 func (s *Store) take(ctx context.Context, all []*put) {
 	s.journaling.Lock()
 	defer s.journaling.Unlock()
-	taken := s.admit(ctx, all, true)
+	taken := s.admit(ctx, all, false)
 	s.buffer = s.buffer[:0]
 	for _, p := range taken {
 		if p.record != nil {
@@ -221,9 +239,12 @@ func (s *Store) take(ctx context.Context, all []*put) {
 	}
 }
 
-// admit returns the writes that may take place, as far as it is to be asked whether this node may
-// write. The others have been told.
-func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) {
+// admit returns the writes that may take place; the others have been told. If again is set, they
+// were admitted before: it is not asked once more whether this node may write, and what has come
+// since and cannot be read keeps none from being done.
+func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put) {
+	ctx, cancel := hurried(ctx)
+	defer cancel()
 	latest := map[string]*put{} // of all, by their keys
 	for _, p := range all {
 		var err error
@@ -231,6 +252,9 @@ func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) 
 			p.before, p.stamp = earlier.after(), earlier.stamp
 		} else {
 			p.before, p.stamp, err = s.get(ctx, p.key)
+		}
+		if again && isLeftOut(err) || p.needsNot(err) {
+			err = nil
 		}
 		if tag, given := p.if_.Tag(); given && err == nil {
 			have := ""
@@ -241,7 +265,7 @@ func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) 
 				err = store.ErrChanged
 			}
 		}
-		if err == nil && ask && !s.holder { // what is acknowledged must come to be written
+		if err == nil && !again && !s.holder { // what is acknowledged must come to be written
 			err = s.mayWrite(ctx, p)
 		}
 		if err != nil {
@@ -268,13 +292,18 @@ func (s *Store) admit(ctx context.Context, all []*put, ask bool) (taken []*put) 
 	return taken
 }
 
+// step is by how much a write is later than what it is over, if that is not earlier anyway. A
+// document's own time is in ms, and is 1 ms later each time; its entry, from whose time nodes tell
+// how late the document's may be, must not fall behind.
+const step = 1000 // µs
+
 // timeAfter is the time of a write over what was under its key. It is after what others have
 // written there, whose clocks may be ahead, but for what nodes would not take yet.
 func (s *Store) timeAfter(before *state) uint64 {
 	now := s.n.Now()
 	at := max(uint64(now.UnixMicro()), before.last+1)
-	if next := before.known + 1; next <= uint64(now.Add(replica.MaxAhead).UnixMicro()) {
-		at = max(at, next)
+	if limit := uint64(now.Add(replica.MaxAhead).UnixMicro()); before.known < limit {
+		at = max(at, min(before.known+step, limit))
 	}
 	return at
 }
@@ -493,7 +522,7 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 			puts = append(puts, p)
 		}
 	}
-	taken := s.admit(ctx, puts, false)
+	taken := s.admit(ctx, puts, true)
 	if len(taken) < len(puts) {
 		return errors.New("the journal of collections cannot be read into the replica")
 	}

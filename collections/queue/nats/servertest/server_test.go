@@ -2,9 +2,13 @@ package servertest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,7 +84,7 @@ func TestJetStream(t *testing.T) {
 	q := open(t, &config.NATS{URL: at, Stream: "writes"}, "posts", "data.comments")
 	require.NoError(t, q.Publish(t.Context(), "posts", "1", []byte("one")))
 	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
-	// as its acknowledgement was lost
+	// again, as its acknowledgement was lost
 	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
 	all, c := stored(t, at, "writes")
 	require.Equal(t, []string{"data.comments", "data.comments.*", "posts", "posts.*"}, c.Subjects)
@@ -190,7 +194,8 @@ func TestWhatAStreamLeavesOut(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for i, stream := range []string{"all", ""} {
-		q := open(t, &config.NATS{URL: s.ClientURL(), Stream: stream}, "app.notes", "app.posts")
+		q := open(t, &config.NATS{URL: s.ClientURL(), Stream: stream},
+			"app.later", "app.notes", "app.posts")
 		id := strconv.Itoa
 		one, two := "app.posts.a"+id(i), "app.posts.b"+id(i)
 		require.NoError(t, q.Publish(t.Context(), one, one, []byte("x")))
@@ -204,7 +209,62 @@ func TestWhatAStreamLeavesOut(t *testing.T) {
 		if stream != "" {
 			require.ErrorIs(t, q.Publish(t.Context(), "app.notes", "n", nil), queue.ErrRefused)
 		}
+		// Its own stream is still to be made if none is named that all topics go to.
+		err := q.Publish(t.Context(), "app.later", "l", nil)
+		require.Error(t, err)
+		require.Equal(t, stream != "", errors.Is(err, queue.ErrRefused), "%q", stream)
 		require.NoError(t, q.Publish(t.Context(), two, two, []byte("x")))
+	}
+}
+
+// sends counts the messages that a server is sent to a subject.
+type sends struct {
+	server.Logger
+	subject string
+	n       atomic.Int32
+}
+
+func (c *sends) Noticef(string, ...any) {}
+func (c *sends) Tracef(format string, v ...any) {
+	if strings.Contains(fmt.Sprintf(format, v...), "[HPUB "+c.subject+" ") {
+		c.n.Add(1)
+	}
+}
+
+// What no stream takes is sent once: what waits behind it waits no longer than for that.
+func TestWhatNoStreamTakesIsSentOnce(t *testing.T) {
+	s, stop := run(t, t.TempDir(), 0)
+	defer stop()
+	count := &sends{subject: "elsewhere"}
+	s.SetLogger(count, false, true)
+	q := open(t, &config.NATS{URL: s.ClientURL(), Stream: "writes"}, "posts")
+	require.NoError(t, q.Publish(t.Context(), "posts", "1", nil))
+	require.ErrorIs(t, q.Publish(t.Context(), "elsewhere", "2", nil), queue.ErrRefused)
+	require.EqualValues(t, 1, count.n.Load())
+}
+
+// A stream that is full takes a message once it has room again, so the message is kept.
+func TestAFullStream(t *testing.T) {
+	s, stop := run(t, t.TempDir(), 0)
+	defer stop()
+	conn, err := client.Connect(s.ClientURL())
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	for _, c := range []jetstream.StreamConfig{
+		{Name: "messages", MaxMsgs: 1}, {Name: "bytes", MaxBytes: 200},
+	} {
+		c.Subjects, c.Discard = []string{c.Name + ".>"}, jetstream.DiscardNew
+		stream, err := js.CreateStream(t.Context(), c)
+		require.NoError(t, err)
+		q := open(t, &config.NATS{URL: s.ClientURL(), Stream: c.Name}, c.Name+".posts")
+		require.NoError(t, q.Publish(t.Context(), c.Name+".posts", "1", []byte("one")))
+		err = q.Publish(t.Context(), c.Name+".posts", "2", []byte("two"))
+		require.ErrorContains(t, err, "maximum "+c.Name+" exceeded")
+		require.NotErrorIs(t, err, queue.ErrRefused)
+		require.NoError(t, stream.Purge(t.Context()))
+		require.NoError(t, q.Publish(t.Context(), c.Name+".posts", "2", []byte("two")))
 	}
 }
 
