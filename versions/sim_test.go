@@ -25,8 +25,8 @@ var (
 
 // TestHistories tries random histories of a few devices: edits, deletions, batches and resolutions,
 // passes that merge, parts of what one has reaching another, deaths in the middle of a write,
-// clocks that disagree, directories that are copied, and old ones that are brought back. In the end,
-// all devices are the same, nothing that somebody wrote is gone which nobody knew when it was
+// clocks that disagree, directories that are copied, and old ones that are brought back. In the
+// end, all devices are the same, nothing that somebody wrote is gone which nobody knew when it was
 // superseded, and one more pass writes nothing.
 func TestHistories(t *testing.T) {
 	met := map[string]int{}

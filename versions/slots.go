@@ -22,8 +22,8 @@ type Slots interface {
 	// Write signs and stores values, all in one order, and returns when they are durable.
 	Write(ctx context.Context, as replica.SecretKey, all []Value) ([]replica.Item, error)
 	// Displaced yields the entries of a key, of all keys for nil, whose place has been taken by
-	// entries of the same author that came from elsewhere, in the order in which that happened. Their content
-	// is kept until Forget.
+	// entries of the same author that came from elsewhere, in the order in which that happened. Their
+	// content is kept until Forget.
 	Displaced(ctx context.Context, key []byte) iter.Seq2[replica.Item, error]
 	// Forget forgets what Displaced has yielded.
 	Forget(ctx context.Context, displaced ...replica.Item) error
