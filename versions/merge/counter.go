@@ -91,7 +91,7 @@ func counterOf(v *value) (Counter, error) {
 		}
 		added, err1 := strconv.ParseUint(m.value.items[0].raw, 10, 64)
 		taken, err2 := strconv.ParseUint(m.value.items[1].raw, 10, 64)
-		device := unescape(m.key.raw[1 : len(m.key.raw)-1])
+		device := m.key.said()
 		if err1 != nil || err2 != nil || !utf8.ValidString(device) {
 			return Counter{}, conflict(NotCounter)
 		}

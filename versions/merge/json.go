@@ -57,7 +57,7 @@ func (o Options) JSON(base, local, remote []byte) ([]byte, error) {
 		return nil, conflict(NotMap)
 	}
 	if m.ByID != "" {
-		m.id = m.number(&value{}, `"`+m.ByID).number
+		m.id = m.number(`"` + m.ByID)
 	}
 	var out bytes.Buffer
 	if err := m.write(&out, b, l, r); err != nil {
@@ -91,7 +91,7 @@ func (p *values) parseAll(base, local, remote []byte) (b, l, r *value, err error
 
 // finish returns the input that says the same as the result, or the result without spaces.
 func (p *values) finish(merged, local, remote []byte, l, r *value) ([]byte, error) {
-	result, err := p.parse(merged)
+	result, err := p.parseValid(string(merged))
 	switch {
 	case err != nil:
 		return nil, err
@@ -217,7 +217,7 @@ func (m *jsonMerge) writeObject(out *bytes.Buffer, base, local, remote *value) e
 		if a.number == b.number {
 			return strings.Compare(a.raw, b.raw)
 		}
-		return strings.Compare(unescape(a.raw), unescape(b.raw))
+		return strings.Compare(a.said(), b.said())
 	})
 	keys = slices.CompactFunc(keys, func(a, b *value) bool { return a.number == b.number })
 	sep := byte('{')
@@ -231,7 +231,7 @@ func (m *jsonMerge) writeObject(out *bytes.Buffer, base, local, remote *value) e
 		out.WriteString(key.raw)
 		out.WriteByte(':')
 		if err := m.write(out, b, l, r); err != nil {
-			return within(err, unescape(key.raw[1:len(key.raw)-1]))
+			return within(err, key.said())
 		}
 	}
 	if sep == '{' {

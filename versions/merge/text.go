@@ -27,7 +27,7 @@ func Text(base, local, remote []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := textMerge{numbers: map[string]int32{}}
+	m := textMerge{numbers: make(map[string]int32, strings.Count(sides[0], "\n")+1)}
 	for i, s := range sides {
 		if m.sides[i], err = m.split(s); err != nil {
 			return nil, err

@@ -48,8 +48,10 @@ func (v *value) get(key int32) *value {
 type values struct {
 	numbers map[string]int32
 
-	text string // what is left of the present text
-	left int    // how many more values it may have
+	text string  // what is left of the present text
+	left int     // how many more values it may have
+	slab []value // room for the next values
+	key  []byte  // what identity returned last
 }
 
 // parse reads a text. The error is a *Conflict: the text is not JSON, a member comes twice, or there
@@ -58,21 +60,47 @@ func (p *values) parse(text []byte) (*value, error) {
 	if !utf8.Valid(text) || !json.Valid(text) {
 		return nil, conflict(NotJSON)
 	}
+	return p.parseValid(string(text))
+}
+
+// parseValid is parse for a text that is JSON in UTF-8.
+func (p *values) parseValid(text string) (*value, error) {
 	if p.numbers == nil {
-		p.numbers = map[string]int32{}
+		p.numbers = make(map[string]int32, len(text)/16)
 	}
-	p.text, p.left = string(text), MaxParts
+	p.text, p.left = text, MaxParts
 	p.space()
 	return p.read(1)
 }
 
-func (p *values) number(v *value, key string) *value {
+// number returns the number of values whose identity is key. No two kinds of values have keys that
+// begin alike.
+func (p *values) number(key string) int32 {
 	n, known := p.numbers[key]
 	if !known {
 		n = int32(len(p.numbers))
 		p.numbers[key] = n
 	}
-	v.number = n
+	return n
+}
+
+// numberNested is number for an array or an object.
+func (p *values) numberNested(v *value) int32 {
+	p.key = v.identity(p.key[:0])
+	n, known := p.numbers[string(p.key)]
+	if !known {
+		return p.number(string(p.key))
+	}
+	return n
+}
+
+// new returns a value to be filled in.
+func (p *values) new(kind byte) *value {
+	if len(p.slab) == 0 {
+		p.slab = make([]value, min(max(16, len(p.text)/16), 512))
+	}
+	v := &p.slab[0]
+	p.slab, v.kind = p.slab[1:], kind
 	return v
 }
 
@@ -97,15 +125,19 @@ func (p *values) read(depth int) (*value, error) {
 		if c == 'f' {
 			n, c = 5, 't'
 		}
-		raw := p.cut(n)
-		return p.number(&value{kind: c, raw: raw}, raw), nil
+		v := p.new(c)
+		v.raw = p.cut(n)
+		v.number = p.number(v.raw)
+		return v, nil
 	default:
 		n := 1
 		for n < len(p.text) && strings.IndexByte("+-.eE0123456789", p.text[n]) >= 0 {
 			n++
 		}
-		raw := p.cut(n)
-		return p.number(&value{kind: '0', raw: raw}, exact(raw)), nil
+		v := p.new('0')
+		v.raw = p.cut(n)
+		v.number = p.number(exact(v.raw))
+		return v, nil
 	}
 }
 
@@ -114,24 +146,31 @@ func (p *values) cut(n int) (head string) {
 	return head
 }
 
-func (p *values) space() { p.text = strings.TrimLeft(p.text, " \t\r\n") }
+// space skips what is between values.
+func (p *values) space() {
+	for p.text != "" && p.text[0] <= ' ' {
+		p.text = p.text[1:]
+	}
+}
 
 // nested reads an array or an object.
 func (p *values) nested(open byte, depth int) (*value, error) {
-	v := &value{kind: open}
+	v := p.new(open)
 	p.text = p.text[1:]
 	for {
 		p.space()
 		switch p.text[0] {
 		case ']':
 			p.text = p.text[1:]
-			return p.number(v, v.identity()), nil
+			v.number = p.numberNested(v)
+			return v, nil
 		case '}':
 			p.text = p.text[1:]
 			if !v.sortMembers() {
 				return nil, conflict(NotJSON)
 			}
-			return p.number(v, v.identity()), nil
+			v.number = p.numberNested(v)
+			return v, nil
 		case ',':
 			p.text = p.text[1:]
 			p.space()
@@ -177,11 +216,9 @@ func (v *value) sortMembers() bool {
 	return true
 }
 
-// identity returns a text that is the same for equal arrays and objects only. No other value's has
-// the same first byte.
-func (v *value) identity() string {
-	b := make([]byte, 1, 1+4*len(v.items)+8*len(v.members))
-	b[0] = v.kind
+// identity appends what is the same for equal arrays and objects only.
+func (v *value) identity(b []byte) []byte {
+	b = append(b, v.kind)
 	for _, item := range v.items {
 		b = binary.BigEndian.AppendUint32(b, uint32(item.number))
 	}
@@ -189,7 +226,7 @@ func (v *value) identity() string {
 		b = binary.BigEndian.AppendUint32(b, uint32(m.key.number))
 		b = binary.BigEndian.AppendUint32(b, uint32(m.value.number))
 	}
-	return string(b)
+	return b
 }
 
 // quoted reads a string.
@@ -200,9 +237,22 @@ func (p *values) quoted() *value {
 			n++
 		}
 	}
-	raw := p.cut(n + 1)
-	return p.number(&value{kind: '"', raw: raw}, `"`+unescape(raw[1:n]))
+	v := p.new('"')
+	v.raw = p.cut(n + 1)
+	v.number = p.numberQuoted(v.raw[:n])
+	return v
 }
+
+// numberQuoted is number for a string as it is written, without the quote at its end.
+func (p *values) numberQuoted(s string) int32 {
+	if strings.IndexByte(s, '\\') >= 0 {
+		s = `"` + unescape(s[1:])
+	}
+	return p.number(s)
+}
+
+// said returns what a string says.
+func (v *value) said() string { return unescape(v.raw[1 : len(v.raw)-1]) }
 
 // unescape returns what a string says, in WTF-8: a lone surrogate is encoded like any code point.
 func unescape(s string) string {
