@@ -2,6 +2,7 @@ package merge
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -80,11 +81,13 @@ func (p *values) parseAll(base, local, remote []byte) (b, l, r *value, err error
 	if base != nil {
 		b, err = p.parse(base)
 	}
-	if err == nil {
-		l, err = p.parse(local)
-	}
-	if err == nil {
-		r, err = p.parse(remote)
+	l, errLocal := p.parse(local)
+	r, errRemote := p.parse(remote)
+	for _, e := range []error{errLocal, errRemote} {
+		// Of several reasons the same is reported whichever side is local.
+		if err == nil || e != nil && e.Error() < err.Error() {
+			err = e
+		}
 	}
 	return b, l, r, err
 }
@@ -96,10 +99,7 @@ func (p *values) finish(merged, local, remote []byte, l, r *value) ([]byte, erro
 	case err != nil:
 		return nil, err
 	case same(result, l) && same(result, r):
-		if pick(nil, l, r) == l {
-			return local, nil
-		}
-		return remote, nil
+		return shorter(local, remote), nil
 	case same(result, l):
 		return local, nil
 	case same(result, r):
@@ -118,6 +118,14 @@ func compactJSON(text string) (string, error) {
 	return out.String(), nil
 }
 
+// shorter returns the shorter of two texts, or the one that comes first in the order of bytes.
+func shorter[T string | []byte](a, b T) T {
+	if len(a) < len(b) || len(a) == len(b) && string(a) <= string(b) {
+		return a
+	}
+	return b
+}
+
 // same says if two values say the same; nil stands for a member that is not there.
 func same(a, b *value) bool {
 	if a == nil || b == nil {
@@ -134,13 +142,7 @@ func pick(base, local, remote *value) *value {
 		return remote
 	case base != nil && remote.raw == base.raw:
 		return local
-	case len(local.raw) != len(remote.raw):
-		if len(local.raw) < len(remote.raw) {
-			return local
-		}
-		return remote
-	}
-	if local.raw <= remote.raw {
+	case shorter(local.raw, remote.raw) == local.raw:
 		return local
 	}
 	return remote
@@ -214,10 +216,8 @@ func (m *jsonMerge) writeObject(out *bytes.Buffer, base, local, remote *value) e
 		}
 	}
 	slices.SortFunc(keys[old:], func(a, b *value) int {
-		if a.number == b.number {
-			return strings.Compare(a.raw, b.raw)
-		}
-		return strings.Compare(a.said(), b.said())
+		return cmp.Or(strings.Compare(a.said(), b.said()), cmp.Compare(len(a.raw), len(b.raw)),
+			strings.Compare(a.raw, b.raw))
 	})
 	keys = slices.CompactFunc(keys, func(a, b *value) bool { return a.number == b.number })
 	sep := byte('{')

@@ -50,7 +50,7 @@ func TestJSON(t *testing.T) {
 			local: `{"a":9007199254740993}`, remote: `{"a":9007199254740992,"b":1}`,
 			want: `{"a":9007199254740993,"b":1}`},
 		{name: "equal numbers are not a change", base: `{"a":100,"b":0.5,"c":-0,"d":1E400}`,
-			local:  `{"a":1e2,"b":0.50,"c":-0.0,"d":10e399}`,
+			local:  `{"a":1e+2,"b":0.50,"c":-0.0,"d":10e399}`,
 			remote: `{"a":7,"b":8,"c":9,"d":5}`, want: `{"a":7,"b":8,"c":9,"d":5}`},
 		{name: "zero and less than zero are different", base: `{"a":0}`, local: `{"a":-0}`,
 			remote: `{"a":1}`, why: merge.BothChanged, at: "/a"},
@@ -62,6 +62,12 @@ func TestJSON(t *testing.T) {
 			want: `{"a":"x","b":2}`},
 		{name: "keys are equal whatever their escapes", base: `{"a":1,"b":1}`,
 			local: `{"\u0061":2,"b":1}`, remote: `{"a":1,"b":3}`, want: `{"a":2,"b":3}`},
+		{name: "all escapes", base: `{"a":"\b\f\n\r\t\"\\\/","b":1}`,
+			local:  `{"a":"\u0008\u000C\u000a\u000d\u0009\u0022\u005c\u002f","b":2}`,
+			remote: `{"a":"x","b":1}`, want: `{"a":"x","b":2}`},
+		{name: "new keys come in the order of what they say", base: `{"z":1}`,
+			local: `{"z":1,"\u0062":1,"c":2}`, remote: `{"z":1,"a":1,"\u0063":2}`,
+			want: `{"z":1,"a":1,"\u0062":1,"c":2}`},
 		{name: "lone surrogates stay", base: `{"a":"\ud800","b":1}`, local: `{"a":"\ud801","b":1}`,
 			remote: `{"a":"\ud800","b":2}`, want: `{"a":"\ud801","b":2}`},
 		{name: "true is not 1", base: `{"a":1}`, local: `{"a":true}`, remote: `{"a":"true"}`,
@@ -73,6 +79,9 @@ func TestJSON(t *testing.T) {
 			want: "{\"b\": 3,\n\"a\": 4}"},
 		{name: "values that only differ in how they are written", base: `[1]`, local: `[1.0]`,
 			remote: `[10e-1]`, want: `[1.0]`},
+		{name: "nor the spaces around them", base: `[1]`, local: `[2] `, remote: ` [2.0]`,
+			want: `[2] `},
+		{name: "nor spaces alone", base: `[1]`, local: `[2] `, remote: ` [2]`, want: ` [2]`},
 		{name: "what a side wrote anew is as it wrote it", base: `{"a":1,"b":1,"c":1}`,
 			local: `{"a":1.00,"b":2,"c":1}`, remote: `{"a":1,"b":1,"c":2}`,
 			want: `{"a":1.00,"b":2,"c":2}`},
@@ -117,6 +126,9 @@ func TestJSON(t *testing.T) {
 			why: merge.NotJSON},
 		{name: "text that is not UTF-8", base: `{}`, local: `{"a":1}`, remote: "{\"a\":\"\xff\"}",
 			why: merge.NotJSON},
+		{name: "nothing at all", base: `{}`, local: `{"a":1}`, why: merge.NotJSON},
+		{name: "two reasons", base: `{}`, local: `{"a":1`, remote: strings.Repeat("[", merge.MaxDepth+1) +
+			strings.Repeat("]", merge.MaxDepth+1), why: merge.NotJSON},
 		{name: "a byte order mark", base: `{}`, local: `{"a":1}`, remote: "\xef\xbb\xbf{\"b\":1}",
 			why: merge.NotJSON},
 	} {
@@ -291,6 +303,7 @@ func TestJSONLimits(t *testing.T) {
 	require.Equal(t, merge.BothChanged, merged(deep(merge.MaxDepth)))
 	require.Equal(t, merge.TooLarge, merged(deep(merge.MaxDepth+1)))
 	require.Equal(t, merge.NotJSON, merged(deep(100_000)))
+	require.Equal(t, merge.NotJSON, merged(nil))
 	require.Equal(t, merge.BothChanged, merged(many(merge.MaxParts)))
 	require.Equal(t, merge.TooLarge, merged(many(merge.MaxParts+1)))
 	half := func(key string) []byte {
@@ -303,7 +316,7 @@ func TestJSONLimits(t *testing.T) {
 
 // Twice as much of what strangers may send costs twice as much.
 func TestJSONCost(t *testing.T) {
-	const n = 2000
+	const n = 1000
 	repeat := func(open, item, end string) func(n int) string {
 		return func(n int) string {
 			var b strings.Builder
@@ -323,8 +336,8 @@ func TestJSONCost(t *testing.T) {
 	} {
 		work := func(n int) func() {
 			base := text(n)
-			local := strings.NewReplacer(`"a1`, `"A1`, `:1`, `:2`).Replace(base)
-			remote := strings.NewReplacer(`"c1`, `"C1`, `"9`, `"X`).Replace(base)
+			local := strings.NewReplacer(`"a`, `"A`, `:1`, `:2`).Replace(base)
+			remote := strings.NewReplacer(`"c`, `"C`, `"9`, `"X`).Replace(base)
 			return func() {
 				for _, byID := range []string{"", "id"} {
 					f := merge.Options{ByID: byID, PreferLocal: true}.JSON

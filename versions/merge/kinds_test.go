@@ -23,6 +23,7 @@ func TestSet(t *testing.T) {
 		{"a result that one side has is that side", `["b","a"]`, `["b", "x", "c"]`, `["x","a","b"]`,
 			`["b", "x", "c"]`},
 		{"the same sets in different orders", `["a"]`, `["b","a"]`, `["a","b"]`, `["a","b"]`},
+		{"the same sets in different spaces", `["a"]`, `["b"] `, ` ["b"]`, ` ["b"]`},
 		{"an item twice is there once", `["a","a"]`, `["a","a","b"]`, `["a","c","c"]`, `["a","b","c"]`},
 		{"items of any kind", `[1,{"a":1,"b":2}]`, `[1.0,{"b":2,"a":1},[2]]`, `[{"a":1,"b":2},null]`,
 			`[[2],null,{"a":1,"b":2}]`},

@@ -157,6 +157,27 @@ func object(depth int) *rapid.Generator[map[string]any] {
 	})
 }
 
+// edited draws an object that differs from o in few places.
+func edited(t *rapid.T, o map[string]any) map[string]any {
+	side := maps.Clone(o)
+	for range rapid.IntRange(0, 2).Draw(t, "edits") {
+		key := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "key")
+		within, is := side[key].(map[string]any)
+		switch rapid.IntRange(0, 3).Draw(t, "edit") {
+		case 0:
+			delete(side, key)
+		case 1:
+			side[key] = object(1).Draw(t, "new")
+		default:
+			side[key] = "x"
+			if is {
+				side[key] = edited(t, within)
+			}
+		}
+	}
+	return side
+}
+
 // reference merges objects in the plainest way. It returns false if there is a conflict.
 func reference(base, local, remote map[string]any) (merged map[string]any, ok bool) {
 	merged = map[string]any{}
@@ -200,8 +221,8 @@ func union(a, b map[string]any) map[string]any {
 func TestJSONLaws(t *testing.T) {
 	merged := 0
 	rapid.Check(t, func(t *rapid.T) {
-		base, local, remote := object(2).Draw(t, "base"), object(2).Draw(t, "local"),
-			object(2).Draw(t, "remote")
+		base := object(2).Draw(t, "base")
+		local, remote := edited(t, base), edited(t, base)
 		b, l, r := encoded(t, base), encoded(t, local), encoded(t, remote)
 		want, ok := reference(base, local, remote)
 		for _, sides := range [][2][]byte{{l, r}, {r, l}} {

@@ -189,15 +189,15 @@ func threeWay(base, local, remote sequence, numbers int) (pieces []piece, clash 
 		}
 	}
 	for len(l.hunks)+len(r.hunks) > 0 {
-		region := span{len(base), 0}
+		from := len(base)
 		for _, c := range []changes{l, r} {
-			if len(c.hunks) > 0 && c.hunks[0].was.from <= region.from {
-				region.from = c.hunks[0].was.from
+			if len(c.hunks) > 0 {
+				from = min(from, c.hunks[0].was.from)
 			}
 		}
-		kept(region.from)
-		p := piece{base: span{region.from, region.from}}
-		p.local.from, p.remote.from = region.from+l.shift, region.from+r.shift
+		kept(from)
+		p := piece{base: span{from, from}}
+		p.local.from, p.remote.from = from+l.shift, from+r.shift
 		inLocal, inRemote := false, false
 		for more := true; more; {
 			byLocal, byRemote := l.take(&p.base), r.take(&p.base)

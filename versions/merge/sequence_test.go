@@ -107,6 +107,11 @@ func TestRoundsAreBounded(t *testing.T) {
 	d.gap(span{0, len(base)}, span{0, len(side)}, n+1)
 	last = d.hunks[len(d.hunks)-1]
 	require.Equal(t, span{len(base), len(base)}, last.was, "it would have gone on")
+
+	slices.Reverse(base)
+	slices.Reverse(side)
+	first := diff(base, side, int(next))[0]
+	require.Equal(t, span{0, left * (left + 1) / 2}, first.was, "also in the gaps before anchors")
 }
 
 // Each part of the result is in those inputs that are said to have it, and the parts follow each
@@ -138,6 +143,7 @@ func TestThreeWay(t *testing.T) {
 			require.Equal(t, []int{b, l, r}, []int{p.base.from, p.local.from, p.remote.from})
 			inBase, inLocal, inRemote := base[b:p.base.to], local[l:p.local.to], remote[r:p.remote.to]
 			b, l, r = p.base.to, p.local.to, p.remote.to
+			require.NotZero(t, len(inBase)+len(inLocal)+len(inRemote))
 			if p.from == fromAll || p.from == fromLocal {
 				require.True(t, slices.Equal(inBase, inRemote))
 			}
@@ -183,7 +189,7 @@ func TestExact(t *testing.T) {
 		{"-1", "-1.0"},
 		{"100", "1e2", "1.00e2", "0.01E4"},
 		{"0.001", "1e-3", "0.1e-2"},
-		{"1e9999999999999999"},
+		{"1e9999999999999999", "10e9999999999999998"},
 		{"1e99999999999999999"},
 		{"10e99999999999999999"},
 		{"1e-99999999999999999"},

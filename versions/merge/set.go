@@ -40,10 +40,9 @@ func Set(base, local, remote []byte) ([]byte, error) {
 		}
 	}
 	isOurs, isTheirs := sameItems(set, ours), sameItems(set, theirs)
-	if isOurs && isTheirs {
-		isOurs = pick(nil, l, r) == l
-	}
 	switch {
+	case isOurs && isTheirs:
+		return shorter(local, remote), nil
 	case isOurs:
 		return local, nil
 	case isTheirs:

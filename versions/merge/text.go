@@ -48,19 +48,26 @@ func Text(base, local, remote []byte) ([]byte, error) {
 
 // decodeAll returns the characters of the inputs, and the encoding that all have that are not empty.
 func decodeAll(inputs ...[]byte) (sides [3]string, is encoding, err error) {
-	known := false
+	var encodings []encoding
 	for i, input := range inputs {
 		s, e, ok := decode(input)
-		switch {
-		case !ok:
+		if !ok {
 			return sides, is, conflict(NotText)
-		case len(input) == 0:
-		case known && e != is:
-			return sides, is, conflict(Encodings)
-		default:
-			is, known = e, true
+		}
+		if len(input) > 0 {
+			encodings = append(encodings, e)
 		}
 		sides[i] = s
+	}
+	for _, e := range encodings {
+		if is = encodings[0]; e != is {
+			return sides, is, conflict(Encodings)
+		}
+	}
+	for _, s := range sides {
+		if strings.Count(s, "\n") >= MaxParts {
+			return sides, is, conflict(TooLarge)
+		}
 	}
 	return sides, is, nil
 }
@@ -91,9 +98,6 @@ type textMerge struct {
 
 func (m *textMerge) split(s string) (lines, error) {
 	n := strings.Count(s, "\n") + 1
-	if n > MaxParts {
-		return lines{}, conflict(TooLarge)
-	}
 	l := lines{text: make([]string, 0, n), numbers: make(sequence, 0, n), crlf: make([]bool, 0, n)}
 	for s != "" {
 		line, rest, ended := strings.Cut(s, "\n")
