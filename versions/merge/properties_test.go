@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/skerry-sync/skerry/internal/cost"
 	"github.com/skerry-sync/skerry/versions/merge"
 )
 
@@ -299,6 +300,43 @@ func TestCounterLaws(t *testing.T) {
 		require.Equal(t, merged(merged(x, y), z), merged(x, merged(y, z)))
 		require.Equal(t, merged(x, y), merged(merged(x, y), y))
 	})
+}
+
+// Twice as many lines cost twice as much, whatever they are and in whatever order they come.
+func TestTextCost(t *testing.T) {
+	const n = 3000
+	lines := func(n int, line func(i int) string) []byte {
+		var text []string
+		for i := range n {
+			text = append(text, line(i))
+		}
+		return written(text)
+	}
+	number := func(i int) string { return fmt.Sprint(i) }
+	for name, text := range map[string][3]func(i int) string{
+		"edited everywhere": {number, func(i int) string { return fmt.Sprint(i, i%3 == 0) }, number},
+		"equal lines":       {func(int) string { return "" }, func(int) string { return "}" }, number},
+		"shuffled":          {number, func(i int) string { return fmt.Sprint(i * 7919 % n) }, number},
+		"backwards":         {number, func(i int) string { return fmt.Sprint(-i) }, number},
+		"two kinds of lines": {
+			func(i int) string { return "ab"[i&1 : i&1+1] },
+			func(i int) string { return "ab"[i>>1&1 : i>>1&1+1] },
+			func(i int) string { return "ab"[i>>2&1 : i>>2&1+1] },
+		},
+		"elements": {
+			func(i int) string { return fmt.Sprintf("<a%d b='%d'/>", i, i) },
+			func(i int) string { return fmt.Sprintf("<a%d b='%d'/>", i, i/2) },
+			func(i int) string { return fmt.Sprintf("<a%d>", i) },
+		},
+	} {
+		work := func(n int) func() {
+			base, local, remote := lines(n, text[0]), lines(n, text[1]), lines(n, text[2])
+			remote = append(remote, "end\n"...)
+			return func() { _, _ = merge.Text(base, local, remote) }
+		}
+		once, twice := cost.Bytes(work(n)), cost.Bytes(work(2*n))
+		require.LessOrEqual(t, twice, 3*once+1<<18, "%s: %d, then %d bytes", name, once, twice)
+	}
 }
 
 // The bytes of many results are what they were in every version before: devices of different
