@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Counter is a number that several devices add to at the same time. It keeps a tally for each device
-// and is merged by taking the greater tallies, so it needs no base and counts nothing twice.
+// Counter is a number that several devices add to at the same time. It keeps a tally for each
+// device and is merged by taking the greater tallies, so it needs no base and counts nothing twice.
 //
 // A bare number would not do: where two devices each count from 5 to 6, both contents are 6, and
 // versions with equal contents are one.

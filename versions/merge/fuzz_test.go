@@ -15,7 +15,8 @@ func FuzzText(f *testing.F) {
 		{"b\nb\nb\n", "b\nb\n", "B\nb\nb\n"},
 		{"a\r\nb\nc", "A\r\nb\nc\n", "a\r\nb\nC"},
 		{"\xff\xfea\x00\n\x00b\x00", "\xff\xfeA\x00\n\x00b\x00", "\xff\xfea\x00\n\x00b\x00\n\x00"},
-		{"{\n\"a\":1,\n\"b\":2\n}", "{\n\"x\":1,\n\"a\":1,\n\"b\":2\n}", "{\n\"a\":1,\n\"x\":2,\n\"b\":2\n}"},
+		{"{\n\"a\":1,\n\"b\":2\n}", "{\n\"x\":1,\n\"a\":1,\n\"b\":2\n}",
+			"{\n\"a\":1,\n\"x\":2,\n\"b\":2\n}"},
 		{"<a\nb=''\n/>", "<a\nb=''\nc=''\n/>", "<a\nd=''\nb=''\n/>"},
 	} {
 		f.Add([]byte(seed[0]), []byte(seed[1]), []byte(seed[2]))

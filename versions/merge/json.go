@@ -39,12 +39,12 @@ type Options struct {
 // numbers keep all their digits. What both changed alike is that. If both changed a value:
 //
 //   - Objects are merged member by member. A base that has no object there counts as {}.
-//   - Arrays of strings and of objects are merged item by item, by the rule for lines of a text (see
-//     [Text]). Other arrays are one value: the places of numbers in a point or a row have a meaning.
+//   - Arrays of strings and of objects are merged item by item, as [Text] merges lines. Other arrays
+//     are one value: the places of numbers in a point or a row have a meaning.
 //   - All else is a conflict, also a change on one side of what the other deleted.
 //
-// A result that says the same as an input is that input. Any other is compact; members that the base
-// has come first in the base's order, then new ones in the order of their keys' bytes.
+// A result that says the same as an input is that input. Any other is compact; members that the
+// base has come first in the base's order, then new ones in the order of their keys' bytes.
 func (o Options) JSON(base, local, remote []byte) ([]byte, error) {
 	if merged, ok := settled(base, local, remote); ok {
 		return merged, nil

@@ -32,8 +32,8 @@ type seen struct {
 	inBase, inSide uint8
 }
 
-// diff returns the changes of side against base, in order. Between two of them there is at least one
-// equal number. All numbers are below numbers.
+// diff returns the changes of side against base, in order. Between two of them there is at least
+// one equal number. All numbers are below numbers.
 func diff(base, side sequence, numbers int) []hunk {
 	d := differ{base: base, side: side, seen: make([]seen, numbers)}
 	d.gap(span{0, len(base)}, span{0, len(side)}, maxRounds)
@@ -94,9 +94,9 @@ func (d *differ) anchors(was, now span) []pair {
 }
 
 // longestRun returns the longest part of pairs, which ascend in base, that ascends in side, too. Of
-// several it returns the one that patience sorting finds: each pair goes on the first pile whose top
-// is greater and points at the top of the pile before, and the run ends with the top of the last
-// pile.
+// several it returns the one that patience sorting finds: each pair goes on the first pile whose
+// top is greater and points at the top of the pile before, and the run ends with the top of the
+// last pile.
 func longestRun(pairs []pair) []pair {
 	if slices.IsSortedFunc(pairs, func(a, b pair) int { return int(a.side - b.side) }) {
 		return pairs
@@ -124,8 +124,8 @@ func longestRun(pairs []pair) []pair {
 }
 
 // widen makes each deletion as wide as the places where it may have been. Of three equal lines one
-// is gone: which one, nobody can say, so an edit of any of them overlaps. One line at each end needs
-// no widening, since adjacent changes overlap.
+// is gone: which one, nobody can say, so an edit of any of them overlaps. One line at each end
+// needs no widening, since adjacent changes overlap.
 func widen(base sequence, hunks []hunk) []hunk {
 	wide := slices.Clone(hunks)
 	for i, h := range hunks {

@@ -7,9 +7,9 @@ import (
 )
 
 // Set merges JSON arrays that stand for sets: the order of the items and how often one comes say
-// nothing. An item that one side added is in the result, one that a side removed is not, and there is
-// never a conflict between two sets. Without a base, and where the base is no array, the result is
-// the union.
+// nothing. An item that one side added is in the result, one that a side removed is not, and there
+// is never a conflict between two sets. Without a base, and where the base is no array, the result
+// is the union.
 //
 // A result that has the same items as an input is that input. Any other has each item once, in the
 // order of their bytes.
@@ -51,7 +51,8 @@ func Set(base, local, remote []byte) ([]byte, error) {
 	return writeSet(set)
 }
 
-// itemsOf returns the items of an array by their numbers, each as it is written in the shortest way.
+// itemsOf returns the items of an array by their numbers, each as it is written in the shortest
+// way.
 func itemsOf(v *value) map[int32]*value {
 	items := map[int32]*value{}
 	if v == nil || v.kind != '[' {

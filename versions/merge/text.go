@@ -46,7 +46,8 @@ func Text(base, local, remote []byte) ([]byte, error) {
 	return is.encode(merged), nil
 }
 
-// decodeAll returns the characters of the inputs, and the encoding that all have that are not empty.
+// decodeAll returns the characters of the inputs, and the encoding that all have that are not
+// empty.
 func decodeAll(inputs ...[]byte) (sides [3]string, is encoding, err error) {
 	var encodings []encoding
 	for i, input := range inputs {

@@ -19,7 +19,9 @@ func reason(t testing.TB, err error) (merge.Reason, string) {
 }
 
 // check merges both ways round, as every function that takes no side allows.
-func check(t *testing.T, f merge.Func, base, local, remote, want string, why merge.Reason, at string) {
+func check(
+	t *testing.T, f merge.Func, base, local, remote, want string, why merge.Reason, at string,
+) {
 	t.Helper()
 	for _, sides := range [][2]string{{local, remote}, {remote, local}} {
 		got, err := f([]byte(base), []byte(sides[0]), []byte(sides[1]))
@@ -198,8 +200,8 @@ func TestTextEncodings(t *testing.T) {
 			remote: bom + "a\nb\nC\n", want: bom + "A\nb\nC\n"},
 		{name: "a byte order mark on one side", base: "a\nb\nc\n", local: bom + "a\nb\nc\n",
 			remote: "a\nb\nC\n", why: merge.Encodings},
-		{name: "UTF-16, little end first", base: little("a\r\nb\r\n😀"), local: little("A\r\nb\r\n😀"),
-			remote: little("a\r\nb\r\nö😀"), want: little("A\r\nb\r\nö😀")},
+		{name: "UTF-16, little end first", base: little("a\r\nb\r\n😀"),
+			local: little("A\r\nb\r\n😀"), remote: little("a\r\nb\r\nö😀"), want: little("A\r\nb\r\nö😀")},
 		{name: "UTF-16, big end first", base: big("a\nb\n😀"), local: big("A\nb\n😀"),
 			remote: big("a\nb\nc"), want: big("A\nb\nc")},
 		{name: "UTF-16 in two orders", base: big("a\nb\nc"), local: little("A\nb\nc"),
@@ -250,8 +252,8 @@ func TestTextStaysValid(t *testing.T) {
 			base:  "{\n\"a\":1,\n\"b\":2,\n\"a\":1\n}\n",
 			local: "{\n\"a\":3,\n\"b\":2,\n\"a\":1\n}\n", remote: "{\n\"a\":1,\n\"b\":2,\n\"a\":4\n}\n",
 			want: "{\n\"a\":3,\n\"b\":2,\n\"a\":4\n}\n"},
-		{name: "XML that stays XML", base: "<a>\n<b/>\n<c/>\n</a>\n", local: "<a>\n<x/>\n<b/>\n<c/>\n</a>\n",
-			remote: "<a>\n<b/>\n<c/>\n<y/>\n</a>\n", want: "<a>\n<x/>\n<b/>\n<c/>\n<y/>\n</a>\n"},
+		{name: "XML that stays XML", base: "<a>\n<b/>\n<c/>\n</a>\n",
+			local: "<a>\n<x/>\n<b/>\n<c/>\n</a>\n", remote: "<a>\n<b/>\n<c/>\n<y/>\n</a>\n", want: "<a>\n<x/>\n<b/>\n<c/>\n<y/>\n</a>\n"},
 		{name: "XML in which one side moves a tag and the other removes the element",
 			base: "<r>\n<a>\nx\n</a>\ny\nz\n</r>\n", local: "<r>\n<a>\nx\ny\n</a>\nz\n</r>\n",
 			remote: "<r>\nx\ny\nz\n</r>\n", why: merge.Broken},
@@ -314,8 +316,8 @@ var funcs = map[string]merge.Func{
 
 func TestLimits(t *testing.T) {
 	wide := []byte(strings.Repeat("x", merge.MaxSize))
-	got, err := merge.Text([]byte("a\nb\n"), append(wide[:merge.MaxSize-5:merge.MaxSize-5], "\na\nb\n"...),
-		[]byte("a\nb\nc\n"))
+	widest := append(wide[:merge.MaxSize-5:merge.MaxSize-5], "\na\nb\n"...)
+	got, err := merge.Text([]byte("a\nb\n"), widest, []byte("a\nb\nc\n"))
 	require.NoError(t, err)
 	require.Len(t, got, merge.MaxSize+2)
 	for name, f := range funcs {

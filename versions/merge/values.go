@@ -54,8 +54,8 @@ type values struct {
 	key  []byte  // what identity returned last
 }
 
-// parse reads a text. The error is a *Conflict: the text is not JSON, a member comes twice, or there
-// are more values or levels than MaxParts and MaxDepth.
+// parse reads a text. The error is a *Conflict: the text is not JSON, a member comes twice, or
+// there are more values or levels than MaxParts and MaxDepth.
 func (p *values) parse(text []byte) (*value, error) {
 	if !utf8.Valid(text) || !json.Valid(text) {
 		return nil, conflict(NotJSON)
