@@ -317,7 +317,7 @@ func TestTextCost(t *testing.T) {
 		"edited everywhere": {number, func(i int) string { return fmt.Sprint(i, i%3 == 0) }, number},
 		"equal lines":       {func(int) string { return "" }, func(int) string { return "}" }, number},
 		"shuffled":          {number, func(i int) string { return fmt.Sprint(i * 7919 % n) }, number},
-		"backwards":         {number, func(i int) string { return fmt.Sprint(-i) }, number},
+		"swapped":           {number, func(i int) string { return fmt.Sprint(i ^ 1) }, number},
 		"two kinds of lines": {
 			func(i int) string { return "ab"[i&1 : i&1+1] },
 			func(i int) string { return "ab"[i>>1&1 : i>>1&1+1] },
