@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/cost"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/versions/merge"
 )
 
@@ -293,6 +294,7 @@ func TestByIDElsewhere(t *testing.T) {
 }
 
 func TestJSONLimits(t *testing.T) {
+	testkit.OneGoroutine(t)
 	deep := func(n int) []byte { return []byte(strings.Repeat("[", n) + strings.Repeat("]", n)) }
 	many := func(n int) []byte { return []byte("[" + strings.Repeat("0,", n-2) + "0]") }
 	merged := func(local []byte) merge.Reason {
@@ -316,6 +318,7 @@ func TestJSONLimits(t *testing.T) {
 
 // Twice as much of what strangers may send costs twice as much.
 func TestJSONCost(t *testing.T) {
+	testkit.OneGoroutine(t)
 	const n = 1000
 	repeat := func(open, item, end string) func(n int) string {
 		return func(n int) string {

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/skerry-sync/skerry/internal/cost"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/versions/merge"
 )
 
@@ -304,6 +305,7 @@ func TestCounterLaws(t *testing.T) {
 
 // Twice as many lines cost twice as much, whatever they are and in whatever order they come.
 func TestTextCost(t *testing.T) {
+	testkit.OneGoroutine(t)
 	const n = 3000
 	lines := func(n int, line func(i int) string) []byte {
 		var text []string
@@ -342,6 +344,7 @@ func TestTextCost(t *testing.T) {
 // The bytes of many results are what they were in every version before: devices of different
 // versions merge the same inputs. Whoever changes the sum changes the protocol.
 func TestResultsNeverChange(t *testing.T) {
+	testkit.OneGoroutine(t)
 	random := rand.New(rand.NewPCG(1, 2))
 	sum, merged := sha256.New(), 0
 	for range 3000 {

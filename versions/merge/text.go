@@ -27,7 +27,7 @@ func Text(base, local, remote []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := textMerge{numbers: make(map[string]int32, strings.Count(sides[0], "\n")+1)}
+	m := textMerge{numbers: make(map[string]int32, countLines(sides[0]))}
 	for i, s := range sides {
 		if m.sides[i], err = m.split(s); err != nil {
 			return nil, err
@@ -38,8 +38,8 @@ func Text(base, local, remote []byte) ([]byte, error) {
 		return nil, err
 	}
 	for _, valid := range []func(string) bool{validJSON, distinctJSON, validXML} {
-		broken := !slices.ContainsFunc(sides[:], func(s string) bool { return !valid(s) })
-		if broken && !valid(string(merged)) {
+		all := !slices.ContainsFunc(sides[:], func(s string) bool { return !valid(s) })
+		if all && !valid(string(merged)) {
 			return nil, conflict(Broken)
 		}
 	}
@@ -66,11 +66,19 @@ func decodeAll(inputs ...[]byte) (sides [3]string, is encoding, err error) {
 		}
 	}
 	for _, s := range sides {
-		if strings.Count(s, "\n") >= MaxParts {
+		if countLines(s) > MaxParts {
 			return sides, is, conflict(TooLarge)
 		}
 	}
 	return sides, is, nil
+}
+
+func countLines(s string) int {
+	n := strings.Count(s, "\n")
+	if s != "" && !strings.HasSuffix(s, "\n") {
+		n++
+	}
+	return n
 }
 
 // ends is how the lines of a text end.
@@ -98,7 +106,7 @@ type textMerge struct {
 }
 
 func (m *textMerge) split(s string) (lines, error) {
-	n := strings.Count(s, "\n") + 1
+	n := countLines(s)
 	l := lines{text: make([]string, 0, n), numbers: make(sequence, 0, n), crlf: make([]bool, 0, n)}
 	for s != "" {
 		line, rest, ended := strings.Cut(s, "\n")

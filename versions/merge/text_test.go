@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/versions/merge"
 )
 
@@ -315,6 +316,7 @@ var funcs = map[string]merge.Func{
 }
 
 func TestLimits(t *testing.T) {
+	testkit.OneGoroutine(t)
 	wide := []byte(strings.Repeat("x", merge.MaxSize))
 	widest := append(wide[:merge.MaxSize-5:merge.MaxSize-5], "\na\nb\n"...)
 	got, err := merge.Text([]byte("a\nb\n"), widest, []byte("a\nb\nc\n"))
@@ -330,12 +332,13 @@ func TestLimits(t *testing.T) {
 		require.Equal(t, merge.TooLarge, is, name)
 	}
 	many := strings.Repeat("\n", merge.MaxParts-1)
-	_, err = merge.Text([]byte("a\n"), []byte(many+"x"), []byte("a\nb\n"))
-	is, _ := reason(t, err)
-	require.Equal(t, merge.BothChanged, is)
-	_, err = merge.Text([]byte("a\n"), []byte(many+"\n"), []byte("a\nb\n"))
-	is, _ = reason(t, err)
-	require.Equal(t, merge.TooLarge, is)
+	for lines, want := range map[string]merge.Reason{
+		many + "x": merge.BothChanged, many + "\n": merge.BothChanged, many + "\nx": merge.TooLarge,
+	} {
+		_, err = merge.Text([]byte("a\n"), []byte(lines), []byte("a\nb\n"))
+		is, _ := reason(t, err)
+		require.Equal(t, want, is)
+	}
 }
 
 func TestConflictReads(t *testing.T) {
