@@ -125,6 +125,8 @@ func TestTextLineEnds(t *testing.T) {
 			remote: "a\r\nb\r\nC\r\n", want: "A\r\nb\r\nC\r\n"},
 		{name: "mixed line ends stay as they are", base: "a\r\nb\nc\n", local: "A\r\nb\nc\n",
 			remote: "a\r\nb\nC\r\n", want: "A\r\nb\nC\r\n"},
+		{name: "so do the lines that a side added", base: "a\r\nb\nc\n", local: "A\r\nb\nc\n",
+			remote: "a\r\nb\nc\nd\r\ne\nf\r\n", want: "A\r\nb\nc\nd\r\ne\nf\r\n"},
 		{name: "one line got another end", base: "a\nb\nc\nd\n", local: "a\r\nb\nc\nd\n",
 			remote: "a\nb\nc\nD\n", want: "a\r\nb\nc\nD\n"},
 		{name: "a side that mends mixed ends wins", base: "a\r\nb\nc\n", local: "a\nb\nc\n",
