@@ -107,8 +107,8 @@ func (c *collector) mark() (err error) {
 	if c.marks, err = c.s.newMarks(c.ctx, c.o.Progress); err != nil {
 		return err
 	}
-	for h := range c.s.touches.sequences { // nobody changes it while Collect runs
-		err := c.s.EachChild(c.ctx, h, func(child Hash) error {
+	for part := range c.s.touches.sequences { // nobody changes it while Collect runs
+		err := c.s.eachChildOf(c.ctx, part, func(child Hash) error {
 			c.marks.live.set(c.marks.find(child))
 			return nil
 		})
@@ -136,21 +136,28 @@ func (c *collector) mark() (err error) {
 // EachChild calls fn with each child of the sequence h that is in the store, with none if it is not
 // a sequence: of one that has a hole, those behind it, too. It reads 256 KiB at a time.
 func (s *Store) EachChild(ctx context.Context, h Hash, fn func(Hash) error) error {
-	r, err := s.Reader(ctx, h)
+	return s.eachChildOf(ctx, span{h, 0, MaxChildren}, fn)
+}
+
+// eachChildOf does so with the children of a part of a sequence.
+func (s *Store) eachChildOf(ctx context.Context, which span, fn func(Hash) error) error {
+	r, err := s.Reader(ctx, which.of)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err != nil || r.size%HashSize != 0 || r.size > MaxChildren*HashSize {
 		return err
 	}
-	buf := make([]byte, min(r.size, childrenBuffer))
-	for at := uint64(0); at < r.size; {
-		part := buf[:min(uint64(len(buf)), r.size-at)]
+	first := min(which.first, r.size/HashSize)
+	at, end := first*HashSize, (first+min(which.count, r.size/HashSize-first))*HashSize
+	buf := make([]byte, min(end-at, childrenBuffer))
+	for at < end {
+		part := buf[:min(uint64(len(buf)), end-at)]
 		n, err := r.ReadAt(part, int64(at))
 		var moved *ReferenceError
 		switch {
 		case errors.Is(err, ErrNotFound) || errors.As(err, &moved):
-			part, at = part[:n/HashSize*HashSize], r.size
+			part, at = part[:n/HashSize*HashSize], end
 		case errors.Is(err, ErrIncomplete): // groups are there as a whole, or not
 			part, at = part[:n/HashSize*HashSize], (at+uint64(n))/GroupSize*GroupSize+GroupSize
 		case err != nil && n < len(part):

@@ -15,7 +15,7 @@ import (
 type touches struct {
 	mu         sync.Mutex
 	collecting map[uint64]struct{} // touched since Collect began; nil unless it runs
-	sequences  map[Hash]struct{}   // held with their children when Collect began
+	sequences  map[span]struct{}   // of which children were held when Collect began
 	holds      map[*hold]struct{}
 }
 
@@ -24,7 +24,13 @@ type hold struct {
 	store     Store // through which things are held
 	released  bool  // for ever: it keeps nothing any more
 	keys      map[uint64]struct{}
-	sequences map[Hash]struct{} // of which the children are held, too
+	sequences map[span]struct{} // of which the children are held, too
+}
+
+// span is a part of the children of a sequence: count of them, from first on.
+type span struct {
+	of           Hash
+	first, count uint64
 }
 
 func (h *hold) add(key uint64) {
@@ -97,14 +103,21 @@ func (s *Store) Touch(h Hash) {
 // sequence that is remembered, of which the children can be many; a Collect that is running is told
 // of each.
 func (s *Store) TouchSequence(ctx context.Context, h Hash) error {
+	return s.TouchChildren(ctx, h, 0, MaxChildren)
+}
+
+// TouchChildren marks the sequence h and count of its children, from number first on, likewise.
+// What it costs is in proportion to count, however many children there are.
+func (s *Store) TouchChildren(ctx context.Context, h Hash, first, count uint64) error {
 	s.Touch(h)
+	part := span{h, first, count}
 	t := &s.touches
 	t.mu.Lock()
 	if s.holds() {
 		if s.hold.sequences == nil {
-			s.hold.sequences = map[Hash]struct{}{}
+			s.hold.sequences = map[span]struct{}{}
 		}
-		s.hold.sequences[h] = struct{}{}
+		s.hold.sequences[part] = struct{}{}
 	}
 	running := t.collecting != nil
 	t.mu.Unlock()
@@ -112,7 +125,7 @@ func (s *Store) TouchSequence(ctx context.Context, h Hash) error {
 		return nil
 	}
 	all := s.bare()
-	return all.EachChild(ctx, h, func(child Hash) error {
+	return all.eachChildOf(ctx, part, func(child Hash) error {
 		all.Touch(child)
 		return nil
 	})
@@ -128,7 +141,7 @@ func (s *Store) touchRead(h Hash) {
 func (t *touches) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.collecting, t.sequences = map[uint64]struct{}{}, map[Hash]struct{}{}
+	t.collecting, t.sequences = map[uint64]struct{}{}, map[span]struct{}{}
 	for h := range t.holds {
 		maps.Copy(t.sequences, h.sequences)
 	}
