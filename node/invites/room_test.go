@@ -52,6 +52,7 @@ func TestDrippingRequestEnds(t *testing.T) {
 		}()
 		s.serve(t.Context(), oneSide{theirs, "joiner"})
 		require.Equal(t, requestTime, time.Since(began))
+		require.LessOrEqual(t, time.Since(began), 10*time.Second)
 		require.NoError(t, ours.Close())
 		<-done
 	})

@@ -83,6 +83,7 @@ func TestDrippingCallEnds(t *testing.T) {
 		}()
 		s.serveKeyring(context.Background(), oneSide{theirs})
 		require.Equal(t, callTime, time.Since(began))
+		require.LessOrEqual(t, time.Since(began), 10*time.Second)
 		require.NoError(t, ours.Close())
 		<-done
 	})
