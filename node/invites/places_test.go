@@ -46,8 +46,8 @@ func bring(
 	return readGiven(bufio.NewReader(conn))
 }
 
-// A stranger with any number of identities who sends requests a byte at a time holds few places from
-// one network, and each for a few seconds. So others are served meanwhile; those of the same
+// A stranger with any number of identities who sends requests a byte at a time holds few places
+// from one network, and each for a few seconds. So others are served meanwhile; those of the same
 // network when that is over; and when strangers of many networks hold all places of strangers, whom
 // the node knows.
 func TestPlacesOfInvites(t *testing.T) {

@@ -192,8 +192,8 @@ func (n *Syncer) takeGossip(
 	return link.Ignore
 }
 
-// insertGossip reports whether any of it is new here. That is also what there was no room for: others
-// may have some.
+// insertGossip reports whether any of it is new here. That is also what there was no room for:
+// others may have some.
 func (n *Syncer) insertGossip(
 	ctx context.Context, id replica.ID, from peer.ID, statements, entries [][]byte,
 ) (fresh bool, err error) {

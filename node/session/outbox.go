@@ -84,9 +84,9 @@ func (o *outbox) needed() bool {
 	return o.busy || o.stalls > 0 && time.Since(o.rests) < lastRest
 }
 
-// pushed notes how a push has ended. To a peer that lets pushes stall nothing is pushed for a while,
-// the longer the more often: each holds what waits for the peer, and a stream. It is given the
-// entries in sessions, which have a least pace.
+// pushed notes how a push has ended. To a peer that lets pushes stall nothing is pushed for a
+// while, the longer the more often: each holds what waits for the peer, and a stream. It is given
+// the entries in sessions, which have a least pace.
 func (o *outbox) pushed(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

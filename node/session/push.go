@@ -119,8 +119,8 @@ func (n *Syncer) spreadSome(ctx context.Context, events []replica.Event) {
 	}
 }
 
-// pushedBesides is to how many holders a node pushes what has come by gossip, although they listen,
-// while others listen, too. Each holder that gets an entry passes it on to as many in turn.
+// pushedBesides is to how many holders a node pushes what has come by gossip, although they
+// listen, while others listen, too. Each holder that gets an entry passes it on in turn.
 const pushedBesides = 6
 
 // toldByOthers returns those of the peers that hold a replica that have what came by gossip: from

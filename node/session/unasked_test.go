@@ -42,9 +42,9 @@ func entriesOf(t *testing.T, r replica.Replica, times ...time.Time) (grant []byt
 	return g.Bytes(), all
 }
 
-// A message of gossip is passed on while some of it is new, and never again: whoever knows a replica
-// could otherwise have everybody pass on what all have, in any number of messages. Nor is what no
-// time or signature has been checked of. Who goes on is not looked at any more.
+// A message of gossip is passed on while some of it is new, and never again: whoever knows a
+// replica could otherwise have everybody pass on what all have, in any number of messages. Nor is
+// an entry of the future, which nobody has verified. Who goes on is not looked at any more.
 func TestWhatIsKnownIsNotPassedOn(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := alone(t, &now)
