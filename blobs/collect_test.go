@@ -431,8 +431,8 @@ func TestHeldSequences(t *testing.T) {
 }
 
 // Of a sequence of which a part is going to be read, that part stays and nothing else, whether the
-// hold began before the collection or while it runs. What the collection is told of is in proportion
-// to the part.
+// hold began before the collection or while it runs. What the collection is told of is in
+// proportion to the part, also if many hold parts that overlap.
 func TestHeldChildren(t *testing.T) {
 	for _, during := range []bool{false, true} {
 		s := newStore(t)
@@ -449,11 +449,19 @@ func TestHeldChildren(t *testing.T) {
 		}
 		if !during {
 			touch()
+			for range 10 { // others ask for parts that overlap
+				other, end := s.Hold()
+				defer end()
+				require.NoError(t, other.TouchChildren(bg, root, 6, 1))
+				require.NoError(t, other.TouchChildren(bg, root, 5, 2))
+			}
 		}
 		_, err := s.Collect(bg, CollectOptions{Keep: func(context.Context, *Marks) error {
 			if during {
 				touch()
 				require.Len(t, s.touches.collecting, 4)
+			} else {
+				require.EqualValues(t, 2+7, s.touches.sequences[root].Count())
 			}
 			return nil
 		}})

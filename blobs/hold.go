@@ -3,7 +3,6 @@ package blobs
 import (
 	"context"
 	"encoding/binary"
-	"maps"
 	"sync"
 )
 
@@ -15,7 +14,7 @@ import (
 type touches struct {
 	mu         sync.Mutex
 	collecting map[uint64]struct{} // touched since Collect began; nil unless it runs
-	sequences  map[span]struct{}   // of which children were held when Collect began
+	sequences  map[Hash]Ranges     // numbers of the children that were held when Collect began
 	holds      map[*hold]struct{}
 }
 
@@ -24,13 +23,7 @@ type hold struct {
 	store     Store // through which things are held
 	released  bool  // for ever: it keeps nothing any more
 	keys      map[uint64]struct{}
-	sequences map[span]struct{} // of which the children are held, too
-}
-
-// span is a part of the children of a sequence: count of them, from first on.
-type span struct {
-	of           Hash
-	first, count uint64
+	sequences map[Hash]Ranges // of which children are held, too, by their numbers
 }
 
 func (h *hold) add(key uint64) {
@@ -110,14 +103,15 @@ func (s *Store) TouchSequence(ctx context.Context, h Hash) error {
 // What it costs is in proportion to count, however many children there are.
 func (s *Store) TouchChildren(ctx context.Context, h Hash, first, count uint64) error {
 	s.Touch(h)
-	part := span{h, first, count}
+	first = min(first, MaxChildren)
+	part := NewRanges(Range{first, first + min(count, MaxChildren)})
 	t := &s.touches
 	t.mu.Lock()
 	if s.holds() {
 		if s.hold.sequences == nil {
-			s.hold.sequences = map[span]struct{}{}
+			s.hold.sequences = map[Hash]Ranges{}
 		}
-		s.hold.sequences[part] = struct{}{}
+		s.hold.sequences[h] = s.hold.sequences[h].Union(part)
 	}
 	running := t.collecting != nil
 	t.mu.Unlock()
@@ -125,7 +119,7 @@ func (s *Store) TouchChildren(ctx context.Context, h Hash, first, count uint64) 
 		return nil
 	}
 	all := s.bare()
-	return all.eachChildOf(ctx, part, func(child Hash) error {
+	return all.eachChildOf(ctx, h, part, func(child Hash) error {
 		all.Touch(child)
 		return nil
 	})
@@ -141,9 +135,15 @@ func (s *Store) touchRead(h Hash) {
 func (t *touches) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.collecting, t.sequences = map[uint64]struct{}{}, map[span]struct{}{}
-	for h := range t.holds {
-		maps.Copy(t.sequences, h.sequences)
+	t.collecting, t.sequences = map[uint64]struct{}{}, map[Hash]Ranges{}
+	for held := range t.holds {
+		for h, part := range held.sequences {
+			t.sequences[h] = append(t.sequences[h], part...)
+		}
+	}
+	// Many may hold parts of one sequence that overlap: each child is looked at once.
+	for h, parts := range t.sequences {
+		t.sequences[h] = NewRanges(parts...)
 	}
 }
 

@@ -125,8 +125,8 @@ const pushedBesides = 6
 
 // toldByOthers returns those of the peers that hold a replica that have what came by gossip: from
 // whoever passed it on, or from this node, which has. Gossip passes a message on to a few of those
-// who listen. Anybody can listen, and pass nothing on: as long as somebody does who has not shown to
-// hold the replica, some holders are taken for not told.
+// who listen. Anybody can listen, and pass nothing on: as long as somebody does who has not shown
+// to hold the replica, some holders are taken for not told.
 func (n *Syncer) toldByOthers(id replica.ID, sharing []peer.ID) map[peer.ID]bool {
 	listening, told, others := n.net.Listeners(names.Topic(id)), map[peer.ID]bool{}, 0
 	for _, p := range listening {
