@@ -56,8 +56,8 @@ func (d *Finder) Find(ctx context.Context, id replica.ID, meet Meet) error {
 	return err
 }
 
-// claims returns who claims to hold a replica, in no order, but those last that could not be reached
-// lately. Near midnight clocks may not agree on the day.
+// claims returns who claims to hold a replica, in no order, but those last that could not be
+// reached lately. Near midnight clocks may not agree on the day.
 func (d *Finder) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo, err error) {
 	const off = 2 * time.Hour
 	now := d.cfg.Now()
