@@ -39,12 +39,14 @@ func TestSilentListenersKeepNothingBack(t *testing.T) {
 			}
 		}
 		for i, n := range nodes { // in a row
-			for j := range i - 1 {
-				s.cut[pairOf(n.ID(), nodes[j].ID())] = true
-			}
 			if i == 0 {
 				continue
 			}
+			s.mu.Lock()
+			for _, far := range nodes[:i-1] {
+				s.cut[pairOf(n.ID(), far.ID())] = true
+			}
+			s.mu.Unlock()
 			_, err := n.replicas.Join(ctx, r)
 			require.NoError(t, err)
 			before := []peer.AddrInfo{{ID: nodes[i-1].ID()}}
