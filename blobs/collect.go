@@ -107,8 +107,8 @@ func (c *collector) mark() (err error) {
 	if c.marks, err = c.s.newMarks(c.ctx, c.o.Progress); err != nil {
 		return err
 	}
-	for h := range c.s.touches.sequences { // nobody changes it while Collect runs
-		err := c.s.EachChild(c.ctx, h, func(child Hash) error {
+	for h, part := range c.s.touches.sequences { // nobody changes it while Collect runs
+		err := c.s.eachChildOf(c.ctx, h, part, func(child Hash) error {
 			c.marks.live.set(c.marks.find(child))
 			return nil
 		})
@@ -136,6 +136,13 @@ func (c *collector) mark() (err error) {
 // EachChild calls fn with each child of the sequence h that is in the store, with none if it is not
 // a sequence: of one that has a hole, those behind it, too. It reads 256 KiB at a time.
 func (s *Store) EachChild(ctx context.Context, h Hash, fn func(Hash) error) error {
+	return s.eachChildOf(ctx, h, NewRanges(Range{0, MaxChildren}), fn)
+}
+
+// eachChildOf does so with the children that have some numbers.
+func (s *Store) eachChildOf(
+	ctx context.Context, h Hash, numbers Ranges, fn func(Hash) error,
+) error {
 	r, err := s.Reader(ctx, h)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -143,14 +150,25 @@ func (s *Store) EachChild(ctx context.Context, h Hash, fn func(Hash) error) erro
 	if err != nil || r.size%HashSize != 0 || r.size > MaxChildren*HashSize {
 		return err
 	}
-	buf := make([]byte, min(r.size, childrenBuffer))
-	for at := uint64(0); at < r.size; {
-		part := buf[:min(uint64(len(buf)), r.size-at)]
+	for _, some := range numbers {
+		at, end := min(some.Start*HashSize, r.size), min(some.End*HashSize, r.size)
+		if err := eachChildBetween(r, at, end, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachChildBetween calls fn with each child that is there between two positions in a sequence.
+func eachChildBetween(r *Reader, at, end uint64, fn func(Hash) error) error {
+	buf := make([]byte, min(end-at, childrenBuffer))
+	for at < end {
+		part := buf[:min(uint64(len(buf)), end-at)]
 		n, err := r.ReadAt(part, int64(at))
 		var moved *ReferenceError
 		switch {
 		case errors.Is(err, ErrNotFound) || errors.As(err, &moved):
-			part, at = part[:n/HashSize*HashSize], r.size
+			part, at = part[:n/HashSize*HashSize], end
 		case errors.Is(err, ErrIncomplete): // groups are there as a whole, or not
 			part, at = part[:n/HashSize*HashSize], (at+uint64(n))/GroupSize*GroupSize+GroupSize
 		case err != nil && n < len(part):

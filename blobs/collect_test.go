@@ -430,6 +430,54 @@ func TestHeldSequences(t *testing.T) {
 	require.Zero(t, here())
 }
 
+// Of a sequence of which a part is going to be read, that part stays and nothing else, whether the
+// hold began before the collection or while it runs. What the collection is told of is in
+// proportion to the part, also if many hold parts that overlap.
+func TestHeldChildren(t *testing.T) {
+	for _, during := range []bool{false, true} {
+		s := newStore(t)
+		var seq Sequence
+		for i := range 20 {
+			seq = append(seq, mustImport(t, s, testkit.Random(uint64(i), 1000)))
+		}
+		root := mustImport(t, s, seq.Bytes())
+		held, release := s.Hold()
+		touch := func() {
+			require.NoError(t, held.TouchChildren(bg, root, 5, 2))
+			require.NoError(t, held.TouchChildren(bg, root, 19, 7), "more than there are")
+			require.NoError(t, held.TouchChildren(bg, root, 20, 1), "none of them")
+		}
+		if !during {
+			touch()
+			for range 10 { // others ask for parts that overlap
+				other, end := s.Hold()
+				defer end()
+				require.NoError(t, other.TouchChildren(bg, root, 6, 1))
+				require.NoError(t, other.TouchChildren(bg, root, 5, 2))
+			}
+		}
+		_, err := s.Collect(bg, CollectOptions{Keep: func(context.Context, *Marks) error {
+			if during {
+				touch()
+				require.Len(t, s.touches.collecting, 4)
+			} else {
+				require.EqualValues(t, 2+7, s.touches.sequences[root].Count())
+			}
+			return nil
+		}})
+		require.NoError(t, err)
+		for i, h := range seq {
+			has, err := s.Has(bg, h)
+			require.NoError(t, err)
+			require.Equal(t, i == 5 || i == 6 || i == 19, has, "child %d", i)
+		}
+		has, err := s.Has(bg, root)
+		require.NoError(t, err)
+		require.True(t, has)
+		release()
+	}
+}
+
 // Of a sequence with a hole, the children on both sides of it are found.
 func TestChildrenBesideAHole(t *testing.T) {
 	s := newStore(t)

@@ -3,7 +3,6 @@ package blobs
 import (
 	"context"
 	"encoding/binary"
-	"maps"
 	"sync"
 )
 
@@ -15,7 +14,7 @@ import (
 type touches struct {
 	mu         sync.Mutex
 	collecting map[uint64]struct{} // touched since Collect began; nil unless it runs
-	sequences  map[Hash]struct{}   // held with their children when Collect began
+	sequences  map[Hash]Ranges     // numbers of the children that were held when Collect began
 	holds      map[*hold]struct{}
 }
 
@@ -24,7 +23,7 @@ type hold struct {
 	store     Store // through which things are held
 	released  bool  // for ever: it keeps nothing any more
 	keys      map[uint64]struct{}
-	sequences map[Hash]struct{} // of which the children are held, too
+	sequences map[Hash]Ranges // of which children are held, too, by their numbers
 }
 
 func (h *hold) add(key uint64) {
@@ -97,14 +96,22 @@ func (s *Store) Touch(h Hash) {
 // sequence that is remembered, of which the children can be many; a Collect that is running is told
 // of each.
 func (s *Store) TouchSequence(ctx context.Context, h Hash) error {
+	return s.TouchChildren(ctx, h, 0, MaxChildren)
+}
+
+// TouchChildren marks the sequence h and count of its children, from number first on, likewise.
+// What it costs is in proportion to count, however many children there are.
+func (s *Store) TouchChildren(ctx context.Context, h Hash, first, count uint64) error {
 	s.Touch(h)
+	first = min(first, MaxChildren)
+	part := NewRanges(Range{first, first + min(count, MaxChildren)})
 	t := &s.touches
 	t.mu.Lock()
 	if s.holds() {
 		if s.hold.sequences == nil {
-			s.hold.sequences = map[Hash]struct{}{}
+			s.hold.sequences = map[Hash]Ranges{}
 		}
-		s.hold.sequences[h] = struct{}{}
+		s.hold.sequences[h] = s.hold.sequences[h].Union(part)
 	}
 	running := t.collecting != nil
 	t.mu.Unlock()
@@ -112,7 +119,7 @@ func (s *Store) TouchSequence(ctx context.Context, h Hash) error {
 		return nil
 	}
 	all := s.bare()
-	return all.EachChild(ctx, h, func(child Hash) error {
+	return all.eachChildOf(ctx, h, part, func(child Hash) error {
 		all.Touch(child)
 		return nil
 	})
@@ -128,9 +135,15 @@ func (s *Store) touchRead(h Hash) {
 func (t *touches) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.collecting, t.sequences = map[uint64]struct{}{}, map[Hash]struct{}{}
-	for h := range t.holds {
-		maps.Copy(t.sequences, h.sequences)
+	t.collecting, t.sequences = map[uint64]struct{}{}, map[Hash]Ranges{}
+	for held := range t.holds {
+		for h, part := range held.sequences {
+			t.sequences[h] = append(t.sequences[h], part...)
+		}
+	}
+	// Many may hold parts of one sequence that overlap: each child is looked at once.
+	for h, parts := range t.sequences {
+		t.sequences[h] = NewRanges(parts...)
 	}
 }
 

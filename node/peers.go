@@ -55,7 +55,7 @@ func (n *Node) openPeers(ctx context.Context) (err error) {
 	n.discovery = discovery.New(discovery.Config{
 		Self: n.id, Hosts: n.cfg.Host != nil, Now: n.cfg.Now, Log: n.log, All: held, Seeds: n.Seeds,
 		Here: n.contacts.ConnectedSharing, AnyHere: n.contacts.AnyConnected,
-		Refused: n.blamed.Refused,
+		Connected: n.contacts.IsConnected, Refused: n.blamed.Refused,
 		Meet: func(
 			proving, all context.Context, limit time.Duration, p peer.AddrInfo, id replica.ID,
 		) error {

@@ -27,6 +27,7 @@ type simNet struct {
 	opens map[string]int      // streams until now, by protocol
 	nets  map[peer.ID]string  // from where nodes are connected
 	delay time.Duration       // one way, at most
+	mesh  int                 // to how many at most gossip is passed on: to those who listened first
 	pipe  func() (net.Conn, net.Conn)
 }
 
@@ -68,6 +69,7 @@ type simEnd struct {
 	changed  func(peer.ID, bool)
 	links    map[peer.ID]map[net.Conn]bool // connected peers, with the open streams
 	topics   map[string]func(context.Context, peer.ID, []byte) link.Verdict
+	joined   map[string]time.Time // when
 	seen     map[string]bool
 }
 
@@ -75,6 +77,7 @@ func (s *simNet) end(id peer.ID) *simEnd {
 	e := &simEnd{
 		s: s, id: id, handlers: map[string]func(link.Stream){}, links: map[peer.ID]map[net.Conn]bool{},
 		topics: map[string]func(context.Context, peer.ID, []byte) link.Verdict{}, seen: map[string]bool{},
+		joined: map[string]time.Time{},
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
@@ -193,7 +196,7 @@ func (e *simEnd) Join(
 ) error {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
-	e.topics[topic] = take
+	e.topics[topic], e.joined[topic] = take, time.Now()
 	return nil
 }
 
@@ -247,12 +250,26 @@ func (e *simEnd) pass(p peer.ID, topic string, msg []byte) {
 		if take == nil || !linked || !to.firstTime(msg) || take(to.ctx, e.id, msg) != link.Accept {
 			return
 		}
-		for _, q := range to.Listeners(topic) {
+		for _, q := range to.meshOf(topic) {
 			if q != e.id {
 				to.pass(q, topic, msg)
 			}
 		}
 	})
+}
+
+// meshOf returns those to whom a message of a topic is passed on.
+func (e *simEnd) meshOf(topic string) []peer.ID {
+	all := e.Listeners(topic)
+	e.s.mu.Lock()
+	defer e.s.mu.Unlock()
+	if e.s.mesh == 0 || len(all) <= e.s.mesh {
+		return all
+	}
+	slices.SortFunc(all, func(p, q peer.ID) int {
+		return e.s.ends[p].joined[topic].Compare(e.s.ends[q].joined[topic])
+	})
+	return all[:e.s.mesh]
 }
 
 // firstTime reports whether a message has not come before.

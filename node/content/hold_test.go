@@ -179,6 +179,34 @@ func TestWhatIsServedIsNotCollected(t *testing.T) {
 	}
 }
 
+// A question for one child of a sequence, while a collection runs, keeps that child, and does not
+// cost a look at the others.
+func TestAQuestionForOneChildIsOfThatChild(t *testing.T) {
+	x := trusting(t)
+	all := family(t, x.blobs)
+	_, err := x.blobs.Collect(t.Context(), blobs.CollectOptions{
+		Keep: func(context.Context, *blobs.Marks) error { // the marks have been made
+			s, err := oneServer{t, x}.Open(t.Context(), "server", wire.Protocol)
+			require.NoError(t, err)
+			msg, err := wire.AppendRequests(nil, false, []wire.Request{{
+				Hash:     all[0],
+				Children: &wire.Children{First: 3, Count: 1, Ranges: blobs.Everything},
+			}})
+			require.NoError(t, err)
+			_, err = s.Write(msg)
+			require.NoError(t, err)
+			require.NoError(t, s.CloseWrite())
+			_, err = io.Copy(io.Discard, s)
+			return err
+		},
+	})
+	require.NoError(t, err)
+	has(t, x.blobs, all[0], all[4])
+	left, err := x.blobs.Totals(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, left.Count)
+}
+
 type nowhere struct{}
 
 func (nowhere) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }

@@ -259,7 +259,7 @@ func (x *Exchange) answerChildren(a *answering, q *wire.Request) error {
 	if _, err := w.Write(binary.AppendUvarint(nil, count)); err != nil || count == 0 {
 		return err
 	}
-	if err := held.TouchSequence(a.ctx, q.Hash); err != nil {
+	if err := held.TouchChildren(a.ctx, q.Hash, c.First, count); err != nil {
 		return err
 	}
 	if err := a.spent(int(count)/childrenOfUnit, 0); err != nil { // a collection looks at each

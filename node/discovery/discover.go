@@ -23,7 +23,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/skerry-sync/skerry/internal/fault"
-	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/replica"
@@ -66,8 +65,10 @@ const (
 	enoughHolders = 2
 	// secondGrace is how long others are waited for when one has been found.
 	secondGrace = 3 * time.Second
-	// falseMemory is how long one that falsely claimed it is not asked again.
+	// falseMemory is how long one that falsely claimed it is not asked again, and awayMemory how long
+	// one that could not be reached is asked after the others: it has said nothing that is wrong.
 	falseMemory = time.Hour
+	awayMemory  = time.Hour
 	maxFalse    = 1 << 16
 )
 
@@ -80,6 +81,7 @@ type Finder struct {
 	mu       sync.Mutex
 	searched map[replica.ID]search
 	lied     map[claimant]time.Time // until when they are not asked
+	away     map[claimant]time.Time // until when they are asked last
 	fresh    map[replica.ID]bool    // to be announced before the next round, since they are new here
 	news     chan struct{}
 
@@ -100,6 +102,8 @@ type Config struct {
 	// Here returns the connected peers that hold a replica, and AnyHere whether there is one.
 	Here    func(id replica.ID) []peer.ID
 	AnyHere func(id replica.ID) bool
+	// Connected reports whether a peer is connected, whatever it holds.
+	Connected func(p peer.ID) bool
 	// Refused reports whether a peer is not to be asked.
 	Refused func(p peer.ID) bool
 	// Meet is for those that are found by searches that nobody waits for.
@@ -135,7 +139,7 @@ type claimant struct {
 func New(cfg Config) *Finder {
 	return &Finder{
 		cfg: cfg, searched: map[replica.ID]search{}, lied: map[claimant]time.Time{},
-		fresh: map[replica.ID]bool{}, news: make(chan struct{}, 1),
+		away: map[claimant]time.Time{}, fresh: map[replica.ID]bool{}, news: make(chan struct{}, 1),
 	}
 }
 
@@ -438,87 +442,4 @@ func (d *Finder) dueNow() (due []replica.ID) {
 		}
 	}
 	return due
-}
-
-// Find looks for holders of a replica, and meets some until enough have proved that they are.
-func (d *Finder) Find(ctx context.Context, id replica.ID, meet Meet) error {
-	d.searches.Add(1)
-	claims, err := d.claims(ctx, id)
-	if err != nil {
-		return err
-	}
-	var mu sync.Mutex
-	done := 0
-	enough := errors.New("enough holders have been found")
-	looking, stop := context.WithCancel(ctx) // for those that have not proved their claim
-	defer stop()
-	err = eachAtOnce(claimsAtOnce, claims[:min(len(claims), maxClaims)], func(p peer.AddrInfo) error {
-		err := meet(looking, ctx, ClaimTime, p, id)
-		mu.Lock()
-		defer mu.Unlock()
-		if err != nil {
-			d.cfg.Log.Debug("a peer that claims to hold a replica", "peer", p.ID,
-				"replica", id.Short(), "error", err)
-			if looking.Err() == nil && !errors.Is(err, contacts.ErrBusy) {
-				d.falsehood.Add(1)
-				d.isFalse(claimant{p.ID, id})
-			}
-			return ctx.Err()
-		}
-		switch done++; done {
-		case 1: // somebody may wait for this one
-			hurry := time.AfterFunc(secondGrace, stop)
-			context.AfterFunc(looking, func() { hurry.Stop() })
-		case enoughHolders:
-			stop()
-			return enough
-		}
-		return nil
-	})
-	if errors.Is(err, enough) {
-		err = nil
-	}
-	return err
-}
-
-// claims returns who claims to hold a replica, in no order. Near midnight clocks may not agree on
-// the day.
-func (d *Finder) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo, err error) {
-	const off = 2 * time.Hour
-	now := d.cfg.Now()
-	for day := names.Day(now.Add(-off)); day <= names.Day(now.Add(off)); day++ {
-		some, err := d.net.Find(ctx, names.Provide(id, day))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, some...)
-	}
-	seen := map[peer.ID]bool{d.cfg.Self: true}
-	for _, p := range d.cfg.Here(id) {
-		seen[p] = true
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	all = slices.DeleteFunc(all, func(p peer.AddrInfo) bool {
-		again := seen[p.ID]
-		seen[p.ID] = true
-		return again || d.lied[claimant{p.ID, id}].After(now) || d.cfg.Refused(p.ID)
-	})
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all, nil
-}
-
-// isFalse remembers a claim that was not true; the caller does not hold the lock.
-func (d *Finder) isFalse(c claimant) {
-	now := d.cfg.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.lied) >= maxFalse {
-		for k, until := range d.lied { // in no order
-			if delete(d.lied, k); until.After(now) {
-				break
-			}
-		}
-	}
-	d.lied[c] = now.Add(falseMemory)
 }

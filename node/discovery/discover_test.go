@@ -42,8 +42,9 @@ func finderOf(now func() time.Time, ids ...replica.ID) *Finder {
 	return New(Config{
 		Self: "self", Now: now, Log: slog.New(slog.DiscardHandler), All: allOf(ids...),
 		Here: func(replica.ID) []peer.ID { return nil }, AnyHere: func(replica.ID) bool { return false },
-		Seeds:   func(context.Context, replica.ID) ([]peer.ID, error) { return nil, nil },
-		Refused: func(p peer.ID) bool { return p == "refused" },
+		Seeds:     func(context.Context, replica.ID) ([]peer.ID, error) { return nil, nil },
+		Connected: func(p peer.ID) bool { return p == "silent" },
+		Refused:   func(p peer.ID) bool { return p == "refused" },
 	})
 }
 
@@ -115,5 +116,42 @@ func TestFalseClaims(t *testing.T) {
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, found, enoughHolders)
 		require.EqualValues(t, 2, d.Stats().FalseClaims, "who was not waited for has not lied")
+	})
+}
+
+// One that cannot be reached has not lied: it is asked again in the next search, after the others
+// while there are more than one search asks. One that is connected and does not prove its claim in
+// time has.
+func TestUnreachableIsNotLying(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		id := replica.ID{1}
+		d := finderOf(time.Now, id)
+		var mu sync.Mutex
+		met := map[peer.ID]int{}
+		meet := func(
+			_, _ context.Context, limit time.Duration, p peer.AddrInfo, _ replica.ID,
+		) error {
+			mu.Lock()
+			defer mu.Unlock()
+			met[p.ID]++
+			return &link.UnreachableError{Peer: p.ID, Timeout: limit, Err: context.DeadlineExceeded}
+		}
+		d.Online(claimed{{ID: "away"}, {ID: "silent"}})
+		for range 3 {
+			require.NoError(t, d.Find(t.Context(), id, meet))
+		}
+		require.Equal(t, map[peer.ID]int{"away": 3, "silent": 1}, met)
+		require.EqualValues(t, 1, d.Stats().FalseClaims)
+
+		var many claimed
+		for i := range 3 * maxClaims {
+			many = append(many, peer.AddrInfo{ID: peer.ID([]byte{'p', byte(i)})})
+		}
+		d.Online(many)
+		clear(met)
+		for range 3 {
+			require.NoError(t, d.Find(t.Context(), id, meet))
+		}
+		require.Len(t, met, 3*maxClaims, "each was asked once before any was asked again")
 	})
 }

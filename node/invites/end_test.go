@@ -64,3 +64,40 @@ func TestAnInviteThatEndsWhatItGives(t *testing.T) {
 	_, err = s.redeem(ctx, tk.Secret, early.Author(), "early", nil)
 	require.NoError(t, err)
 }
+
+// A clock that goes forward and back by hours while the node runs lets nobody in again who was
+// revoked, and makes no invite last longer.
+func TestInvitesWhenTheClockSteps(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	s := offline(t, &now)
+	ctx := t.Context()
+	r, err := s.n.CreateReplica(ctx, "r", true)
+	require.NoError(t, err)
+	noon := now
+	for _, mode := range []replica.Capability{replica.Read, replica.Write} {
+		for _, x := range []struct{ taken, revoked time.Duration }{ // what the clock says, after noon
+			{5 * time.Hour, 0}, {0, -5 * time.Hour}, {-5 * time.Hour, 0}, {0, 5 * time.Hour},
+		} {
+			now = noon
+			_, tk, err := s.Make(ctx, r, Invite{Mode: mode, Expires: noon.Add(10 * time.Hour)})
+			require.NoError(t, err)
+			author := replica.NewSecretKey().Author()
+			now = noon.Add(x.taken)
+			given, err := s.redeem(ctx, tk.Secret, author, "node", nil)
+			require.NoError(t, err)
+			require.NotZero(t, given.ReadKey.Epoch)
+			now = noon.Add(x.revoked)
+			_, err = s.n.Revoke(ctx, r.ID, author, 0)
+			require.NoError(t, err)
+			for _, later := range []time.Duration{0, 6 * time.Hour} {
+				now = noon.Add(later)
+				given, err = s.redeem(ctx, tk.Secret, author, "node", nil)
+				require.NoError(t, err)
+				require.Zero(t, given.ReadKey.Epoch, "%s, %v", mode, x)
+			}
+			now = noon.Add(10 * time.Hour)
+			_, err = s.redeem(ctx, tk.Secret, replica.NewSecretKey().Author(), "node", nil)
+			requireStatus(t, Expired, err)
+		}
+	}
+}

@@ -65,7 +65,7 @@ func New(n *node.Node) (*Service, error) {
 	err := n.Add(node.Room{
 		Name: "invites", Protocol: protocol, Handler: s.serve, Run: s.retry,
 		Streams: admission.Shares{
-			Strangers: admission.Share{Peer: 2, Net: 32, All: 256},
+			Strangers: admission.Share{Peer: 2, Net: 16, All: 256},
 			Known:     admission.Share{Peer: 4, All: 256},
 		},
 	})

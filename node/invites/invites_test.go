@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/identity/eth"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
@@ -228,7 +229,7 @@ func TestInviteIsBoundToTheAuthor(t *testing.T) {
 		ours, theirs := net.Pipe()
 		done := make(chan error, 1)
 		go func() {
-			err := s.answer(t.Context(), oneSide{theirs, remote})
+			err := s.answer(t.Context(), link.Within(oneSide{theirs, remote}, idleTime))
 			_ = theirs.Close()
 			done <- err
 		}()

@@ -44,8 +44,11 @@ const (
 	keyPending     = "nu"
 	firstInviteTry = 5 * time.Second
 	lastInviteTry  = 5 * time.Minute
-	// requestTime is how long a joiner has for its request, and as long for the answer.
-	requestTime = 30 * time.Second
+	// requestTime is how long a joiner has for all of its request, of which it knows every byte when
+	// it opens the stream. Anybody can hold a place for so long.
+	requestTime = 5 * time.Second
+	// replyTime is how long it has to take the answer.
+	replyTime = 30 * time.Second
 	// firstByte is how long an inviter may take until it answers: others may be asked instead.
 	firstByte = 10 * time.Second
 	// answerTime is how long it may then take for the rest.
@@ -56,7 +59,7 @@ const (
 
 // serve answers somebody who brings an invite.
 func (s *Service) serve(ctx context.Context, raw link.Stream) {
-	st := link.Within(raw, idleTime).EndingIn(2 * requestTime) // for the request and the answer
+	st := link.Within(raw, idleTime).EndingIn(requestTime)
 	if err := s.answer(ctx, st); err != nil {
 		var refused *Error
 		known := errors.As(err, &refused)
@@ -73,7 +76,7 @@ func (s *Service) serve(ctx context.Context, raw link.Stream) {
 	_ = st.Close()
 }
 
-func (s *Service) answer(ctx context.Context, st link.Stream) error {
+func (s *Service) answer(ctx context.Context, st link.Patient) error {
 	var msg [1 + 32 + 32 + 64 + 1]byte
 	if _, err := io.ReadFull(st, msg[:]); err != nil {
 		return fmt.Errorf("read: %w", link.NoEOF(err))
@@ -90,6 +93,7 @@ func (s *Service) answer(ctx context.Context, st link.Stream) error {
 	if err != nil {
 		return err
 	}
+	st = st.EndingIn(replyTime)
 	given, err := s.redeem(ctx, secret, author, st.Remote().String(), w)
 	var refused *Error
 	if errors.As(err, &refused) {

@@ -237,6 +237,17 @@ func (l *Limiter) Worked(ctx context.Context, s link.Stream, units int) error {
 	return nil
 }
 
+// Charge counts work that a peer has caused of its own accord, where nothing can be made to wait.
+// It may leave the peer with less than nothing: see [Limiter.WorkLeft].
+func (l *Limiter) Charge(p peer.ID, units int) {
+	own := l.of(p).work
+	for now := time.Now(); units > 0; {
+		some := min(units, own.Burst())
+		own.ReserveN(now, some)
+		units -= some
+	}
+}
+
 // WorkLeft returns how many units of work a peer may cause at once by now.
 func (l *Limiter) WorkLeft(p peer.ID) float64 { return l.of(p).work.Tokens() }
 

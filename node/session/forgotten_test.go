@@ -23,7 +23,9 @@ func lobby() *admission.Room {
 	all := admission.Share{Peer: 1 << 30, Net: 1 << 30, All: 1 << 30}
 	shares := admission.Shares{Strangers: all, Proved: all, Known: all}
 	return admission.New(admission.Config{
-		Bytes: shares, Streams: map[string]admission.Shares{OverviewProtocol: shares, Protocol: shares},
+		Bytes: shares, Streams: map[string]admission.Shares{
+			OverviewProtocol: shares, Protocol: shares, PushProtocol: shares,
+		},
 	})
 }
 

@@ -33,7 +33,9 @@ import (
 //
 // of at most 524,288 bytes. The key is made with the replica's id, since everybody who is connected
 // is told of a topic and can listen to it, and entries name their replica. A message is passed on
-// only after its entries have been verified and stored. A replica is active for a while after
+// only after its entries have been verified and stored, and if any of them, or a statement, was new
+// here: whoever knows a replica could otherwise have everybody pass on what all have, again and
+// again. A replica is active for a while after
 // something was written to it, here or elsewhere; peers that hold it and do not listen are sent new
 // entries directly (see push.go), which makes it active with them. So a node with thousands of
 // replicas listens to the few that are in use.
@@ -151,21 +153,33 @@ func (n *Syncer) publish(
 	return told
 }
 
-// takeGossip stores what a message holds, and says whether it may be passed on.
+// takeGossip stores what a message holds, and says whether it may be passed on: if any of it is new
+// here. What brings nothing new is charged to its sender. Of a sender that has spent all that its
+// work may cost, messages are not looked at.
 func (n *Syncer) takeGossip(
 	ctx context.Context, id replica.ID, from peer.ID, msg []byte,
 ) link.Verdict {
-	if n.blamed.Refused(from) {
+	if n.blamed.Refused(from) || n.cfg.Limits.WorkLeft(from) < 1 {
 		return link.Ignore
 	}
+	fresh, units := false, 1
 	err := fault.Guard(n.log, "a message of gossip", func() error {
-		return n.insertGossip(ctx, id, from, msg)
+		statements, entries, err := readGossip(id, msg)
+		if err != nil {
+			return err
+		}
+		units = workOf(statements, entries)
+		fresh, err = n.insertGossip(ctx, id, from, statements, entries)
+		return err
 	}, "peer", from, "replica", id.Short())
+	if !fresh {
+		n.cfg.Limits.Charge(from, units)
+	}
 	var protocol *reconcile.ProtocolError
 	switch {
-	case err == nil:
+	case err == nil && fresh:
 		return link.Accept
-	case ctx.Err() != nil, errors.Is(err, replica.ErrNotFound):
+	case err == nil, ctx.Err() != nil, errors.Is(err, replica.ErrNotFound):
 		return link.Ignore
 	case errors.Is(err, replica.ErrNotGranted):
 		n.contacts.CompareSoonWith(from) // its grant may be on another way
@@ -178,16 +192,19 @@ func (n *Syncer) takeGossip(
 	return link.Ignore
 }
 
-func (n *Syncer) insertGossip(ctx context.Context, id replica.ID, from peer.ID, msg []byte) error {
-	statements, entries, err := readGossip(id, msg)
-	if err != nil {
-		return err
-	}
+// insertGossip reports whether any of it is new here. That is also what there was no room for:
+// others may have some.
+func (n *Syncer) insertGossip(
+	ctx context.Context, id replica.ID, from peer.ID, statements, entries [][]byte,
+) (fresh bool, err error) {
 	out, err := n.InsertStatements(ctx, id, statements)
+	fresh = out.Added > 0
 	if err = errors.Join(err, n.passedOn(from, id, out)); err != nil {
-		return err
+		return fresh, err
 	}
-	return n.insertEntries(ctx, id, entries, replica.Origin{Peer: from.String(), Spread: true})
+	by := replica.Origin{Peer: from.String(), Spread: true}
+	in, err := n.insertEntries(ctx, id, entries, by)
+	return fresh || len(in.Added)+in.NoRoom > 0, err
 }
 
 // SealGossip returns the message with a plain text for the topic of a replica. Equal ones have

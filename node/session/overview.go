@@ -17,6 +17,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/admission"
+	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
@@ -316,6 +317,9 @@ func (n *Syncer) ServeOverview(s link.Stream) {
 func (n *Syncer) answerOverview(ctx context.Context, s link.Stream) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
+	if n.blamed.Refused(s.Remote()) {
+		return contacts.ErrNotShared
+	}
 	r := bufio.NewReader(s)
 	var hello [33]byte
 	if _, err := io.ReadFull(r, hello[:]); err != nil {

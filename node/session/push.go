@@ -8,12 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/link"
@@ -32,10 +30,6 @@ import (
 const (
 	PushProtocol = "/skerry/push/2"
 	PushVersion  = 2
-	// maxOutbox is how many entries wait for a peer, and maxOutboxBytes how many bytes of keys;
-	// when more do, they are dropped, and a session mends it.
-	maxOutbox      = 8192
-	maxOutboxBytes = 4 << 20
 	// requestTime is how long a peer has for the head of a push, from the moment at which the stream
 	// is open.
 	requestTime = 30 * time.Second
@@ -54,6 +48,7 @@ func (n *Syncer) Spread(ctx context.Context) {
 		select {
 		case <-idle.C:
 			n.restIdle()
+			n.dropRested()
 		default:
 		}
 		waiting, cancel := context.WithTimeout(ctx, time.Minute)
@@ -107,11 +102,9 @@ func (n *Syncer) spreadSome(ctx context.Context, events []replica.Event) {
 	if n.worthATopic(len(sharing)) {
 		n.keepActive(id)
 	}
-	told := map[peer.ID]bool{}
+	var told map[peer.ID]bool
 	if from.Spread {
-		for _, p := range n.net.Listeners(names.Topic(id)) {
-			told[p] = true // by whoever passed it on, or by this node, which has
-		}
+		told = n.toldByOthers(id, sharing)
 	} else {
 		told = n.publish(ctx, id, entries)
 	}
@@ -126,77 +119,34 @@ func (n *Syncer) spreadSome(ctx context.Context, events []replica.Event) {
 	}
 }
 
-type outbox struct {
-	n *Syncer
-	p peer.ID
+// pushedBesides is to how many holders a node pushes what has come by gossip, although they
+// listen, while others listen, too. Each holder that gets an entry passes it on in turn.
+const pushedBesides = 6
 
-	mu      sync.Mutex
-	entries []replica.Entry
-	bytes   int // of their keys
-	busy    bool
-}
-
-func (n *Syncer) outbox(p peer.ID) *outbox {
-	n.outboxMu.Lock()
-	defer n.outboxMu.Unlock()
-	o := n.outboxes[p]
-	if o == nil {
-		o = &outbox{n: n, p: p}
-		n.outboxes[p] = o
-	}
-	return o
-}
-
-// DropOutbox drops what waits for a peer that has gone.
-func (n *Syncer) DropOutbox(p peer.ID) {
-	n.outboxMu.Lock()
-	defer n.outboxMu.Unlock()
-	delete(n.outboxes, p)
-}
-
-func (o *outbox) add(ctx context.Context, e replica.Entry) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.entries) >= maxOutbox || o.bytes+len(e.Key) > maxOutboxBytes {
-		o.entries, o.bytes = nil, 0
-		o.n.contacts.CompareSoonWith(o.p)
-	}
-	o.entries, o.bytes = append(o.entries, e), o.bytes+len(e.Key)
-	if !o.busy {
-		o.busy = true
-		o.n.cfg.Go(func() { o.run(ctx) })
-	}
-}
-
-func (o *outbox) run(ctx context.Context) {
-	for {
-		o.mu.Lock()
-		if len(o.entries) == 0 || ctx.Err() != nil {
-			o.busy = false
-			o.mu.Unlock()
-			return
-		}
-		id := o.entries[0].Replica
-		k, size := 1, len(o.entries[0].Key)
-		for k < len(o.entries) && k < bundle.Max && o.entries[k].Replica == id &&
-			size < bundle.MaxBytes/2 {
-			size += len(o.entries[k].Key) + 256
-			k++
-		}
-		batch := o.entries[:k:k]
-		o.entries = o.entries[k:]
-		for i := range batch {
-			o.bytes -= len(batch[i].Key)
-		}
-		o.mu.Unlock()
-		err := fault.Guard(o.n.log, "a push", func() error {
-			return o.n.PushTo(ctx, o.p, id, batch)
-		}, "peer", o.p, "replica", id.Short())
-		if err != nil {
-			o.n.log.Debug("push", "peer", o.p, "replica", id.Short(), "error", err)
-			o.n.contacts.CompareSoonWith(o.p)
+// toldByOthers returns those of the peers that hold a replica that have what came by gossip: from
+// whoever passed it on, or from this node, which has. Gossip passes a message on to a few of those
+// who listen. Anybody can listen, and pass nothing on: as long as somebody does who has not shown
+// to hold the replica, some holders are taken for not told.
+func (n *Syncer) toldByOthers(id replica.ID, sharing []peer.ID) map[peer.ID]bool {
+	listening, told, others := n.net.Listeners(names.Topic(id)), map[peer.ID]bool{}, 0
+	for _, p := range listening {
+		if slices.Contains(sharing, p) {
+			told[p] = true
+		} else {
+			others++
 		}
 	}
+	if others == 0 {
+		return told
+	}
+	besides := 0
+	for p := range told { // in no order
+		if besides++; besides > pushedBesides {
+			break
+		}
+		delete(told, p)
+	}
+	return told
 }
 
 func (n *Syncer) PushTo(
@@ -301,13 +251,9 @@ func (n *Syncer) takePush(ctx context.Context, s link.Stream) error {
 	if err != nil {
 		return err
 	}
-	out, err := n.InsertStatements(ctx, id, statements)
-	if err = errors.Join(err, n.passedOn(s.Remote(), id, out)); err != nil {
-		return n.blame(s.Remote(), fmt.Errorf("push: %w", err))
-	}
-	err = n.insertEntries(ctx, id, entries, replica.Origin{Peer: s.Remote().String()})
-	if errors.Is(err, replica.ErrNotGranted) {
-		n.contacts.CompareSoonWith(s.Remote()) // one of the two does not know all statements
+	fresh, err := n.insertPushed(ctx, id, s.Remote(), statements, entries)
+	if !fresh { // it has cost as much as if it were
+		err = errors.Join(err, n.cfg.Limits.Worked(ctx, s, workOf(statements, entries)))
 	}
 	if err != nil {
 		return err
@@ -316,5 +262,25 @@ func (n *Syncer) takePush(ctx context.Context, s link.Stream) error {
 	if n.worthATopic(len(n.contacts.ConnectedSharing(id))) {
 		n.keepActive(id) // the next ones come by gossip
 	}
+	if !fresh {
+		return nil
+	}
 	return n.replicas.Sync(ctx)
+}
+
+// insertPushed stores what a peer has pushed, and reports whether any of it is new here.
+func (n *Syncer) insertPushed(
+	ctx context.Context, id replica.ID, p peer.ID, statements, entries [][]byte,
+) (fresh bool, err error) {
+	out, err := n.InsertStatements(ctx, id, statements)
+	fresh = out.Added > 0
+	if err = errors.Join(err, n.passedOn(p, id, out)); err != nil {
+		return fresh, n.blame(p, fmt.Errorf("push: %w", err))
+	}
+	in, err := n.insertEntries(ctx, id, entries, replica.Origin{Peer: p.String()})
+	fresh = fresh || len(in.Added) > 0
+	if errors.Is(err, replica.ErrNotGranted) {
+		n.contacts.CompareSoonWith(p) // one of the two does not know all statements
+	}
+	return fresh, err
 }

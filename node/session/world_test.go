@@ -109,6 +109,10 @@ func (nowhere) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
 func (nowhere) Keep(peer.ID, link.Trust)          {}
 func (nowhere) Origin(peer.ID) string             { return "" }
 func (nowhere) Addrs() []ma.Multiaddr             { return nil }
+func (nowhere) Part(string)                       {}
+func (nowhere) Join(string, func(context.Context, peer.ID, []byte) link.Verdict) error {
+	return nil
+}
 
 // pipeStream is one end of a stream in memory.
 type pipeStream struct {

@@ -32,8 +32,11 @@ import (
 const (
 	keyringProtocol = "/skerry/keyring/1"
 	maxKeyringCall  = 64 << 10
-	// requestTime is how long an app has for a call, and as long for taking the reply.
-	requestTime = 30 * time.Second
+	// callTime is how long an app has for a call, from the moment at which the stream is open. Anybody
+	// can hold a place for so long.
+	callTime = 10 * time.Second
+	// replyTime is how long it has for taking the reply.
+	replyTime = 30 * time.Second
 	// idleTime is how long it may make no progress.
 	idleTime = 30 * time.Second
 )
@@ -108,16 +111,16 @@ func (k appKeyring) Access(
 	return a, err
 }
 
-// serveKeyring answers a call of an app. The call must have come within requestTime, and the reply
-// must be gone in as long; the person's time between is not counted.
+// serveKeyring answers a call of an app. The call must have come within callTime, and the reply
+// must be gone within replyTime; the person's time between is not counted.
 func (s *Service) serveKeyring(ctx context.Context, raw link.Stream) {
-	st := link.Within(raw, idleTime).EndingIn(requestTime)
+	st := link.Within(raw, idleTime).EndingIn(callTime)
 	v := link.VisitOf(raw)
 	msg, err := readMessage(st, maxKeyringCall, v)
 	if err == nil {
 		app := vault.App{Peer: st.Remote().String(), Net: link.OriginOf(raw), Named: v.Who().Named}
 		reply := vault.ServeApp(ctx, s.AppKeyring(), app, msg, s.keyringFailed)
-		err = writeMessage(st.EndingIn(requestTime), reply)
+		err = writeMessage(st.EndingIn(replyTime), reply)
 	}
 	if err != nil {
 		s.n.Log().Debug("serving a call to the keyring", "peer", st.Remote(), "error", err)
