@@ -174,7 +174,8 @@ func New(cfg Config) (*Network, error) {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	n := &Network{host: h, cfg: cfg, dials: d, voices: v,
-		named: newNamedPlaces(manager), relayed: meter, frames: newFrameRoom(), dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel,
+		named: newNamedPlaces(manager), relayed: meter, frames: newFrameRoom(),
+		dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel,
 		started: time.Now()}
 	n.puncher.n = n
 	if err := errors.Join(n.startGossip(), n.startTable()); err != nil {

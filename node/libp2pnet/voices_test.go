@@ -270,7 +270,8 @@ func seesAt(t *testing.T, n *Network, at string) {
 // A node that believes a single peer about where it is seen, because it has relays, does not
 // believe strangers that have dialled it.
 func TestStrangersDoNotSayWhereANodeIsSeen(t *testing.T) {
-	relay := peer.AddrInfo{ID: stranger(t), Addrs: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/1")}}
+	at := ma.StringCast("/ip4/127.0.0.1/tcp/1")
+	relay := peer.AddrInfo{ID: stranger(t), Addrs: []ma.Multiaddr{at}}
 	n := startWith(t, Config{Relays: []peer.AddrInfo{relay}})
 	for i := range 3 {
 		liar := startWith(t, Config{})

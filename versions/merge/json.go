@@ -39,7 +39,7 @@ type Options struct {
 // numbers keep all their digits. What both changed alike is that. If both changed a value:
 //
 //   - Objects are merged member by member. A base that has no object there counts as {}.
-//   - Arrays of strings and of objects are merged item by item, as [Text] merges lines. Other arrays
+//   - Arrays of strings and of objects are merged item by item, as [Text] merges lines. Others
 //     are one value: the places of numbers in a point or a row have a meaning.
 //   - All else is a conflict, also a change on one side of what the other deleted.
 //

@@ -14,7 +14,8 @@ import (
 func TestManifest(t *testing.T) {
 	keys := [][]byte{[]byte("a"), {}, []byte("b/\x00")}
 	b := AppendManifest(nil, keys)
-	require.Equal(t, "736b657272792062617463"+"6820310a"+"03"+"0161"+"00"+"03622f00", hex.EncodeToString(b))
+	const want = "736b6572727920626174636820310a" + "03" + "0161" + "00" + "03622f00"
+	require.Equal(t, want, hex.EncodeToString(b))
 	got, err := ParseManifest(b)
 	require.NoError(t, err)
 	require.Equal(t, keys, got)

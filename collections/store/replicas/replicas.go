@@ -112,7 +112,8 @@ func Open(
 	s := &Store{
 		n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(),
 		puts: make(chan *put), queue: newQueue(), handle: n.ReplicaOf(r.ID), codec: o.Codec,
-		patience: newPatience(n.Now), guard: o.Guard, longest: o.Longest, holder: r.Capability >= replica.Write, log: log,
+		patience: newPatience(n.Now), guard: o.Guard, longest: o.Longest,
+		holder: r.Capability >= replica.Write, log: log,
 	}
 	j, left, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))
 	if err != nil {

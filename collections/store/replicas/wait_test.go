@@ -286,7 +286,9 @@ func TestListsOfRevocationsStay(t *testing.T) {
 // openGuard allows everything, as rules in force.
 type openGuard struct{ slowGuard }
 
-func (openGuard) Check(_ context.Context, v *replicas.Version) ([]byte, error) { return v.Kept, nil }
+func (openGuard) Check(_ context.Context, v *replicas.Version) ([]byte, error) {
+	return v.Kept, nil
+}
 
 // Where there are rules, nobody deletes what another has written: it is listed, and it stays when
 // what is kept is rewritten.

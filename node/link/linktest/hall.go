@@ -97,7 +97,9 @@ func (h *Hall) Keep(peer.ID, link.Trust) {}
 func (h *Hall) KnownAddrs(peer.ID) []ma.Multiaddr { return nil }
 
 // Join implements link.Network.
-func (h *Hall) Join(string, func(context.Context, peer.ID, []byte) link.Verdict) error { return nil }
+func (h *Hall) Join(string, func(context.Context, peer.ID, []byte) link.Verdict) error {
+	return nil
+}
 
 // Part implements link.Network.
 func (h *Hall) Part(string) {}
@@ -112,7 +114,9 @@ func (h *Hall) Listeners(string) []peer.ID { return nil }
 func (h *Hall) Announce(context.Context, [32]byte) error { return link.ErrNoTable }
 
 // Find implements link.Network.
-func (h *Hall) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) { return nil, link.ErrNoTable }
+func (h *Hall) Find(context.Context, [32]byte) ([]peer.AddrInfo, error) {
+	return nil, link.ErrNoTable
+}
 
 // Drop implements link.Network.
 func (h *Hall) Drop() {}
