@@ -145,7 +145,7 @@ func draw(t *rapid.T) *Record {
 		Cut:        rapid.Bool().Draw(t, "cut"),
 	}
 	if r.Kind != Deletion {
-		r.Content = Content{rapid.Uint64Range(0, 1<<50).Draw(t, "size"), Hash{1}}
+		r.Content = Content{rapid.Uint64Range(0, 1<<40).Draw(t, "size"), Hash{1}}
 	}
 	known := rapid.SliceOfNDistinct(rapid.ByteRange(0, 9), 0, 9, rapid.ID)
 	for _, n := range known.Draw(t, "context") {
@@ -178,7 +178,7 @@ func draw(t *rapid.T) *Record {
 			Time: rapid.Uint64().Draw(t, "time"), Hash: ShortHash{2},
 		}
 		if a.Kept = rapid.Bool().Draw(t, "kept"); a.Kept {
-			a.Size = rapid.Uint64Range(0, 1<<50).Draw(t, "size")
+			a.Size = rapid.Uint64Range(0, 1<<40).Draw(t, "size")
 		}
 		r.Ancestors = append(r.Ancestors, a)
 	}
