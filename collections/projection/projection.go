@@ -118,7 +118,11 @@ func (l *Lists) project(ctx context.Context, p *Projection, e *collections.Event
 	if d != nil {
 		now.Data, now.Hash, now.Time = d.Data, d.Hash, d.Time
 	}
-	return p.Project(&now), nil
+	op := p.Project(&now)
+	if op != nil && d == nil { // it has been removed meanwhile
+		op.Remove = true
+	}
+	return op, nil
 }
 
 // Apply changes the list at a storage path. It returns an error that is ErrFull or
