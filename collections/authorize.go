@@ -134,9 +134,10 @@ func (x *exchange) identify(ctx context.Context) error {
 	x.toCallerOnly()
 	within, cancel := context.WithTimeout(access.WithSource(ctx, x.address()), x.s.opts.ResolveWithin)
 	defer cancel()
-	req := &access.Request{HTTP: x.r, Body: func() ([]byte, error) {
-		return x.signedBody()
-	}, Targets: x.targets(), Hosts: x.hosts(), Batch: x.route.action == ""}
+	req := &access.Request{
+		HTTP: x.r, Body: x.signedBody, Targets: x.targets(), Hosts: x.hosts(),
+		Batch: x.route.action == "",
+	}
 	if x.object != nil {
 		req.Path = x.object.Key
 	}
