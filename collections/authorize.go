@@ -95,15 +95,25 @@ func (x *exchange) callerFor(
 // one times those of the other.
 const maxScopeSteps = 25_000_000
 
-// decide refuses a caller who may not do something with an object.
-func (x *exchange) decide(who *caller, o *reach.Object, action string) error {
+// mayMatch counts the steps of matching a storage path with the paths of a caller's scope, and
+// reports whether the request has them left. It is asked before each path is matched.
+func (x *exchange) mayMatch(who *caller, key string) bool {
 	if s := who.Scope; s != nil {
 		for _, p := range s.Paths {
-			x.scopeSteps += len(p) * len(o.Key)
+			x.scopeSteps += len(p) * len(key)
 		}
-		if x.scopeSteps > maxScopeSteps {
-			return refuse(http.StatusForbidden, "Certificate has too many paths for so many documents")
-		}
+	}
+	return x.scopeSteps <= maxScopeSteps
+}
+
+func tooManyPaths() error {
+	return refuse(http.StatusForbidden, "Certificate has too many paths for so many documents")
+}
+
+// decide refuses a caller who may not do something with an object.
+func (x *exchange) decide(who *caller, o *reach.Object, action string) error {
+	if !x.mayMatch(who, o.Key) {
+		return tooManyPaths()
 	}
 	switch x.routes.reach.Decide(&who.Auth, o, action) {
 	case reach.Allowed:
@@ -134,9 +144,10 @@ func (x *exchange) identify(ctx context.Context) error {
 	x.toCallerOnly()
 	within, cancel := context.WithTimeout(access.WithSource(ctx, x.address()), x.s.opts.ResolveWithin)
 	defer cancel()
-	req := &access.Request{HTTP: x.r, Body: func() ([]byte, error) {
-		return x.signedBody()
-	}, Targets: x.targets(), Hosts: x.hosts(), Batch: x.route.action == ""}
+	req := &access.Request{
+		HTTP: x.r, Body: x.signedBody, Targets: x.targets(), Hosts: x.hosts(),
+		Batch: x.route.action == "",
+	}
 	if x.object != nil {
 		req.Path = x.object.Key
 	}

@@ -36,22 +36,29 @@ func (x *exchange) pullBundle() error {
 		} else if err != nil { // with the name of this collection the path is too long
 			return badPath(err)
 		}
-		if why := x.routes.reach.Decide(&who.Auth, o, reach.Pull); why != reach.Allowed {
+		seer := who
+		if open(col) { // what anybody may read shows nobody more here than elsewhere
+			seer = &caller{}
+		}
+		if !x.mayMatch(seer, o.Key) {
+			return tooManyPaths()
+		}
+		if why := x.routes.reach.Decide(&seer.Auth, o, reach.Pull); why != reach.Allowed {
 			if why == reach.NoRole && who.unavailable != nil {
 				return refuse(x.forbidden(who)) // rather than leaving out what the caller may have
 			}
 			refused[why]++
 			continue
 		}
-		if wait, ok := x.count(x.routes.pulls[col], who.Identity); !ok {
+		if wait, ok := x.count(x.routes.pulls[col], seer.Identity); !ok {
 			x.w.Header().Set("Retry-After", seconds(wait))
 			return refuse(http.StatusTooManyRequests, tooMany)
 		}
-		within := x.context(o, who)
-		if err := x.beforePull(within, o, who); err != nil {
+		within := x.context(o, seer)
+		if err := x.beforePull(within, o, seer); err != nil {
 			return err
 		}
-		d, err := x.view(within, o, who, now)
+		d, err := x.view(within, o, seer, now)
 		if err != nil {
 			return err
 		}
@@ -65,7 +72,7 @@ func (x *exchange) pullBundle() error {
 		x.audit(
 			ctx,
 			AuditEntry{
-				Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: who.Identity,
+				Action: reach.Pull, Namespace: col.Namespace, Collection: col.Name, Identity: seer.Identity,
 				Key: o.Key, Status: http.StatusOK, Params: x.params,
 			},
 		)

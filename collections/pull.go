@@ -335,13 +335,21 @@ func (x *exchange) list() error {
 	case *limit == 0:
 		return refuse(http.StatusBadRequest, badLimit)
 	}
-	shown := func(key string) bool { return x.routes.reach.Lists(&x.who.Auth, col, key) }
+	ends := false // before the last key, as the request has no steps left
+	shown := func(key string) bool {
+		ends = ends || !x.mayMatch(x.who, key)
+		return !ends && x.routes.reach.Lists(&x.who.Auth, col, key)
+	}
 	items, more, err := x.s.opts.Documents.ListOf(
 		ctx, prefix, q.Get("after"), int(min(*limit, maxListed)), shown,
 	)
 	if err != nil {
 		return err
 	}
+	if ends && len(items) == 0 { // from where nobody could go on
+		return tooManyPaths()
+	}
+	more = more || ends
 	all := make(value.Array, len(items))
 	for i, s := range items {
 		all[i] = s

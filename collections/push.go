@@ -60,11 +60,8 @@ func (x *exchange) pushOf(ctx context.Context, e *Event) (any, error) {
 	if err := x.limit(); err != nil {
 		return nil, err
 	}
-	// Of another type, the body would not be among what a certificate's holder has signed; and web
-	// pages of all origins may send some types without asking. The published servers tell capitals
-	// from small letters here.
-	if !x.route.col.Binary() && mediaOf(x.r.Header.Get("Content-Type")) != config.JSON {
-		return nil, notJSON()
+	if err := x.mustBeJSON(); err != nil {
+		return nil, err
 	}
 	if answer, err := x.intercept(ctx, e); err != nil || answer != nil {
 		if err == nil {
@@ -108,8 +105,8 @@ func (x *exchange) admit(e *Event) (*pushed, error) {
 // admitData returns the body of a push of JSON.
 func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	col := x.route.col
-	if mediaOf(x.r.Header.Get("Content-Type")) != config.JSON {
-		return nil, notJSON()
+	if err := x.mustBeJSON(); err != nil { // of a request to Admit nobody has asked before
+		return nil, err
 	}
 	raw, err := x.readBody(col.MaxBodyBytes)
 	if err != nil {
@@ -145,7 +142,13 @@ func (x *exchange) admitData(e *Event) (*value.Object, error) {
 	return body, nil
 }
 
-func notJSON() error {
+// mustBeJSON refuses a push to a collection of JSON whose body is of another type: it would not be
+// among what a certificate's holder has signed; and web pages of all origins may send some types
+// without asking. The published servers tell capitals from small letters here.
+func (x *exchange) mustBeJSON() error {
+	if x.route.col.Binary() || mediaOf(x.r.Header.Get("Content-Type")) == config.JSON {
+		return nil
+	}
 	return refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
 }
 
@@ -255,8 +258,7 @@ func (x *exchange) admitDocument(e *Event, body *value.Object, p *pushed) (err e
 
 // whole reports whether a push replaces all of a document, also among concurrent ones.
 func (x *exchange) whole() bool {
-	return x.object.Collection.Encryption == config.Delegated || x.s.opts.Whole != nil &&
-		x.s.opts.Whole()
+	return x.object.Collection.Encryption == config.Delegated || x.signedWhole()
 }
 
 // mayKeep reports whether fields may be kept that data lacks: what is stored then is not data

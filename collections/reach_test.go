@@ -177,6 +177,43 @@ func TestScopeBinds(t *testing.T) {
 	require.NotContains(t, rec.Body.String(), `"right"`)
 }
 
+// A bundle shows of what anybody may read what anybody sees, also to the holder of a certificate
+// that is not for it.
+func TestHiddenFieldsInBundles(t *testing.T) {
+	w := newWorld(t, configOf(
+		column("left", "both/{identity}", `"public"`, `"self"`,
+			`, "bundle": "both", "fieldPermissions": {"pin": {"readRoles": ["self"]}}`),
+		column("right", "both/{identity}", `"self"`, `"self"`, `, "bundle": "both"`),
+	), nil)
+	alice, phone := newPerson(t, 1), newPerson(t, 2)
+	root := alice.lets(alice, capcert.RootScope())
+	for _, name := range []string{"left", "right"} {
+		rec := alice.ask(
+			w, root, known, "POST", "/push/both/"+alice.id+"/"+name,
+			`{"data":{"x":1,"pin":"1234"},"baseHash":null}`,
+		)
+		require.Equal(t, 200, rec.Code, rec.Body)
+	}
+	cert := alice.lets(phone, capcert.Scope{Ops: []string{"read"}, Collections: []string{"right"}})
+	for _, c := range []*capcert.Cert{cert, root} {
+		who := map[bool]*person{true: phone, false: alice}[c == cert]
+		rec := who.ask(w, c, known, "GET", "/pull/both/"+alice.id, "")
+		require.Equal(t, 200, rec.Code, rec.Body)
+		v, _ := mustObject(t, rec.Body.String()).Get("collections")
+		entry := func(name string) string {
+			e, _ := v.(*value.Object).Get(name)
+			return string(value.Append(nil, e))
+		}
+		require.Contains(t, entry("right"), "1234")
+		batch := who.ask(w, c, known, "GET", batchOf("left", `{"identity":"`+alice.id+`"}`), "")
+		require.NotContains(t, batch.Body.String(), "1234")
+		left, _ := v.(*value.Object).Get("left")
+		require.NotContains(t, entry("left"), "1234")
+		// The hash is that by which a push goes on.
+		require.Contains(t, batch.Body.String(), hashOf(left.(*value.Object)))
+	}
+}
+
 func mustObject(t testing.TB, text string) *value.Object {
 	o, err := value.ParseObject([]byte(text), value.MaxDepth)
 	require.NoError(t, err)

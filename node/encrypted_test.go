@@ -119,3 +119,35 @@ func TestJoinersToSyncKnowTheNewestEpoch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, newest, again.Least, "and passes it on")
 }
+
+// A ticket that somebody else brings gives as much as one that is joined: the read key, and which
+// epoch is the newest.
+func TestKeptWithTheReadKey(t *testing.T) {
+	a, _ := start(t, t.TempDir())
+	r, err := a.ReplicaStore().CreateEncrypted(t.Context(), "letters")
+	require.NoError(t, err)
+	_, err = a.ReplicaStore().Rotate(t.Context(), r.ID)
+	require.NoError(t, err)
+	key, err := a.ReplicaStore().ReadKey(t.Context(), r.ID)
+	require.NoError(t, err)
+	r, err = a.ReplicaStore().Get(t.Context(), r.ID)
+	require.NoError(t, err)
+	for _, c := range []replica.Capability{replica.Read, replica.Write} {
+		tk, err := a.Ticket(t.Context(), r, c)
+		require.NoError(t, err)
+		b, _ := start(t, t.TempDir())
+		_, err = b.Keep(t.Context(), tk, "r")
+		require.NoError(t, err)
+		held, err := b.ReplicaStore().Get(t.Context(), r.ID)
+		require.NoError(t, err)
+		require.True(t, held.Encrypted)
+		require.Equal(t, c, held.Capability)
+		require.Equal(t, key.ID(), held.Least)
+		require.NoError(t, b.Remember(t.Context(), []replica.ID{r.ID}, infoOf(t, a)))
+		_, err = b.SyncNow(t.Context(), r.ID, a.ID(), nil)
+		require.NoError(t, err)
+		had, err := b.ReplicaStore().ReadKey(t.Context(), r.ID)
+		require.NoError(t, err)
+		require.Equal(t, key, had)
+	}
+}

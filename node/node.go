@@ -408,30 +408,37 @@ func newestOf(t *ticket.Doc) replica.EpochID {
 	return t.Least
 }
 
+// add adds the replica of a ticket, with all that the ticket gives.
+func (n *Node) add(
+	ctx context.Context, t *ticket.Doc, name string, least replica.EpochID,
+) (replica.Replica, error) {
+	var keys []replica.EpochKey
+	if t.ReadKey.Epoch > 0 {
+		keys = append(keys, t.ReadKey)
+	}
+	r, err := n.replicas.Join(ctx, replica.Replica{
+		ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret, Least: least,
+	}, keys...)
+	if err == nil && r.Capability == replica.Write {
+		n.changed(r.ID)
+	}
+	return r, err
+}
+
 // JoinWith is Join with options.
 func (n *Node) JoinWith(
 	ctx context.Context, t *ticket.Doc, name string, o JoinOptions,
 ) (JoinResult, error) {
 	var out JoinResult
-	var keys []replica.EpochKey
 	least := newestOf(t)
 	if o.Least != nil {
 		least = *o.Least
 	}
-	if t.ReadKey.Epoch > 0 {
-		keys = append(keys, t.ReadKey)
-	}
-	asked := replica.Replica{
-		ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret, Least: least,
-	}
-	r, err := n.replicas.Join(ctx, asked, keys...)
+	r, err := n.add(ctx, t, name, least)
 	if err != nil {
 		return out, err
 	}
 	out.Replica = r
-	if r.Capability == replica.Write {
-		n.changed(r.ID)
-	}
 	if o.Policy != nil {
 		if err := n.SetPolicy(ctx, r.ID, *o.Policy); err != nil {
 			return out, err
@@ -463,9 +470,7 @@ func (n *Node) JoinWith(
 // Keep adds the replica of a ticket that somebody else brings, as to a seed, without waiting for a
 // session: the node soon runs one. It remembers the ticket's peers as newcomers.
 func (n *Node) Keep(ctx context.Context, t *ticket.Doc, name string) (replica.Replica, error) {
-	r, err := n.replicas.Join(ctx, replica.Replica{
-		ID: t.Replica, Name: name, Capability: t.Capability, Secret: t.Secret, Least: t.Least,
-	})
+	r, err := n.add(ctx, t, name, newestOf(t))
 	if err != nil {
 		return r, err
 	}

@@ -1,8 +1,12 @@
 package server
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"testing"
 	"time"
@@ -161,5 +165,25 @@ func TestKindsOfKeyringErrors(t *testing.T) {
 		for _, err := range errs {
 			require.Equal(t, want, api.AsError(err).Kind, err)
 		}
+	}
+}
+
+// A call that is too long is refused alike by a keyring of its own process and by the node's.
+func TestCallThatIsTooLong(t *testing.T) {
+	n, err := skerry.Open(
+		t.Context(), node.Config{Dir: t.TempDir()}, vault.NewLocal(t.TempDir(), nil),
+	)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	s := New(n, "test")
+	for _, h := range []http.Handler{KeyringHandler(vault.NewLocal(t.TempDir(), nil)), s.mux} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(
+			http.MethodPost, "/v1/keyring", bytes.NewReader(make([]byte, vault.MaxCall+1)),
+		))
+		require.Equal(t, http.StatusBadRequest, w.Code)
+		var told api.Error
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &told), w.Body)
+		require.Equal(t, api.Usage, told.Kind)
 	}
 }

@@ -106,7 +106,8 @@ func secretOf(get func(string) string, name string) (all []string, err error) {
 	return all, nil
 }
 
-// codecOf returns what encrypts the documents of a configuration, nil if nothing is encrypted.
+// codecOf returns what encrypts the documents of a configuration, by the secrets of the
+// environment. It is empty if nothing is encrypted, and nil only with an error.
 func codecOf(c *config.Config) (*encrypted.Codec, error) {
 	s, err := secretsFrom(os.Getenv)
 	if err != nil {

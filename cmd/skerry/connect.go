@@ -25,10 +25,17 @@ import (
 // answer yet.
 const startupWait = 5 * time.Second
 
-// errNotRunning reports a command that is about a running node, without one.
-type errNotRunning struct{ dir string }
+// errNotRunning reports a command that is about a running node, without one. silent is what dial
+// says of that.
+type errNotRunning struct {
+	dir    string
+	silent error
+}
 
 func (e errNotRunning) Error() string {
+	if e.silent != nil {
+		return fmt.Sprintf("no node can be asked on %s: %v", e.dir, e.silent)
+	}
 	if owner, err := datadir.ReadOwner(e.dir); err == nil && owner.API == "" && alive(owner.PID) {
 		return fmt.Sprintf("no node is running on %s, but it is in use by %s: "+
 			"wait for that command, or end it; then start a node with skerry up", e.dir, owner)
@@ -94,29 +101,42 @@ func (a *app) withSession(
 	return err
 }
 
-// dial returns a client of the running node, or nil if none answers. A data directory of another
-// user is an error: whether a node runs there cannot be told, and no other node may be started
-// there.
-func (a *app) dial() (*session, error) {
+// dial returns a client of the running node, or nil if none answers; then silent tells what is at
+// its socket, if anything is. A data directory of another user is an error: whether a node runs
+// there cannot be told, and no other node may be started there.
+func (a *app) dial() (_ *session, silent, err error) {
 	owner, err := datadir.ReadOwner(a.dir)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, notYours(a.dir, err)
+		return nil, nil, notYours(a.dir, err)
 	}
 	if err != nil || owner.API == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	conn, err := disk.DialUnix(ctx, owner.API, a.dir)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, notYours(a.dir, err)
-	}
-	if err != nil {
-		return nil, nil // left by a process that died, or taken over by somebody since
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, nil, notYours(a.dir, err)
+	case errors.Is(err, disk.ErrForeignSocket):
+		return nil, err, nil // taken over by somebody since
+	case errors.Is(err, fs.ErrNotExist), err != nil && disk.Refused(err):
+		return nil, nil, nil // left by a process that died
+	case err != nil:
+		return nil, err, nil // of a process that does not come to accept
 	}
 	_ = conn.Close() // it only showed that somebody answers
 	c := api.DialOf(a.dir, owner.API)
-	return &session{Client: c, end: []func() error{func() error { c.Close(); return nil }}}, nil
+	return &session{Client: c, end: []func() error{func() error { c.Close(); return nil }}}, nil, nil
+}
+
+// stillInUse is the error of a command that has waited for a data directory that another process
+// has open. silent is what dial says of that process.
+func stillInUse(inUse, silent error) error {
+	if silent == nil {
+		return inUse
+	}
+	return fmt.Errorf("%w; that process could not be asked: %w", inUse, silent)
 }
 
 // notYours reports a node, or a data directory, of another user.
@@ -134,13 +154,17 @@ func (a *app) connect(ctx context.Context, online, handsOver bool) (*session, er
 		return nil, err
 	}
 	for deadline := time.Now().Add(startupWait); ; {
-		if s, err := a.dial(); s != nil || err != nil {
+		s, silent, err := a.dial()
+		if s != nil || err != nil {
 			return s, err
 		}
-		s, err := a.openOwn(ctx, online, handsOver)
+		s, err = a.openOwn(ctx, online, handsOver)
 		var inUse *datadir.InUseError
-		if err == nil || !errors.As(err, &inUse) || time.Now().After(deadline) {
+		if err == nil || !errors.As(err, &inUse) {
 			return s, err
+		}
+		if time.Now().After(deadline) {
+			return nil, stillInUse(err, silent)
 		}
 		select { // it is starting, or another command is at work
 		case <-ctx.Done():

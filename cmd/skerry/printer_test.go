@@ -11,8 +11,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/api"
+	"github.com/skerry-sync/skerry/internal/disk"
+	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/seed/report"
 )
 
@@ -272,6 +276,46 @@ func TestDataDirectoryOfAnotherUser(t *testing.T) {
 	err := notYours("/home/other/.skerry", fs.ErrPermission)
 	require.Equal(t, 5, api.ExitCode(err))
 	require.ErrorContains(t, err, "another user")
+}
+
+// Where the process that has a data directory cannot be asked, the error says why: somebody else
+// may have taken its socket.
+func TestWhoCannotBeAsked(t *testing.T) {
+	inUse := &datadir.InUseError{Dir: "d"}
+	require.Equal(t, inUse, stillInUse(inUse, nil))
+	err := stillInUse(inUse, fmt.Errorf("socket /x: %w", disk.ErrForeignSocket))
+	require.ErrorIs(t, err, inUse)
+	require.ErrorContains(t, err, "socket /x: a process of another user answers there")
+	require.Equal(t, 5, api.ExitCode(err))
+	require.ErrorContains(
+		t, errNotRunning{"d", disk.ErrForeignSocket}, "a process of another user answers there",
+	)
+}
+
+// What is at the socket of a data directory is told unless it is the trace of a process that died.
+func TestWhatIsAtTheSocket(t *testing.T) {
+	a := &app{dir: t.TempDir()}
+	d, err := datadir.Open(a.dir, "test")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+	silent := func(path string) error {
+		t.Helper()
+		require.NoError(t, d.SetAPI(path))
+		s, silent, err := a.dial()
+		require.NoError(t, err)
+		require.Nil(t, s)
+		return silent
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	require.NoError(t, silent(path), "it is gone")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	require.NoError(t, err)
+	stale.SetUnlinkOnClose(false)
+	require.NoError(t, stale.Close())
+	require.NoError(t, silent(path), "nobody listens")
+	if runtime.GOOS != "windows" { // where it cannot be told from a process that died
+		require.ErrorContains(t, silent(strings.Repeat("long", 100)), "long")
+	}
 }
 
 // No flag tells its default twice, all of them can say what they are, and each length of time takes

@@ -152,7 +152,7 @@ func (a *app) replicaNames(cmd *cobra.Command) (names []cobra.Completion) {
 	if a.absDir() != nil {
 		return nil
 	}
-	s, err := a.dial()
+	s, _, err := a.dial()
 	if err != nil || s == nil {
 		return nil
 	}

@@ -193,13 +193,17 @@ func (a *app) openNode(ctx context.Context, cfg node.Config) (*skerry.Node, erro
 	for deadline := time.Now().Add(startupWait); ; {
 		n, err := skerry.Open(ctx, cfg, a.keyringAt())
 		var inUse *datadir.InUseError
-		if err == nil || !errors.As(err, &inUse) || time.Now().After(deadline) {
+		if err == nil || !errors.As(err, &inUse) {
 			return n, err
 		}
-		if s, dialErr := a.dial(); s != nil {
+		s, silent, dialErr := a.dial()
+		switch {
+		case s != nil:
 			return nil, errors.Join(err, s.close())
-		} else if dialErr != nil {
+		case dialErr != nil:
 			return nil, dialErr
+		case time.Now().After(deadline):
+			return nil, stillInUse(err, silent)
 		}
 		select {
 		case <-ctx.Done():
@@ -316,12 +320,12 @@ func (a *app) statusCommand() *cobra.Command {
 			if err := a.absDir(); err != nil {
 				return err
 			}
-			s, err := a.dial()
+			s, silent, err := a.dial()
 			if err != nil {
 				return err
 			}
 			if s == nil {
-				return errNotRunning{a.dir}
+				return errNotRunning{a.dir, silent}
 			}
 			defer func() { err = errors.Join(err, s.close()) }()
 			st, err := s.Client.Status(cmd.Context())

@@ -273,7 +273,7 @@ func (a *app) vaultOpen() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), true, func(s *session) error {
 				if s.own != nil && req.At == "" && a.ring == "" {
-					return errNotRunning{a.dir} // nobody could approve
+					return errNotRunning{dir: a.dir} // nobody could approve
 				}
 				v, err := s.Client.VaultAsk(cmd.Context(), req,
 					func(asked api.Asked) error {
@@ -444,7 +444,7 @@ func (a *app) nextRequest(ctx context.Context, s *session) (r api.KeyringRequest
 			return all[0], nil
 		}
 		if s.own != nil {
-			return r, errNotRunning{a.dir} // nobody could ask
+			return r, errNotRunning{dir: a.dir} // nobody could ask
 		}
 		if !told {
 			a.note("waiting for a request")

@@ -126,8 +126,9 @@ func (c *cache) known(k grantKey) (s Standing, fresh, stale bool) {
 	ownerAge, grantAge := now.Sub(o.at), now.Sub(g.at)
 	// That somebody is not the owner may be older than that a member is one: a member who becomes the
 	// owner is told so a little later.
-	return s, ownerAge < ownerFor && grantAge < grantFor, ownerAge < ownerFor+c.times.Stale &&
-		grantAge < grantFor+c.times.Stale
+	fresh = ownerAge < ownerFor && grantAge < grantFor
+	stale = ownerAge < ownerFor+c.times.Stale && grantAge < grantFor+c.times.Stale
+	return s, fresh, stale
 }
 
 // standing returns, with an error, when it is worth asking again.

@@ -298,7 +298,8 @@ func authorOf(o *value.Object) *Author {
 	return &Author{key, sig}
 }
 
-// Pull returns the document at a storage path.
+// Pull returns the document at a storage path. One that is stored without a hash is as if there
+// were none: what a server says of it is not to be told from what it says of nothing.
 func (c *Client) Pull(ctx context.Context, path string) (*Document, error) {
 	o, err := c.json(ctx, &request{method: http.MethodGet, path: "/pull/" + path})
 	if err != nil {

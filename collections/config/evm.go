@@ -77,9 +77,9 @@ func (p *problems) chain(number uint64, o *value.Object, label string) *EVMChain
 	c := &EVMChain{Number: number}
 	c.Endpoints, _ = p.texts(o, label, "rpc")
 	for _, s := range c.Endpoints {
+		// They may have keys in them, and are not repeated.
 		if u, err := url.Parse(s); err != nil || u.Host == "" ||
 			!slices.Contains([]string{"http", "https"}, u.Scheme) {
-			// which may have keys in them, and are not repeated
 			p.add("%srpc: must be URLs such as https://rpc.example", label)
 		}
 	}

@@ -31,9 +31,8 @@ type Queue struct {
 
 // NATS is a NATS server with JetStream.
 type NATS struct {
-	URL string // one, or several with commas between
-	// which is made for the topics if there is none; "" takes what streams there are
-	Stream      string
+	URL         string // one, or several with commas between
+	Stream      string // is made for the topics if there is none; "" takes what streams there are
 	Credentials string // file with a user's JWT and seed; "" is none
 }
 

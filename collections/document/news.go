@@ -135,7 +135,8 @@ func (n *News) take(at *position, chunk int64, all value.Array, after int64, lim
 			return false
 		}
 		at.elements++
-		if at.last = max(0, timeOf(e)); timeOf(e) > after {
+		t := timeOf(e)
+		if at.last = max(0, t); t > after {
 			n.Elements = append(n.Elements, e)
 		}
 	}

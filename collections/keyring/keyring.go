@@ -18,9 +18,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
+	"strings"
 
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/value"
@@ -194,6 +193,9 @@ func (e *Entry) Verify(epoch int) bool {
 	return capcert.Verify(e.AddedBy, e.signingInput(epoch), e.Signature)
 }
 
+// spell returns the one spelling of a public key in hex, by which Sealers find their entries.
+func spell(recipient string) string { return strings.ToLower(recipient) }
+
 func entry(
 	key []byte, epoch int, recipient string, adder capcert.Key, now int64,
 ) (e Entry, err error) {
@@ -204,16 +206,30 @@ func entry(
 	return e, err
 }
 
-// New returns a keyring with a new key for recipients, at a time in Unix seconds.
+// New returns a keyring with a new key for recipients, X25519 public keys in hex, at a time in Unix
+// seconds. It returns an error that is ErrMalformed if they are more than an epoch has room for.
 func New(adder capcert.Key, recipients []string, now int64) (*Keyring, error) {
 	return (&Keyring{}).Rotate(adder, recipients, now)
 }
 
-// Rotate returns the keyring with a new epoch, whose key only recipients have. It returns an error
-// that is ErrMalformed if no epoch can follow: a server can have made up the number of the last.
+// Rotate returns the keyring with a new epoch, whose key only recipients have; one who is named
+// twice gets it once, as two entries would count for nothing. It returns an error that is
+// ErrMalformed if no epoch can follow, as a server can have made up the number of the last, or if
+// the recipients are more than an epoch has room for: nobody could read what came of it.
 func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Keyring, error) {
 	if k.Current >= maxEpoch || len(k.Epochs) >= maxEpochs {
 		return nil, fmt.Errorf("%w keyring: no epoch can follow %d", ErrMalformed, k.Current)
+	}
+	var once []string
+	there := map[string]bool{}
+	for _, r := range recipients {
+		if r = spell(r); !there[r] {
+			there[r] = true
+			once = append(once, r)
+		}
+	}
+	if len(once) > maxEntries {
+		return nil, errNoRoom(k.Current + 1)
 	}
 	key := make([]byte, KeySize)
 	_, _ = rand.Read(key)
@@ -222,7 +238,7 @@ func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Ke
 		next.Epochs = map[int]Epoch{}
 	}
 	epoch := Epoch{Created: now}
-	for _, r := range recipients {
+	for _, r := range once {
 		e, err := entry(key, next.Current, r, adder, now)
 		if err != nil {
 			return nil, err
@@ -233,14 +249,23 @@ func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Ke
 	return next, nil
 }
 
+func errNoRoom(epoch int) error {
+	return fmt.Errorf("%w keyring: epoch %d has room for %d recipients", ErrMalformed, epoch, maxEntries)
+}
+
 // Add returns the keyring with another recipient of the current epoch, whose key the adder has
-// through sealer. It returns ErrPresent, or an error that is ErrNotARecipient.
+// through sealer. It returns ErrPresent, or an error that is ErrNotARecipient, or ErrMalformed if
+// the epoch has no room for another.
 func (k *Keyring) Add(
 	adder capcert.Key, sealer *Sealer, recipient string, now int64,
 ) (*Keyring, error) {
 	epoch := k.Epochs[k.Current]
+	recipient = spell(recipient)
 	if slices.ContainsFunc(epoch.Entries, func(e Entry) bool { return e.Recipient == recipient }) {
 		return nil, ErrPresent
+	}
+	if len(epoch.Entries) >= maxEntries {
+		return nil, errNoRoom(k.Current)
 	}
 	key, err := sealer.key(k.Current)
 	if err != nil {
@@ -263,9 +288,13 @@ func (k *Keyring) Remove(adder capcert.Key, remove, trusted []string, now int64)
 	if err != nil {
 		return nil, err
 	}
+	gone := map[string]bool{}
+	for _, r := range remove {
+		gone[spell(r)] = true
+	}
 	var retained []string
 	for _, e := range all {
-		if !slices.Contains(remove, e.Recipient) {
+		if !gone[spell(e.Recipient)] {
 			retained = append(retained, e.Recipient)
 		}
 	}
@@ -284,129 +313,4 @@ func (k *Keyring) Recipients(trusted []string) (all []Entry, err error) {
 		}
 	}
 	return all, nil
-}
-
-// Sealer seals and opens documents for a recipient.
-type Sealer struct {
-	current int
-	keys    map[int][]byte
-}
-
-// Open returns what seals and opens for the holder of a KEM key, with the keys that trusted adders
-// have wrapped for it. min is the latest epoch that has been seen. It returns ErrUntrusted, or an
-// error that is ErrRolledBack or ErrNotARecipient.
-func (k *Keyring) Open(private *ecdh.PrivateKey, trusted []string, min int) (*Sealer, error) {
-	if len(trusted) == 0 {
-		return nil, ErrUntrusted
-	}
-	if k.Current < min {
-		return nil, fmt.Errorf("%w: epoch %d, not %d", ErrRolledBack, k.Current, min)
-	}
-	me := hex.EncodeToString(private.PublicKey().Bytes())
-	s := &Sealer{current: k.Current, keys: map[int][]byte{}}
-	for n, epoch := range k.Epochs {
-		var mine []Entry
-		for _, e := range epoch.Entries {
-			if e.Recipient == me {
-				mine = append(mine, e)
-			}
-		}
-		// two are one too many
-		if len(mine) != 1 || !slices.Contains(trusted, mine[0].AddedBy) || !mine[0].Verify(n) {
-			continue
-		}
-		if key, err := Unwrap(mine[0].Ephemeral, mine[0].Wrapped, private); err == nil &&
-			len(key) == KeySize {
-			s.keys[n] = key
-		}
-	}
-	if s.keys[k.Current] == nil {
-		return nil, fmt.Errorf("%w: epoch %d", ErrNotARecipient, k.Current)
-	}
-	return s, nil
-}
-
-func (s *Sealer) key(epoch int) ([]byte, error) {
-	if k := s.keys[epoch]; k != nil {
-		return k, nil
-	}
-	return nil, fmt.Errorf("%w: epoch %d", ErrNotARecipient, epoch)
-}
-
-// Seal returns a document whose data is sealed.
-func (s *Sealer) Seal(data *value.Object) (*value.Object, error) {
-	b, err := seal(
-		s.keys[s.current], nil, value.Append(nil, data), strconv.AppendInt(nil, int64(s.current), 10),
-	)
-	if err != nil {
-		return nil, err
-	}
-	return value.NewObject(
-		value.Member{Key: "_encrypted", Value: base64.StdEncoding.EncodeToString(b)},
-		value.Member{Key: "_epoch", Value: float64(s.current)},
-	), nil
-}
-
-// Open returns the data of a document. It returns an error that is ErrMalformed, ErrNotARecipient
-// or ErrSealed.
-func (s *Sealer) Open(sealed *value.Object) (*value.Object, error) {
-	text, ok := sealed.String("_encrypted")
-	if !ok {
-		return nil, fmt.Errorf("%w: the document is not encrypted", ErrMalformed)
-	}
-	epoch := s.current
-	if v, _ := sealed.Get("_epoch"); v != nil {
-		f, ok := v.(float64)
-		if !ok || f != math.Trunc(f) || math.Abs(f) > math.MaxInt32 {
-			return nil, fmt.Errorf("%w: its epoch is no number", ErrMalformed)
-		}
-		epoch = int(f)
-	}
-	key, err := s.key(epoch)
-	if err != nil {
-		return nil, err
-	}
-	b, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w: it is no base64", ErrMalformed)
-	}
-	plain, err := open(key, b, strconv.AppendInt(nil, int64(epoch), 10))
-	if err != nil {
-		return nil, err
-	}
-	data, err := value.ParseObject(plain, value.MaxDepth)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	return data, nil
-}
-
-// epochSize is the length of the epoch before sealed bytes.
-const epochSize = 4
-
-func aadOf(epoch uint32, place string) []byte {
-	return []byte("starfish-blob:" + strconv.FormatUint(uint64(epoch), 10) + ":" + place)
-}
-
-// SealBytes seals the bytes of a file for a place, usually its storage path.
-func (s *Sealer) SealBytes(b []byte, place string) ([]byte, error) {
-	epoch := uint32(s.current)
-	sealed, err := seal(s.keys[s.current], nil, b, aadOf(epoch, place))
-	return append(
-		[]byte{byte(epoch >> 24), byte(epoch >> 16), byte(epoch >> 8), byte(epoch)}, sealed...,
-	), err
-}
-
-// OpenBytes opens what SealBytes has sealed for the same place. It returns an error that is
-// ErrSealed or ErrNotARecipient.
-func (s *Sealer) OpenBytes(b []byte, place string) ([]byte, error) {
-	if len(b) < epochSize+ivSize {
-		return nil, ErrSealed
-	}
-	epoch := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	key, err := s.key(int(epoch))
-	if err != nil {
-		return nil, err
-	}
-	return open(key, b[epochSize:], aadOf(epoch, place))
 }

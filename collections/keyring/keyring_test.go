@@ -5,9 +5,12 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -239,4 +242,86 @@ func TestNoEpochFollows(t *testing.T) {
 		_, err = change()
 		require.ErrorIs(t, err, keyring.ErrMalformed)
 	}
+}
+
+// What is made of a keyring can be read again: one that is full is not made longer.
+func TestFullKeyring(t *testing.T) {
+	const most = 10_000 // epochs, and entries of one
+	owner, err := pairing.NewDevice()
+	require.NoError(t, err)
+	trusted := []string{owner.Key.Public}
+	k, err := keyring.New(owner.Key, []string{owner.KEMPublic()}, 1)
+	require.NoError(t, err)
+	sealer, err := k.Open(owner.KEM, trusted, 1)
+	require.NoError(t, err)
+	name := func(i int) string { return fmt.Sprintf("%064x", i+2) } // of 0 and 1 there is no key
+
+	first := k.Epochs[1]
+	for i := range most - 2 {
+		first.Entries = append(first.Entries, keyring.Entry{Recipient: name(i)})
+	}
+	k.Epochs[1] = first
+	k, err = k.Add(owner.Key, sealer, name(most), 1)
+	require.NoError(t, err)
+	k, err = keyring.Parse(k.Object())
+	require.NoError(t, err)
+	require.Len(t, k.Epochs[1].Entries, most)
+	_, err = k.Add(owner.Key, sealer, name(most+1), 1)
+	require.ErrorIs(t, err, keyring.ErrMalformed)
+	_, err = k.Add(owner.Key, sealer, name(most), 1)
+	require.ErrorIs(t, err, keyring.ErrPresent)
+
+	var all []string
+	for i := range most + 1 {
+		all = append(all, name(i))
+	}
+	_, err = k.Rotate(owner.Key, all, 1)
+	require.ErrorIs(t, err, keyring.ErrMalformed)
+	_, err = keyring.New(owner.Key, all, 1)
+	require.ErrorIs(t, err, keyring.ErrMalformed)
+
+	for n := range most - 2 {
+		k.Epochs[n+2] = keyring.Epoch{}
+	}
+	k.Current = most - 1
+	k, err = k.Rotate(owner.Key, []string{owner.KEMPublic()}, 1)
+	require.NoError(t, err)
+	k, err = keyring.Parse(k.Object())
+	require.NoError(t, err)
+	require.Len(t, k.Epochs, most)
+	_, err = k.Rotate(owner.Key, []string{owner.KEMPublic()}, 1)
+	require.ErrorIs(t, err, keyring.ErrMalformed)
+	_, err = k.Remove(owner.Key, nil, trusted, 1)
+	require.ErrorIs(t, err, keyring.ErrMalformed)
+}
+
+// A recipient is one however often and in which letters it is named, also where a server has said
+// an entry twice.
+func TestOneRecipientOneEntry(t *testing.T) {
+	owner, bob, carol := people(t)
+	trusted := []string{owner.EdPub}
+	upper := strings.ToUpper(bob.KemPub)
+	k, err := keyring.New(
+		owner.key(t), []string{owner.KemPub, owner.KemPub, bob.KemPub, upper, carol.KemPub}, 1,
+	)
+	require.NoError(t, err)
+	require.Len(t, k.Epochs[1].Entries, 3)
+	owners, err := k.Open(owner.kem(t), trusted, 1)
+	require.NoError(t, err)
+	_, err = k.Open(bob.kem(t), trusted, 1)
+	require.NoError(t, err)
+	_, err = k.Add(owner.key(t), owners, upper, 1)
+	require.ErrorIs(t, err, keyring.ErrPresent)
+
+	twice := k.Epochs[1]
+	twice.Entries = append(slices.Clip(twice.Entries), twice.Entries...)
+	k.Epochs[1] = twice
+	k, err = k.Remove(owner.key(t), []string{upper}, trusted, 2)
+	require.NoError(t, err)
+	for _, kept := range []person{owner, carol} {
+		_, err = k.Open(kept.kem(t), trusted, 2)
+		require.NoError(t, err)
+	}
+	_, err = k.Open(bob.kem(t), trusted, 2)
+	require.ErrorIs(t, err, keyring.ErrNotARecipient)
 }

@@ -23,11 +23,11 @@ import (
 )
 
 // Migration is one of a place, which nobody else may write to meanwhile. Place, Config, To and Log
-// must be given.
+// must be given: Run refuses without.
 type Migration struct {
 	Place  service.Place
 	Config *config.Config   // that says what requests reach
-	To     *encrypted.Codec // of Config; nil encrypts nothing
+	To     *encrypted.Codec // of Config; one of which nothing is encrypted decrypts what From reads
 	// From is the codec of the configuration of before, by which is read what To does not read; nil
 	// if that was the same.
 	From *encrypted.Codec
@@ -59,6 +59,9 @@ func (d *Done) Err() error {
 // Run migrates. It may be run again after it was interrupted. In a place that several servers write
 // nothing is renamed: others may have written it, and signed where.
 func (m *Migration) Run(ctx context.Context) (d Done, err error) {
+	if m.Place == nil || m.Config == nil || m.To == nil || m.Log == nil {
+		return d, errors.New("a migration needs Place, Config, To and Log")
+	}
 	kept, err := m.Place.Open(ctx, service.Keep{Log: m.Log})
 	if err != nil {
 		return d, err

@@ -117,3 +117,25 @@ func TestMigration(t *testing.T) {
 	require.Equal(t, []string{broken, former}, names(t, p))
 	require.NoError(t, (&migrate.Done{}).Err())
 }
+
+// A migration that lacks what it needs says so, and has opened nothing.
+func TestMigrationWithoutItsParts(t *testing.T) {
+	c, err := config.Parse([]byte(`{"version": 1, "collections": []}`))
+	require.NoError(t, err)
+	codec, err := encrypted.New(c, encrypted.Secrets{})
+	require.NoError(t, err)
+	log := slog.New(slog.DiscardHandler)
+	p := fill(t)
+	for name, m := range map[string]migrate.Migration{
+		"nothing": {}, "no place": {Config: c, To: codec, Log: log},
+		"no configuration": {Place: p, To: codec, Log: log},
+		"no codec":         {Place: p, Config: c, Log: log},
+		"no log":           {Place: p, Config: c, To: codec},
+	} {
+		_, err := m.Run(t.Context())
+		require.ErrorContains(t, err, "needs Place, Config, To and Log", name)
+	}
+	require.Zero(t, p.closed)
+	_, err = (&encrypted.Migration{}).Run(t.Context(), p.kept)
+	require.ErrorContains(t, err, "needs To")
+}

@@ -218,6 +218,10 @@ func ParseBundle(o *value.Object) (*Bundle, error) {
 // Install checks a bundle at a time in Unix seconds, and returns the keys of collections in it.
 // root is the root that the person expects, and nonce that of the device's offer. It returns an
 // error that is ErrForeign, a *capcert.RefusedError, or keyring.ErrSealed.
+//
+// The root has signed the certificate, and nobody the keys: whoever brings a bundle, as the server
+// at Offer.Path does, can put in others. They are the collections' keys if the bundle came under a
+// code, or if the keyrings of the collections hold the same.
 func (b *Bundle) Install(d *Device, root, nonce string, now int64) (map[string]Key, error) {
 	if err := errors.Join(b.Cert.CheckTime(now), b.Cert.CheckSignature()); err != nil {
 		return nil, err

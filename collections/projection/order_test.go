@@ -3,6 +3,7 @@ package projection_test
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -76,4 +77,26 @@ func TestLateWrite(t *testing.T) {
 	<-done
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, `{"items":[{"id":"2","value":{"name":"table"}}]}`, pull(t, h, "catalog/a"))
+}
+
+// A document that has been removed when the server comes to its list is not in the list.
+func TestWriteOfWhatIsRemoved(t *testing.T) {
+	kept := store.NewMemory()
+	var gone atomic.Bool
+	h, _ := servingAfter(t, listed, kept, collections.Hook{
+		AfterWrite: func(ctx context.Context, e *collections.Event) error {
+			if gone.Load() {
+				return kept.Delete(ctx, e.Key)
+			}
+			return nil
+		}})
+	push(t, h, "products/a/1", `{"data":{"name":"chair"}}`)
+	require.Equal(
+		t, `{"items":[{"id":"1","value":{"name":"chair"}}]}`, pull(t, h, "catalog/a"),
+	)
+	require.NoError(t, kept.Delete(t.Context(), "products/a/1"))
+	gone.Store(true)
+	push(t, h, "products/a/1", `{"data":{"name":"armchair"}}`)
+	push(t, h, "products/a/2", `{"data":{"name":"table"}}`)
+	require.Equal(t, `{"items":[]}`, pull(t, h, "catalog/a"))
 }

@@ -125,7 +125,11 @@ func (l *Lists) project(ctx context.Context, p *Projection, e *collections.Event
 	if d != nil {
 		now.Data, now.Hash, now.Time = d.Data, d.Hash, d.Time
 	}
-	return p.Project(&now), nil
+	op := p.Project(&now)
+	if op != nil && d == nil { // it has been removed meanwhile
+		op.Remove = true
+	}
+	return op, nil
 }
 
 // last returns the event of the last element of a log, which is e or, if others have been added

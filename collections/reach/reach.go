@@ -203,8 +203,8 @@ func required(col *config.Collection, action string) []string {
 func (m *Map) Decide(who *access.Auth, o *Object, action string) Refusal {
 	col := o.Collection
 	switch {
-	case action == Pull && col.PushOnly, action == Push && col.PullOnly, action == List &&
-		!col.Listable:
+	case action == Pull && col.PushOnly, action == Push && col.PullOnly,
+		action == List && !col.Listable:
 		return NoSuchWay
 	case m.Open(col, action):
 		return Allowed

@@ -51,17 +51,22 @@ func serve(t *testing.T, role, extensions string) *server {
 }
 
 func serveConfig(t *testing.T, text string) *server {
+	nonces, err := access.NewNonces(access.NonceOptions{})
+	require.NoError(t, err)
+	return serveFor(t, text, &access.Caps{Nonces: nonces})
+}
+
+// serveFor serves a configuration to whom a resolver lets in.
+func serveFor(t *testing.T, text string, who access.Resolver) *server {
 	c, err := config.Parse([]byte(text))
 	require.NoError(t, err)
 	s := &server{t: t, docs: document.In(store.NewMemory(), nil), config: c}
 	log := slog.New(slog.DiscardHandler)
 	s.manager = remote.New(s.docs, nil, log)
-	nonces, err := access.NewNonces(access.NonceOptions{})
-	require.NoError(t, err)
 	h, err := collections.New(
 		c,
 		collections.Options{
-			Documents: s.docs, Prefix: "/v1", Resolver: &access.Caps{Nonces: nonces},
+			Documents: s.docs, Prefix: "/v1", Resolver: who,
 			Hooks: []collections.Hook{s.manager.Hook()}, Log: log,
 		},
 	)

@@ -60,42 +60,81 @@ func (m *Manager) through(
 	switch {
 	case own:
 		c := *r.client
-		c.HTTP, c.Credentials, c.Header = m.direct, nil, c.Header.Clone()
+		c.HTTP, c.Credentials = m.direct, nil
+		// The headers of the configuration may have keys, which do not go with what is the caller's:
+		// nobody has looked which fields that may write.
+		c.Header = http.Header{"Accept": {config.JSON}}
 		maps.Copy(c.Header, e.Proof.Header)
 		return m.send(ctx, r, &c, body), nil
-	case e.Fields.All() || !r.presents():
+	case !r.presents(), e.Fields.All() && !r.signs():
 		return m.send(ctx, r, r.client, body), nil
 	}
-	return m.fill(ctx, r, e.Fields, body)
+	p, refused, err := parsePush(ctx, body)
+	if refused != nil || err != nil {
+		return refused, err
+	}
+	if e.Fields.All() {
+		p.body.Set("data", p.data)
+		r.sign(p.body, p.data, false)
+		return m.send(ctx, r, r.client, value.Append(nil, p.body)), nil
+	}
+	return m.fill(ctx, r, e.Fields, p)
 }
 
 // presents reports whether the other server may take requests for those of somebody with roles.
-func (r *remote) presents() bool {
-	return r.Passphrase != "" || r.wallet != nil || len(r.Headers) > 0
+func (r *remote) presents() bool { return r.signs() || len(r.Headers) > 0 }
+
+// signs reports whether requests to the other server are signed by somebody, which then is whose
+// all is that is pushed there.
+func (r *remote) signs() bool { return r.client.Credentials != nil || r.wallet != nil }
+
+// sign makes the author that the body of a push names one that the other server takes, of data: it
+// refuses the proof of anybody but who has signed the request. changed says that data is not what
+// the caller has signed.
+func (r *remote) sign(body, data *value.Object, changed bool) {
+	foreign := r.wallet != nil || changed
+	if !foreign && r.client.Credentials != nil {
+		author, _ := body.String("authorPubkey")
+		foreign = author != r.client.Credentials().Key.Public
+	}
+	if foreign {
+		body.Delete("authorPubkey")
+		body.Delete("authorSignature")
+	}
+	if r.wallet != nil {
+		body.Set("authorSignature", evm.SignData(*r.wallet, data))
+	}
+}
+
+// parsed is the body of a push, and its data, which is what the other server would store.
+type parsed struct{ body, data *value.Object }
+
+// parsePush reads the body of a push. It returns an answer to one that is none.
+func parsePush(ctx context.Context, text []byte) (p parsed, _ *collections.Answer, err error) {
+	v, err := value.ParseWithin(ctx, text, value.MaxDepth)
+	if ctx.Err() != nil {
+		return p, nil, ctx.Err()
+	}
+	o, ok := v.(*value.Object)
+	if err != nil || !ok {
+		return p, failure(http.StatusBadRequest, "Body must be a JSON object"), nil
+	}
+	v, _ = o.Get("data")
+	data, ok := v.(*value.Object)
+	if !ok {
+		return p, failure(http.StatusBadRequest, "Missing or invalid data"), nil
+	}
+	return parsed{o.Clone(), value.Sanitize(data)}, nil, nil
 }
 
 // fill hands on a push of a caller who may not write or not see some fields: with these as the
 // other server has them, and with the hashes of what the caller sees.
 func (m *Manager) fill(
-	ctx context.Context, r *remote, f collections.Fields, body []byte,
+	ctx context.Context, r *remote, f collections.Fields, p parsed,
 ) (*collections.Answer, error) {
-	v, err := value.ParseWithin(ctx, body, value.MaxDepth)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	o, ok := v.(*value.Object)
-	if err != nil || !ok {
-		return failure(http.StatusBadRequest, "Body must be a JSON object"), nil
-	}
-	v, _ = o.Get("data")
-	data, ok := v.(*value.Object)
-	if !ok {
-		return failure(http.StatusBadRequest, "Missing or invalid data"), nil
-	}
-	if err := f.Refuses(data); err != nil {
+	if err := f.Refuses(p.data); err != nil {
 		return nil, err
 	}
-	data = value.Sanitize(data)
 	theirs, err := r.pull(ctx)
 	if err != nil {
 		return m.failed(r, err), nil
@@ -104,7 +143,7 @@ func (m *Manager) fill(
 	if theirs.hash != "" {
 		was = theirs.data
 	}
-	v, _ = o.Get("baseHash")
+	v, _ := p.body.Get("baseHash")
 	base, isText := v.(string)
 	switch {
 	case v != nil && !isText:
@@ -112,20 +151,13 @@ func (m *Manager) fill(
 	case v == nil && was != nil, isText && base != seenAs(f, was, theirs.hash):
 		return failure(http.StatusConflict, "hash_mismatch"), nil
 	}
-	stored := f.Over(was, data)
-	o = o.Clone()
-	o.Set("data", stored)
+	stored := f.Over(was, p.data)
+	p.body.Set("data", stored)
 	if was != nil {
-		o.Set("baseHash", theirs.hash)
+		p.body.Set("baseHash", theirs.hash)
 	}
-	if stored != data { // which the caller has not signed
-		o.Delete("authorPubkey")
-		o.Delete("authorSignature")
-	}
-	if r.wallet != nil {
-		o.Set("authorSignature", evm.SignData(*r.wallet, stored))
-	}
-	answer := m.send(ctx, r, r.client, value.Append(nil, o))
+	r.sign(p.body, stored, stored != p.data)
+	answer := m.send(ctx, r, r.client, value.Append(nil, p.body))
 	if told, ok := answer.Body.(*value.Object); ok && answer.Status == http.StatusOK {
 		hash, _ := told.String("hash")
 		told.Set("hash", seenAs(f, stored, hash))

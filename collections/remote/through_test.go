@@ -27,12 +27,16 @@ func through(t *testing.T, role, more string) (primary, s *server) {
 	_, err := primary.docs.Push(t.Context(), "posts/featured",
 		parse(t, `{"n":1,"price":9,"pin":1234}`), nil, nil, false)
 	require.NoError(t, err)
-	s = serveConfig(
+	return primary, throughTo(t, primary, more)
+}
+
+// throughTo returns a server of priced for anybody that hands pushes on to another.
+func throughTo(t *testing.T, primary *server, more string) *server {
+	return serveConfig(
 		t, fmt.Sprintf(priced, "public", fmt.Sprintf(`, "extensions": {"remotes": {"posts": {
 		"url": %q, "pullPath": "/pull/posts/featured", "pushPath": "/push/posts/featured",
 		"writeMode": "push_through"%s}}}`, primary.URL+"/v1", more)),
 	)
-	return primary, s
 }
 
 // root is more of a server whose requests are those of the identity of a passphrase.

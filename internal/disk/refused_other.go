@@ -2,5 +2,5 @@
 
 package disk
 
-// refused takes every error for a socket on which nobody listens: systems differ in what they say.
-func refused(error) bool { return true }
+// Refused takes every error for a socket on which nobody listens: systems differ in what they say.
+func Refused(error) bool { return true }

@@ -7,5 +7,5 @@ import (
 	"syscall"
 )
 
-// refused reports that nobody listens on a socket.
-func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
+// Refused reports that nobody listens on a socket.
+func Refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

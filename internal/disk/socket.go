@@ -106,7 +106,7 @@ func removeStale(path string) error {
 	}
 	if conn, err := net.DialTimeout("unix", path, dialTime); err == nil {
 		return errors.Join(fmt.Errorf("%s: %w", path, ErrSocketInUse), conn.Close())
-	} else if !refused(err) {
+	} else if !Refused(err) {
 		return fmt.Errorf("%s: it cannot be told whether a process answers there: %w", path, err)
 	}
 	return os.Remove(path)

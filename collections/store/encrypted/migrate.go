@@ -18,7 +18,8 @@ type Migrated struct {
 	Failed    int `json:"failed"`    // that could not be read; they stay as they were
 }
 
-// Migration brings what is stored into the form of the present configuration and secrets.
+// Migration brings what is stored into the form of the present configuration and secrets. To must
+// be given: Run refuses without.
 type Migration struct {
 	To *Codec
 	// of the configuration of before, by which is read what To does not read; nil if that was the same
@@ -37,6 +38,9 @@ const progressEvery = 256
 // Run migrates all that is in a store, which nobody else may write to meanwhile. It may be run
 // again after it was interrupted.
 func (m *Migration) Run(ctx context.Context, s store.Store) (n Migrated, err error) {
+	if m.To == nil {
+		return n, errors.New("a migration needs To, the codec of the present configuration")
+	}
 	err = store.Rewrite(ctx, s, func(key string, kept []byte) ([]byte, error) {
 		if n.Documents++; n.Documents%progressEvery == 0 && m.Progress != nil {
 			m.Progress(n)

@@ -84,7 +84,7 @@ func TestJetStream(t *testing.T) {
 	q := open(t, &config.NATS{URL: at, Stream: "writes"}, "posts", "data.comments")
 	require.NoError(t, q.Publish(t.Context(), "posts", "1", []byte("one")))
 	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
-	// again, as its acknowledgement was lost
+	// Once more, as if its acknowledgement had been lost.
 	require.NoError(t, q.Publish(t.Context(), "data.comments.p1", "2", []byte("two")))
 	all, c := stored(t, at, "writes")
 	require.Equal(t, []string{"data.comments", "data.comments.*", "posts", "posts.*"}, c.Subjects)
