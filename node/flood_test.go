@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
@@ -35,6 +36,7 @@ const (
 // of it once it is revoked; it refuses the peer; and the two nodes end with the same statements, in
 // sessions that then send nothing.
 func TestFloodOfStatementsEnds(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		w := newSimWorld(t, 1)

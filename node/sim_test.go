@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
@@ -108,13 +109,8 @@ var (
 	firstSeed = flag.Uint64("sim.first", 0, "the first of them")
 )
 
-// defaultSeeds is few with the race detector: bubbles run on one processor then, and take minutes.
-func defaultSeeds() uint64 {
-	if raceDetector {
-		return 3
-	}
-	return 8
-}
+// defaultSeeds is one with the race detector: bubbles run on one processor then, and take minutes.
+func defaultSeeds() uint64 { return uint64(testkit.Few(8, 1)) }
 
 func simulate(t *testing.T, seed uint64) {
 	ctx := context.Background()
