@@ -162,7 +162,7 @@ func TestCancelEndsSession(t *testing.T) {
 // A session that is cut in the middle of a long transfer leaves what has come, and the next one
 // fetches only the rest.
 func TestCutSessionGoesOn(t *testing.T) {
-	many := testkit.Few(20_000, 4000)
+	many := testkit.Few(20_000, 8000)
 	a, b := newMemorySet(numbered(many)), newMemorySet(nil)
 	ca, cb := net.Pipe()
 	done := make(chan error, 1)
