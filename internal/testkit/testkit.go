@@ -18,8 +18,8 @@ func Random[S ~int | ~uint8 | ~uint32 | ~uint64](seed S, n int) []byte {
 	return b
 }
 
-// Full tells that nothing is to be made short for the race detector, though it takes hours: .ci/full
-// sets CI_FULL for that.
+// Full tells that nothing is to be made short for the race detector, though it takes hours.
+// .ci/full sets CI_FULL for that.
 func Full() bool { return os.Getenv("CI_FULL") != "" }
 
 // Few returns all, or few if the race detector watches. See Race.
@@ -39,9 +39,9 @@ func OneGoroutine(t *testing.T) {
 	}
 }
 
-// SeenElsewhere is for a test that takes long with the race detector, and whose goroutines are those
-// of shorter tests, which it watches: those of a node meet in the simulations. It is left to the run
-// without, and to .ci/full.
+// SeenElsewhere is for a test that takes long with the race detector, and whose goroutines are
+// those of shorter tests, which it watches: those of a node meet in the simulations. It is left to
+// the run without, and to .ci/full.
 func SeenElsewhere(t *testing.T) {
 	t.Helper()
 	if Race && !Full() {

@@ -125,8 +125,8 @@ func (s *source) step(to direction, key []byte) (ok bool, err error) {
 	return true, nil
 }
 
-// skip finds, by halving, the first key after from at which the table can be read again. No block is
-// read twice for that.
+// skip finds, by halving, the first key after from at which the table can be read again. No block
+// is read twice for that.
 func (s *source) skip(from []byte) (next []byte, ok bool, err error) {
 	s.reads.kept = map[span]read{}
 	defer func() { s.reads.kept = nil }()
