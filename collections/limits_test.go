@@ -75,6 +75,7 @@ func TestNoRequestLooksAtAll(t *testing.T) {
 // Newcomers share what their own provider's network has while there is room for networks, and not
 // what all strangers have.
 func TestFloodOfNetworks(t *testing.T) {
+	testkit.OneGoroutine(t)
 	l := newLimiters([]config.Counter{{Rate: config.Rate{WindowMS: 60_000, MaxRequests: 5}}})[0]
 	now := time.Unix(1e9, 0)
 	for i := range 3 * maxWindows {
