@@ -88,7 +88,7 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 // A provider that is much slower than another does not hold up the end: what it owes is taken over.
 func TestSlowProviderLosesWork(t *testing.T) {
 	ctx := t.Context()
-	data := testkit.Random(2, 24<<20)
+	data := testkit.Random(2, testkit.Few(24, 6)<<20)
 	// The slow one gives no more than a first 64 KiB.
 	slow, fast := startWith(t, limits.Config{Upload: 1}), startWith(t, limits.Config{})
 	var hash blobs.Hash
