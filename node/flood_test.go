@@ -163,6 +163,7 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 // A peer that offers 40,000 void statements in a session is cut off and refused before it has sent
 // all of them, and one that offers fewer ends the session with nothing of it kept.
 func TestSessionWithVoidStatementsEnds(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	for name, count := range map[string]int{
 		"in good faith": 2 * replica.MaxDelegated, "a flood": 40_000,
 	} {
