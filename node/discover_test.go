@@ -202,7 +202,8 @@ func TestAnnounceInTurns(t *testing.T) {
 		}
 		today := names.Day(time.Now())
 		require.Equal(t, 20, there(today))
-		for day := today; day < today+uint32(testkit.Few(5, 1)); day++ { // what was announced is forgotten every day
+		// What was announced is forgotten every day.
+		for day := today; day < today+uint32(testkit.Few(5, 1)); day++ {
 			time.Sleep(time.Until(time.Unix(int64(day+1)*86400, 0)))
 			require.Equal(t, 20, there(day+1), "the next day's are there when it comes")
 			table.mu.Lock()
