@@ -66,4 +66,7 @@ func WriteEntry(
 }
 
 // Forget drops what is remembered of documents, as when other rules say what counts.
-func (s *Store) Forget() { s.cache.clear() }
+func (s *Store) Forget() {
+	s.cache.clear()
+	s.junk.forget()
+}
