@@ -9,8 +9,8 @@ import (
 )
 
 // Issuers cost nothing to make, so what lists of revocations may take up is shared out by where
-// they come from. Each source may bring sourceLists lists at once, of new issuers or later ones, and
-// then one in listPause; and sourceBytes of lists, and then bytesPerSecond.
+// they come from. Each source may bring sourceLists lists at once, of new issuers or later ones,
+// and then one in listPause; and sourceBytes of lists, and then bytesPerSecond.
 const (
 	sourceLists    = 64
 	listPause      = 10 * time.Minute

@@ -34,7 +34,7 @@ type Replica struct {
 }
 
 // rulesWait is for how long a start waits for what may be the first rules of the replica, and has
-// not come. Anybody who may write to the replica can write such entries, whose content nobody gives.
+// not come. Anybody who may write to the replica can write such entries whose content nobody gives.
 const rulesWait = time.Minute
 
 var _ service.Ruled = (*Replica)(nil)
@@ -175,7 +175,8 @@ func (p *Replica) come(ctx context.Context) (all []replicas.Written, missing boo
 // rulesTries is how often rules are looked for within rulesWait.
 const rulesTries = 20
 
-// wroteIn reports whether it is the replica's key that has written b, or with nil what has not come.
+// wroteIn reports whether it is the replica's key that has written b, or with nil what has not
+// come.
 func (p *Replica) wroteIn(all []replicas.Written, b []byte) bool {
 	return slices.ContainsFunc(all, func(w replicas.Written) bool {
 		return w.Author == replica.AuthorID(p.r.ID) && (w.Body == nil) == (b == nil) &&

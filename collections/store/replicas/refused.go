@@ -17,7 +17,8 @@ const (
 	firstJunk = 30 * time.Second
 	lastJunk  = time.Hour
 	mostJunk  = 1 << 15 // versions
-	// maxBehind is how many bytes of elements that do not count are read behind the last one that does.
+	// maxBehind is how many bytes of elements that do not count are read behind the last one that
+	// does.
 	maxBehind = 16 << 20
 )
 
