@@ -135,9 +135,9 @@ func TestWhatOnlyBeginsLikeNamesIsNotFetched(t *testing.T) {
 		size   int
 		status int
 	}{
-		"names that are too long":          {names, directory.MaxManifestSize + 1, http.StatusNotFound},
-		"names for which there is no room": {many, 64 << 20, http.StatusInsufficientStorage},
-		"a list":                           {chunked.List([]uint64{1}), chunked.MaxList + 1, http.StatusNotFound},
+		"names that are too long":          {names, directory.MaxManifestSize + 1, 404},
+		"names for which there is no room": {many, 64 << 20, 507},
+		"a list":                           {chunked.List([]uint64{1}), chunked.MaxList + 1, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			big := make([]byte, c.size)

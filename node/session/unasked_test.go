@@ -80,9 +80,9 @@ func TestWhatIsKnownIsNotPassedOn(t *testing.T) {
 	require.Equal(t, link.Reject, n.takeGossip(t.Context(), none.ID, "q", more[0]))
 }
 
-// Whoever may write can put a new entry into many messages, each beside much that all have, and give
-// each to another node. Each node passes its message on, to others who know it all by then. That
-// keeps none of them from what it asks of another.
+// Whoever may write can put a new entry into many messages, each beside much that all have, and
+// give each to another node. Each node passes its message on, to others who know it all by then.
+// That keeps none of them from what it asks of another.
 func TestWhatOthersMadeHoldsUpNoAnswers(t *testing.T) {
 	testkit.Bubble(t, func(t *testing.T) {
 		n := newWorld(t, time.Now)
