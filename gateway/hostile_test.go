@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -100,6 +101,7 @@ func TestConditionsOnLists(t *testing.T) {
 // A list of a million directories takes a moment. A list that looks for each name among all before
 // it would take hours.
 func TestListingIsLinear(t *testing.T) {
+	testkit.OneGoroutine(t)
 	d := &directory.Directory{}
 	for i := range 1_000_000 {
 		d.Manifest = append(
