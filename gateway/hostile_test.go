@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,8 +11,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/blobs/directory"
 	"github.com/skerry-sync/skerry/internal/testkit"
+	"github.com/skerry-sync/skerry/node/content"
+	"github.com/skerry-sync/skerry/ticket"
 )
 
 // Names in a directory are a stranger's. They are shown as they are, and lead nowhere else.
@@ -112,5 +117,42 @@ func TestListingIsLinear(t *testing.T) {
 		require.Equal(t, Item{Name: "00999999", Kind: "directory", Size: 3}, itemOf(items[999_999]))
 	case <-time.After(time.Minute):
 		t.Fatal("the list hangs")
+	}
+}
+
+// What begins like the names of a directory, or like the list of a file in chunks, but is too large
+// for that, is not fetched to find out: a page elsewhere can name it, and whoever serves it.
+func TestWhatOnlyBeginsLikeNamesIsNotFetched(t *testing.T) {
+	a, _ := start(t)
+	b, l := start(t)
+	ctx := t.Context()
+	other, err := a.Blobs().ImportBytes(ctx, []byte("for the connection"))
+	require.NoError(t, err)
+	_, err = b.Get(ctx, other.Hash, content.Raw, (&ticket.Blob{Addrs: a.Addrs()}).Peers(), nil)
+	require.NoError(t, err)
+	names := directory.Manifest{{Path: "a", Kind: directory.Empty}}.Bytes()
+	many := binary.AppendUvarint([]byte("skerry directory 1\n"), directory.MaxEntries)
+	for name, c := range map[string]struct {
+		head   []byte
+		size   int
+		status int
+	}{
+		"names that are too long":          {names, directory.MaxManifestSize + 1, 404},
+		"names for which there is no room": {many, 64 << 20, 507},
+		"a list":                           {chunked.List([]uint64{1}), chunked.MaxList + 1, 404},
+	} {
+		t.Run(name, func(t *testing.T) {
+			big := make([]byte, c.size)
+			copy(big, c.head)
+			first, err := a.Blobs().ImportBytes(ctx, big)
+			require.NoError(t, err)
+			seq, err := a.Blobs().ImportBytes(ctx, blobs.Sequence{first.Hash, other.Hash}.Bytes())
+			require.NoError(t, err)
+			resp, _ := get(t, l, "/seq/"+seq.Hash.String())
+			require.Equal(t, c.status, resp.StatusCode)
+			has, err := b.Blobs().Stat(ctx, first.Hash)
+			require.NoError(t, err)
+			require.LessOrEqual(t, has.Present, uint64(2*blobs.GroupSize), "to tell what it is")
+		})
 	}
 }

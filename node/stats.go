@@ -52,7 +52,7 @@ func (n *Node) Stats() Stats {
 		WrongContent: c.wrongContent.Load(), WrongEntries: synced.WrongEntries,
 		ActiveTopics: synced.Topics,
 		Misses:       c.misses.Load(), Refused: c.refused.Load(),
-		Queues: map[string]int{}, StorageUsed: n.files.Used(),
+		Queues: map[string]int{}, StorageUsed: n.StorageUsed(),
 	}
 	s.ContentSent, s.ContentGot = n.content.Traffic()
 	for _, p := range n.Peers() {
@@ -76,6 +76,9 @@ func (n *Node) Stats() Stats {
 	}
 	return s
 }
+
+// StorageUsed returns how many bytes of content the node has on the disk.
+func (n *Node) StorageUsed() uint64 { return n.files.Used() }
 
 // Totals are what a node holds.
 type Totals struct {

@@ -42,7 +42,7 @@ func TestStatementsThatAreSent(t *testing.T) {
 		&toA, &aToB, &aToBelow, &bToD, &toDLater, &toE, &ofE, &ofA, &ofB, &ofD, &late, &dAgain, wrapped,
 	})
 	require.NoError(t, err)
-	require.Equal(t, Stated{Added: 12, Refused: 1}, out, "one is void")
+	require.Equal(t, Stated{Added: 12, Refused: 1, Void: 1}, out, "one is void")
 
 	entry := func(by SecretKey, key string, at uint64) Entry {
 		return Entry{Replica: id, Author: by.Author(), Key: []byte(key), Timestamp: at}
@@ -210,7 +210,8 @@ func TestStatementsAddUp(t *testing.T) {
 	require.Equal(t, Stated{Added: 1, Refused: 2}, insert(toB(32), toB(30), toB(31)))
 	require.Equal(t, Stated{Added: 1}, insert(ref(grantFrom(&toA, a, testKey(4), 90, nil))))
 	require.Equal(
-		t, Stated{Added: 1, Refused: 1}, insert(toB(29), ref(revocation(owner, nil, a, 20, 25))),
+		t, Stated{Added: 1, Refused: 1, Void: 1},
+		insert(toB(29), ref(revocation(owner, nil, a, 20, 25))),
 		"what the replica key states is looked at first",
 	)
 	require.Len(t, statementIDs(t, s, id), 2, "all that was granted since is void")

@@ -253,16 +253,25 @@ func (v *sieve) shelf(b budget, r *ranked) (at shelf, all []ranked, err error) {
 	return at, all, nil
 }
 
-// offer says what becomes of a new statement: whether it is kept, and which other then has to go,
-// if any. With keep, it also notes that.
-func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ranked, err error) {
-	if void, err := isVoid(above, issuedOf(st), v.direct); err != nil || void {
-		return false, nil, err
+// fate is what becomes of a statement of a delegate.
+type fate int
+
+const (
+	void   fate = iota // it has no authority
+	beyond             // others that are kept of the delegate come before it
+	stays
+)
+
+// offer says what becomes of a new statement, and which other then has to go, if any. With keep, it
+// also notes that.
+func (v *sieve) offer(st Statement, above *Grant, keep bool) (is fate, goes *ranked, err error) {
+	if isVoid, err := isVoid(above, issuedOf(st), v.direct); err != nil || isVoid {
+		return void, nil, err
 	}
 	b, r := rankOf(st, above)
 	at, all, err := v.shelf(b, &r)
 	if err != nil {
-		return false, nil, err
+		return void, nil, err
 	}
 	same, last := 0, -1
 	for i := range all {
@@ -279,7 +288,7 @@ func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ran
 	}
 	if out >= 0 {
 		if all[out].compare(&r) < 0 {
-			return false, nil, nil
+			return beyond, nil, nil
 		}
 		gone := all[out]
 		goes = &gone
@@ -293,25 +302,25 @@ func (v *sieve) offer(st Statement, above *Grant, keep bool) (ok bool, goes *ran
 		)
 		v.kept[at] = slices.Insert(all, place, r)
 	}
-	return true, goes, nil
+	return stays, goes, nil
 }
 
 // keepDelegated stores a new statement of a delegate, unless the sieve refuses it. It returns the
 // one that had to go, if any.
 func (v *sieve) keepDelegated(
 	tx kv.Txn, st Statement, above *Grant, changes statementChanges,
-) (ok bool, goes *ranked, err error) {
-	ok, goes, err = v.offer(st, above, true)
-	if err != nil || !ok {
-		return false, nil, err
+) (is fate, goes *ranked, err error) {
+	is, goes, err = v.offer(st, above, true)
+	if err != nil || is != stays {
+		return is, nil, err
 	}
 	b, r := rankOf(st, above)
 	if goes != nil {
 		if err := v.s.dropDelegated(tx, v.id, b, goes, changes); err != nil {
-			return false, nil, err
+			return void, nil, err
 		}
 	}
-	return true, goes, errors.Join(
+	return stays, goes, errors.Join(
 		tx.Set(statementKey(st), st.Bytes()),
 		tx.Set(rankKey(v.id, b, &r), bytes.Clone(r.about[:])),
 	)

@@ -329,7 +329,7 @@ func TestFloodOfStatements(t *testing.T) {
 	}
 	out, err = s.InsertStatements(bg, id, forged)
 	require.NoError(t, err, "what is void is not verified")
-	require.Equal(t, Stated{Refused: 1000}, out)
+	require.Equal(t, Stated{Refused: 1000, Void: 1000}, out)
 	require.Equal(t, base+2, size())
 
 	_, err = s.Grant(bg, id, testKey(2).Author(), Permission{Prefix: []byte("m/"), Delegable: true})

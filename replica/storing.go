@@ -16,6 +16,14 @@ type Stated struct {
 	// of a delegate, and void or beyond what is kept of that delegate (see delegated.go); or kept
 	// out by Config.OnState
 	Refused int
+	Void    int // of those refused: what a delegate has signed without authority
+}
+
+// refused counts a statement of a delegate that is not kept.
+func (s *Stated) refused(is fate) {
+	if s.Refused++; is == void {
+		s.Void++
+	}
 }
 
 // InsertStatements stores statements of the replica id after verifying them. The error names the
@@ -61,7 +69,7 @@ func (s *Store) insertSome(
 		return err
 	}
 	out.Known += screened.Known
-	out.Refused += screened.Refused
+	out.Refused, out.Void = out.Refused+screened.Refused, out.Void+screened.Void
 	good := make([]Statement, 0, len(wanted))
 	seen := verifiedGrants{}
 	for _, st := range wanted {
@@ -80,7 +88,7 @@ func (s *Store) insertSome(
 		}
 		out.Added += some.Added
 		out.Known += some.Known
-		out.Refused += some.Refused
+		out.Refused, out.Void = out.Refused+some.Refused, out.Void+some.Void
 		good = good[n:]
 	}
 	return err
@@ -103,12 +111,12 @@ func (s *Store) screen(
 				continue
 			}
 			if above := chainOf(st); above != nil {
-				ok, _, err := v.offer(st, above, false)
+				is, _, err := v.offer(st, above, false)
 				if err != nil {
 					return err
 				}
-				if !ok {
-					out.Refused++
+				if is != stays {
+					out.refused(is)
 					continue
 				}
 			}
@@ -219,15 +227,15 @@ func (n *storing) store(st Statement) error {
 		}
 	}
 	if above != nil {
-		ok, goes, err := n.sieve.keepDelegated(n.tx, st, above, n.changes)
+		is, goes, err := n.sieve.keepDelegated(n.tx, st, above, n.changes)
 		if err != nil {
 			return err
 		}
-		if n.own && (!ok || goes != nil) {
+		if n.own && (is != stays || goes != nil) {
 			return ErrTooMany
 		}
-		if !ok {
-			n.out.Refused++
+		if is != stays {
+			n.out.refused(is)
 			_, err := n.s.asked(n.tx, n.id, -len(record))
 			return err
 		}

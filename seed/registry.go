@@ -327,6 +327,13 @@ func (r *Registry) RegisterFrom(
 			}
 			all, g.From = append(all, id), from
 		}
+		// Until its time of grace is over, nothing of a registration is taken back: to charge all of it
+		// anew would cost the seed a look at every entry for a request that costs nothing.
+		if !again || !g.Deletion.After(r.now()) {
+			if err := tx.Set(key(keyCharging, rep[:]), nil); err != nil {
+				return err
+			}
+		}
 		if err := dropDeletion(tx, &g); err != nil {
 			return err
 		}
@@ -334,7 +341,7 @@ func (r *Registry) RegisterFrom(
 		g.Deletion, g.Lapsed = time.Time{}, time.Time{}
 		return errors.Join(
 			setUsage(tx, id, u), setIdentities(tx, rep, all), setRegistration(tx, &g),
-			tx.Set(key(keyCharging, rep[:]), nil), tx.Delete(key(keyLeaving, rep[:])),
+			tx.Delete(key(keyLeaving, rep[:])),
 		)
 	})
 	if err == nil {

@@ -311,6 +311,39 @@ func TestGraceAndOverflow(t *testing.T) {
 	require.Empty(t, leave)
 }
 
+// A registration that is ended and begun again and again, as anybody may, does not have all entries
+// looked at each time: they are charged all the while, until the time of grace is over.
+func TestTakenUpAgainIsNotChargedAnew(t *testing.T) {
+	s := newStore(t)
+	now := time.Unix(1_000_000, 0)
+	reg := NewRegistry(DefaultLimits, func() time.Time { return now })
+	id, rep := identity.ID{1}, replica.ID{1}
+	register := func() (charges bool) {
+		now = now.Add(time.Second)
+		_, err := reg.Register(bg, s, id, rep, "ticket", "", now)
+		require.NoError(t, err)
+		require.NoError(t, s.View(bg, func(rd kv.Reader) error {
+			charges, err = rd.Has(key(keyCharging, rep[:]))
+			return err
+		}))
+		require.NoError(t, reg.Charged(bg, s, rep))
+		return charges
+	}
+	end := func() {
+		now = now.Add(time.Second)
+		_, err := reg.Unregister(bg, s, id, rep, now)
+		require.NoError(t, err)
+	}
+	require.True(t, register())
+	for range 3 {
+		end()
+		require.False(t, register())
+	}
+	end()
+	now = now.Add(DefaultLimits.Grace)
+	require.True(t, register(), "some of it may have been taken back")
+}
+
 // A replica of which no device is heard any more is given up after the time of retention and that
 // of grace, unless one comes back in between.
 func TestRetention(t *testing.T) {

@@ -71,26 +71,6 @@ func (s *Seed) Start(ctx context.Context) {
 	s.work.Go(func() { s.collectLoose(ctx) })
 }
 
-// collectLoose collects garbage whenever a quota's worth of content is charged to nobody any more.
-func (s *Seed) collectLoose(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.reg.looseBell:
-		}
-		s.reg.loose.Store(0)
-		got, err := s.n.Collect(ctx, false, nil)
-		if err != nil && ctx.Err() == nil {
-			s.log.Error("collecting what nobody is charged for", "error", err)
-			continue
-		}
-		s.log.Info(
-			"collected what nobody is charged for", "removed", got.Removed, "bytes", got.RemovedBytes,
-		)
-	}
-}
-
 // Close returns when nothing runs any more.
 func (s *Seed) Close() {
 	if s.stop != nil {

@@ -95,33 +95,27 @@ func (s *Session) reader(h blobs.Hash, size uint64) (SessionReader, error) {
 }
 
 // Directory fetches and reads the names of a directory; directory.ErrNotDirectory if h is something
-// else. admit is called with the sizes before anything is read into memory: the entries that the
-// manifest says it has, its bytes, and those of the sequence. An error of admit is returned as it
-// is.
+// else. admit is called with the sizes before the names are fetched: the entries that the manifest
+// says it has, its bytes, and those of the sequence. An error of admit is returned as it is.
 func (s *Session) Directory(
 	h blobs.Hash, admit func(entries, manifest, sequence uint64) error,
 ) (*directory.Directory, error) {
-	first, err := s.firstChild(h)
-	if !directory.IsManifest(first) {
+	first, manifest, err := s.firstChild(h)
+	if !directory.IsManifest(first) || manifest > directory.MaxManifestSize {
 		return nil, notKnownAs(directory.ErrNotDirectory, err)
-	}
-	manifest, err := s.sequence(h)
-	if err != nil {
-		return nil, err
 	}
 	entries, err := directory.EntriesOf(first)
 	if err != nil {
 		return nil, err
 	}
-	var sizes [2]uint64
-	for i, part := range []blobs.Hash{manifest, h} {
-		info, err := s.f.store.Stat(s.f.ctx, part)
-		if err != nil {
-			return nil, err
-		}
-		sizes[i] = info.Size
+	sequence, err := s.f.store.Stat(s.f.ctx, h)
+	if err != nil {
+		return nil, err
 	}
-	if err := admit(entries, sizes[0], sizes[1]); err != nil {
+	if err := admit(entries, manifest, sequence.Size); err != nil {
+		return nil, err
+	}
+	if err := s.sequence(h); err != nil {
 		return nil, err
 	}
 	return directory.Load(s.f.ctx, s.f.store, h)
@@ -130,10 +124,11 @@ func (s *Session) Directory(
 // Chunks fetches and reads the list of a file in chunks; chunked.ErrNotChunked if h is something
 // else.
 func (s *Session) Chunks(h blobs.Hash) (*chunked.Index, error) {
-	if first, err := s.firstChild(h); !chunked.IsList(first) {
+	first, size, err := s.firstChild(h)
+	if !chunked.IsList(first) || size > chunked.MaxList {
 		return nil, notKnownAs(chunked.ErrNotChunked, err)
 	}
-	if _, err := s.sequence(h); err != nil {
+	if err := s.sequence(h); err != nil {
 		return nil, err
 	}
 	return chunked.Open(s.f.ctx, s.f.store, h)
@@ -148,61 +143,62 @@ func notKnownAs(not, err error) error {
 	return errors.Join(not, err)
 }
 
-// firstChild returns the beginning of the first child of h, if h may be a sequence and its first
-// child is to be had; or nothing. No more than is needed to tell is fetched: most blobs are not
-// sequences.
-func (s *Session) firstChild(h blobs.Hash) ([]byte, error) {
+// firstChild returns the beginning of the first child of h, and its size in bytes, if h may be a
+// sequence and its first child is to be had; or nothing. No more than is needed to tell is fetched:
+// most blobs are not sequences, and what begins like a manifest or a list can be of any size.
+func (s *Session) firstChild(h blobs.Hash) (first []byte, size uint64, err error) {
 	r, err := s.Open(h)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if !mayBeSequence(uint64(r.Size())) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	var child blobs.Hash
 	if _, err := r.ReadAt(child[:], 0); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	// What is damaged here must not pass for something else.
 	var damaged *blobs.DamageError
 	head := blobs.Ranges{{Start: 0, End: blobs.HashSize}}
 	if err := s.f.store.Check(s.f.ctx, h, head); errors.As(err, &damaged) {
-		return nil, damaged
+		return nil, 0, damaged
 	}
 	c, err := s.Open(child)
 	var missing *MissingError
 	if errors.As(err, &missing) || errors.Is(err, blobs.ErrNotFound) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	first := make([]byte, min(c.Size(), 32))
+	first = make([]byte, min(c.Size(), 32))
 	if _, err = c.ReadAt(first, 0); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if chunked.IsList(first) || directory.IsManifest(first) {
-		return first, nil
+		return first, uint64(c.Size()), nil
 	}
 	if err := s.f.store.Check(s.f.ctx, child, head); errors.As(err, &damaged) {
-		return nil, damaged
+		return nil, 0, damaged
 	}
-	return first, nil
+	return first, uint64(c.Size()), nil
 }
 
-// sequence fetches all of a sequence, and its first child, which it returns.
-func (s *Session) sequence(h blobs.Hash) (first blobs.Hash, err error) {
+// sequence fetches all of a sequence, and its first child, of which the caller knows the size.
+func (s *Session) sequence(h blobs.Hash) error {
 	if err := s.ensure(Want{Hash: h}); err != nil {
-		return first, err
+		return err
 	}
 	r, err := s.f.store.Reader(s.f.ctx, h)
 	if err != nil {
-		return first, err
+		return err
 	}
+	var first blobs.Hash
 	if _, err := r.ReadAt(first[:], 0); err != nil {
-		return first, err
+		return err
 	}
-	return first, s.ensure(Want{Hash: first})
+	return s.ensure(Want{Hash: first})
 }
 
 // OpenChunks reads content in chunks as one.

@@ -109,6 +109,7 @@ type peerLimits struct {
 	serving  *Gate
 	misses   *rate.Limiter
 	work     *rate.Limiter
+	stale    *rate.Limiter
 	used     time.Time
 }
 
@@ -168,7 +169,7 @@ func (l *Limiter) get(name string, misses int) *peerLimits {
 		x = &peerLimits{
 			up: newThrottle(l.cfg.PeerUpload), down: newThrottle(l.cfg.PeerDownload),
 			serving: NewGate(maxPeerServing), work: l.figures.Work.limiter(),
-			misses: l.figures.Misses.times(misses).limiter(),
+			stale: l.figures.Work.limiter(), misses: l.figures.Misses.times(misses).limiter(),
 		}
 		l.peers[name] = x
 	}
@@ -237,16 +238,18 @@ func (l *Limiter) Worked(ctx context.Context, s link.Stream, units int) error {
 	return nil
 }
 
-// Charge counts work that a peer has caused of its own accord, where nothing can be made to wait.
-// It may leave the peer with less than nothing: see [Limiter.WorkLeft].
-func (l *Limiter) Charge(p peer.ID, units int) {
-	own := l.of(p).work
-	for now := time.Now(); units > 0; {
-		some := min(units, own.Burst())
-		own.ReserveN(now, some)
-		units -= some
-	}
+// Stale counts work that a peer has caused by bringing what is known here. It is apart from what
+// answers to the peer may cost: an honest peer passes on what somebody else has made, who can have
+// brought the same here in other words.
+func (l *Limiter) Stale(p peer.ID, units int) {
+	own := l.of(p).stale
+	now := time.Now()
+	// More than there is puts the peer in no debt: it would have to pay for all that others make.
+	own.AllowN(now, min(units, int(max(own.TokensAt(now), 0))))
 }
+
+// Hears reports whether a peer may bring more of what nobody has asked for.
+func (l *Limiter) Hears(p peer.ID) bool { return l.of(p).stale.Tokens() >= 1 }
 
 // WorkLeft returns how many units of work a peer may cause at once by now.
 func (l *Limiter) WorkLeft(p peer.ID) float64 { return l.of(p).work.Tokens() }

@@ -154,30 +154,31 @@ func (n *Syncer) publish(
 }
 
 // takeGossip stores what a message holds, and says whether it may be passed on: if any of it is new
-// here. What brings nothing new is charged to its sender. Of a sender that has spent all that its
-// work may cost, messages are not looked at.
+// here. What brings nothing new is charged to its sender. Of a sender that has spent all that this
+// may cost, messages are not looked at.
 func (n *Syncer) takeGossip(
 	ctx context.Context, id replica.ID, from peer.ID, msg []byte,
 ) link.Verdict {
-	if n.blamed.Refused(from) || n.cfg.Limits.WorkLeft(from) < 1 {
+	if n.blamed.Refused(from) || !n.cfg.Limits.Hears(from) {
 		return link.Ignore
 	}
-	fresh, units := false, 1
+	var in heard
+	units := 1
 	err := fault.Guard(n.log, "a message of gossip", func() error {
 		statements, entries, err := readGossip(id, msg)
 		if err != nil {
 			return err
 		}
 		units = workOf(statements, entries)
-		fresh, err = n.insertGossip(ctx, id, from, statements, entries)
+		in, err = n.insertGossip(ctx, id, from, statements, entries)
 		return err
 	}, "peer", from, "replica", id.Short())
-	if !fresh {
-		n.cfg.Limits.Charge(from, units)
+	if !in.fresh {
+		n.cfg.Limits.Stale(from, units)
 	}
 	var protocol *reconcile.ProtocolError
 	switch {
-	case err == nil && fresh:
+	case err == nil && (in.fresh || in.noRoom):
 		return link.Accept
 	case err == nil, ctx.Err() != nil, errors.Is(err, replica.ErrNotFound):
 		return link.Ignore
@@ -192,19 +193,24 @@ func (n *Syncer) takeGossip(
 	return link.Ignore
 }
 
-// insertGossip reports whether any of it is new here. That is also what there was no room for:
-// others may have some.
+// heard is what has become of a message of gossip.
+type heard struct {
+	fresh  bool // some of it is new here
+	noRoom bool // there was no room for some: others may have it
+}
+
 func (n *Syncer) insertGossip(
 	ctx context.Context, id replica.ID, from peer.ID, statements, entries [][]byte,
-) (fresh bool, err error) {
+) (h heard, err error) {
 	out, err := n.InsertStatements(ctx, id, statements)
-	fresh = out.Added > 0
+	h.fresh = out.Added > 0
 	if err = errors.Join(err, n.passedOn(from, id, out)); err != nil {
-		return fresh, err
+		return h, err
 	}
 	by := replica.Origin{Peer: from.String(), Spread: true}
 	in, err := n.insertEntries(ctx, id, entries, by)
-	return fresh || len(in.Added)+in.NoRoom > 0, err
+	h.fresh, h.noRoom = h.fresh || len(in.Added) > 0, in.NoRoom > 0
+	return h, err
 }
 
 // SealGossip returns the message with a plain text for the topic of a replica. Equal ones have

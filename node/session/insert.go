@@ -30,7 +30,8 @@ func (n *Syncer) InsertStatements(
 			"replica", id.Short(), "count", later)
 	}
 	out, err = n.replicas.InsertStatements(ctx, id, statements)
-	out.Refused += later // a peer that sends nothing else is a nuisance
+	// A peer that sends nothing else is a nuisance.
+	out.Refused, out.Void = out.Refused+later, out.Void+later
 	if out.Added == 0 {
 		return out, err
 	}

@@ -24,8 +24,10 @@ var errWorthless = errors.New(
 // passedOn looks at what became of the statements of a push, or of a message of gossip. A peer that
 // has not heard of a revocation yet passes on what the revoked author sends it, in good faith, and
 // must not be kept from hearing of it: it is blamed only if it goes on without a session of the
-// replica, in which it would hear.
+// replica, in which it would hear. What is only beyond what is kept of a delegate is nobody's fault
+// but the delegate's, who can have given one node others than another.
 func (n *Syncer) passedOn(p peer.ID, id replica.ID, out replica.Stated) error {
+	out.Refused = out.Void
 	err := new(worthless).add(out, maxRefusedPush)
 	if err == nil || n.blamed.Offended(p, id) > maxInGoodFaith {
 		return err

@@ -274,6 +274,9 @@ func (n *Syncer) insertPushed(
 ) (fresh bool, err error) {
 	out, err := n.InsertStatements(ctx, id, statements)
 	fresh = out.Added > 0
+	if len(entries) == 0 { // no node pushes statements alone: the peer has made them up
+		out.Void = out.Refused
+	}
 	if err = errors.Join(err, n.passedOn(p, id, out)); err != nil {
 		return fresh, n.blame(p, fmt.Errorf("push: %w", err))
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestStatementsOfALaterVersion(t *testing.T) {
 	later := []byte("skerry wish 1\nwhatever it says")
 	out, err := n.InsertStatements(t.Context(), r.ID, [][]byte{later, g.Bytes(), later})
 	require.NoError(t, err)
-	require.Equal(t, replica.Stated{Added: 1, Refused: 2}, out)
+	require.Equal(t, replica.Stated{Added: 1, Refused: 2, Void: 2}, out)
 	var w worthless
 	require.NoError(t, w.add(out, 2))
 	require.Error(t, w.add(replica.Stated{Refused: 1}, 2))
@@ -115,4 +116,49 @@ func TestWhoPassesOnIsNotBlamed(t *testing.T) {
 	n.blamed.Agreed(flood, r.ID) // which it can run after each flood
 	require.Equal(t, link.Reject, take(flood))
 	require.True(t, n.blamed.Refused(flood))
+}
+
+// A delegate gives one node the first of its grants, and another ever earlier ones that are still
+// later than those: each of these is news there, and passed on, and beyond what the first node
+// keeps. Nobody is refused for that but who sends it by himself all the time.
+func TestWhatIsBeyondIsNobodysOffence(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	a, b := alone(t, &now), alone(t, &now)
+	r, err := a.replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	_, err = b.replicas.Join(t.Context(), replica.Replica{
+		ID: r.ID, Name: "r", Capability: replica.Write, Secret: r.Secret,
+	})
+	require.NoError(t, err)
+	delegate, us := replica.NewSecretKey(), uint64(now.UnixMicro())
+	g := replica.Grant{
+		Replica: r.ID, Author: delegate.Author(), NotAfter: replica.Forever, Delegable: true, Issued: us,
+	}
+	g.Sign(r.Secret)
+	count := uint64(0)
+	message := func(issued uint64) []byte {
+		items := [][]byte{g.Bytes()}
+		for range maxRefusedPush + 2 {
+			count++
+			var author replica.AuthorID
+			binary.BigEndian.PutUint64(author[:], count)
+			below := replica.Grant{
+				Replica: r.ID, Author: author, NotAfter: replica.Forever, Issued: us + issued, Parent: &g,
+			}
+			below.Sign(delegate)
+			items = append(items, below.Bytes())
+		}
+		return SealGossip(r.ID, bundle.Append(bundle.Append(nil, items), nil))
+	}
+	a.contacts.Changed(b.id, true)
+	b.contacts.Changed(a.id, true)
+	for range 2 {
+		require.Equal(t, link.Accept, b.takeGossip(t.Context(), r.ID, "delegate", message(1)))
+	}
+	for i := range uint64(maxInGoodFaith + 4) {
+		msg := message(1000 - i)
+		require.Equal(t, link.Accept, a.takeGossip(t.Context(), r.ID, "delegate", msg))
+		require.Equal(t, link.Ignore, b.takeGossip(t.Context(), r.ID, a.id, msg))
+	}
+	require.False(t, b.blamed.Refused(a.id))
 }

@@ -80,6 +80,61 @@ func TestWhatIsKnownIsNotPassedOn(t *testing.T) {
 	require.Equal(t, link.Reject, n.takeGossip(t.Context(), none.ID, "q", more[0]))
 }
 
+// Whoever may write can put a new entry into many messages, each beside much that all have, and
+// give each to another node. Each node passes its message on, to others who know it all by then.
+// That keeps none of them from what it asks of another.
+func TestWhatOthersMadeHoldsUpNoAnswers(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		n := newWorld(t, time.Now)
+		n.cfg.Limits.Retune(func(f *limits.Figures) {
+			f.Work = limits.Rate{PerSecond: 10, AtOnce: 100}
+		})
+		r, err := n.replicas.Create(t.Context(), "r")
+		require.NoError(t, err)
+		grant, entries := entriesOf(t, r, time.Now(), time.Now(), time.Now())
+		take := func() link.Verdict {
+			plain := bundle.Append(bundle.Append(nil, [][]byte{grant}), entries)
+			return n.takeGossip(t.Context(), r.ID, "friend", SealGossip(r.ID, plain))
+		}
+		require.Equal(t, link.Accept, take())
+		for range 1000 { // as if somebody else had brought it first each time
+			require.Equal(t, link.Ignore, take())
+		}
+		v, err := lobby().Enter(Protocol, admission.Party{Peer: "friend", Named: true, Known: true})
+		require.NoError(t, err)
+		defer v.Leave()
+		start := time.Now()
+		asked := link.NewGuest(pipeStream{nil, "friend"}, v)
+		require.NoError(t, n.cfg.Limits.Worked(t.Context(), asked, 100))
+		require.Zero(t, time.Since(start))
+		require.False(t, n.cfg.Limits.Hears("friend"))
+		time.Sleep(time.Second)
+		require.True(t, n.cfg.Limits.Hears("friend"), "it has no debts either")
+	})
+}
+
+// A node without room passes on what others may have room for, but not for ever.
+func TestWhatThereIsNoRoomForIsCharged(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := alone(t, &now)
+	r, err := n.replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	grant, entries := entriesOf(t, r, now, now)
+	_, err = n.InsertStatements(t.Context(), r.ID, [][]byte{grant})
+	require.NoError(t, err)
+	n.full = true
+	n.cfg.Limits.Retune(func(f *limits.Figures) { f.Work = limits.Rate{PerSecond: 1e-9, AtOnce: 100} })
+	passed := 0
+	for range 1000 {
+		msg := SealGossip(r.ID, bundle.Append(bundle.Append(nil, nil), entries))
+		if n.takeGossip(t.Context(), r.ID, "p", msg) == link.Accept {
+			passed++
+		}
+	}
+	require.Positive(t, passed)
+	require.Less(t, passed, 20)
+}
+
 func newGrant(r replica.Replica) *replica.Grant {
 	g := replica.NewGrant(r.Secret, replica.NewSecretKey().Author(), 1)
 	return &g

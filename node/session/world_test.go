@@ -31,7 +31,10 @@ import (
 const interval = time.Minute
 
 // world is a Syncer with all that it needs, of which nothing runs by itself.
-type world struct{ *Syncer }
+type world struct {
+	*Syncer
+	full bool // there is no room for entries
+}
 
 // newWorld makes a Syncer that knows nobody, with an id of its own.
 func newWorld(t testing.TB, now func() time.Time) *world {
@@ -80,6 +83,7 @@ func newWorld(t testing.TB, now func() time.Time) *world {
 	cfg.Replicas, err = replica.Open(ctx, store, replica.Config{
 		Now: now, OnHold: func(tx kv.Txn, id replica.ID) error { return cfg.Lookups.Hold(tx, id) },
 		OnLeave: cfg.Lookups.Leave,
+		OnTake:  func(kv.Txn, *replica.Entry, *replica.Entry) (bool, error) { return !w.full, nil },
 	})
 	require.NoError(t, err)
 	w.Syncer = New(cfg)
