@@ -425,6 +425,56 @@ func TestFalseClaim(t *testing.T) {
 	l.requireAll("k", "abz")
 }
 
+// What this device has written is not overwritten while its content is not here.
+func TestPendingOwn(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	a.set("k", "a")
+	old := a.disk.copy()
+	a.set("k", "ab")
+	b.from(a)
+	old.device = a.disk.device
+	*a.disk = *old
+	a.reopen() // which has lost the end of what it wrote, and gets the entry back
+	for at, e := range b.disk.slots {
+		a.disk.take(at.key, e, nil)
+	}
+	require.ErrorIs(t, a.Set.Set(t.Context(), a.read("k"), []byte("c")), ErrPending)
+	a.from(b)
+	require.Equal(t, "ab", a.text("k"))
+	a.set("k", "abc")
+	l.sync()
+	l.requireAll("k", "abc")
+}
+
+// A device whose next counter others have seen used takes another incarnation.
+func TestUsedCounters(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	a.set("k", "a")
+	old := a.disk.copy()
+	old.device.Reserved = 1 // as if it had been saved when that was all
+	a.set("k", "ab")
+	b.from(a)
+	b.set("k", "abc")
+	*a.disk = *old
+	a.reopen()
+	before, _ := a.Device()
+	for at, e := range b.disk.slots { // only what b has written comes, and a looks at nothing
+		if e.Author == b.dev.Author {
+			a.disk.take(at.key, e, b.disk.content[e.Hash])
+		}
+	}
+	require.Equal(t, "abc", a.text("k"))
+	a.set("k", "abcd")
+	after, _ := a.Device()
+	require.Equal(t, before.Author, after.Author)
+	require.NotEqual(t, before.Incarnation, after.Incarnation)
+	require.Equal(t, "abcd", a.text("k"))
+	b.from(a)
+	require.Equal(t, "abcd", b.text("k"))
+}
+
 // A device that cannot get a new author writes nothing more, and says why, until it can.
 func TestNoNewAuthor(t *testing.T) {
 	l := newLab(t)
