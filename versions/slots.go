@@ -10,14 +10,15 @@ import (
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
-// Slots is the replica that versions are kept in, of each key one slot for each author; [OfNode] is
-// one of a node. Its methods may be called at the same time.
+// Slots is the replica that versions are kept in, of each key one slot for each author; package
+// onnode has those of a node. Its methods may be called at the same time.
 type Slots interface {
 	ID() replica.ID
 	// Entries yields the entries of all authors that q selects, by keys in plain.
 	Entries(ctx context.Context, q replica.Query) iter.Seq2[replica.Item, error]
-	// Open opens the content of an entry, as long as ctx lives. It returns plan.ErrMissing if that is
-	// not all here.
+	// Open opens the content of an entry, as long as ctx lives, and does not wait for it. It returns
+	// plan.ErrMissing if that is not all here, and record.ErrMalformed if there can be none; so do
+	// reads of it.
 	Open(ctx context.Context, e *replica.Entry) (Content, error)
 	// Write signs and stores values, all in one order, and returns when they are durable.
 	Write(ctx context.Context, as replica.SecretKey, all []Value) ([]replica.Item, error)
