@@ -1,0 +1,284 @@
+package onnode
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/internal/testkit"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions"
+	"github.com/skerry-sync/skerry/versions/plan"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// Whoever may not let an author write can read, and is told what to do when writing; with a grant
+// that may be passed on it can write, and the owner takes it. The default author writes no versions.
+func TestAuthors(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(true).found(false)
+	a.write("k", "a")
+	b := newMachine(t, t.TempDir()).start(true).join(a, replica.Read)
+	eventually(t, "k", "a", b)
+	err := b.set.Set.Set(ctx, b.read("k"), []byte("ab"))
+	require.ErrorIs(t, err, versions.ErrNoAuthor)
+	require.Equal(t, kind.NotAllowed, kind.Of(err))
+	require.ErrorContains(t, err, "--delegable")
+	before, err := b.n.Authors().Default(ctx)
+	require.NoError(t, err)
+	for _, may := range []replica.Permission{{}, {Delegable: true, Prefix: []byte("x/")}} {
+		_, err = a.n.Grant(ctx, b.id, before, may)
+		require.NoError(t, err)
+		b.meet(a)
+		require.ErrorIs(t, b.set.Set.Set(ctx, b.read("k"), []byte("ab")), versions.ErrNoAuthor)
+	}
+	_, err = a.n.Grant(ctx, b.id, before, replica.Permission{Delegable: true})
+	require.NoError(t, err)
+	b.meet(a)
+	b.write("k", "ab")
+	eventually(t, "k", "ab", a)
+	after, err := b.n.Authors().Default(ctx)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	d, ok := b.set.Device()
+	require.True(t, ok)
+	require.NotEqual(t, record.TagOf(before), d.Author)
+	def, err := a.n.Authors().Default(ctx)
+	require.NoError(t, err)
+	d, _ = a.set.Device()
+	require.NotEqual(t, record.TagOf(def), d.Author)
+}
+
+// A device that was copied and may have no new author can be opened and read; it says why it does
+// not write, until it may.
+func TestNoNewAuthorAtOpen(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(false)
+	b := newMachine(t, t.TempDir()).start(false)
+	r, err := a.n.Replicas().Get(ctx, a.id)
+	require.NoError(t, err)
+	r.Capability, r.Secret = replica.Read, replica.SecretKey{}
+	joinOffline(t, b, r)
+	x := &device{n: b.n, id: b.id}
+	key := replica.NewSecretKey()
+	require.NoError(t, b.n.Authors().Import(ctx, key))
+	require.NoError(t, x.Save(ctx, versions.Device{Author: key.Author(), Copied: true}))
+	b.set.Close()
+	b.open(Options{})
+	item := b.read("k")
+	require.True(t, item.Deleted())
+	require.ErrorIs(t, b.set.Set.Set(ctx, item, []byte("v")), versions.ErrNoAuthor)
+}
+
+// What an entry's content is not, is said in the terms of versions, and never waited for.
+func TestContentThatCannotBeRead(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(true)
+	of := &slots{n: a.n, r: a.n.ReplicaOf(a.id)}
+	write := func(content []byte) replica.Entry {
+		items, err := of.Write(ctx, replica.NewSecretKey(), []versions.Value{
+			{Key: []byte("x"), Stream: bytes.NewReader(content)},
+		})
+		require.NoError(t, err)
+		return items[0].Entry
+	}
+	for _, size := range []int{1, 3000, blobs.SegmentSize, blobs.SegmentSize + 1, 5 << 20} {
+		data := testkit.Random(1, size)
+		e := write(data)
+		in, err := of.Open(ctx, &e)
+		require.NoError(t, err)
+		got := make([]byte, in.Size())
+		_, err = in.ReadAt(got, 0)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(data, got), size)
+		_, err = in.ReadAt(got, 1)
+		require.ErrorIs(t, err, io.EOF)
+	}
+	large := write(testkit.Random(2, 5<<20))
+	list, err := a.n.Blobs().ReadAll(ctx, large.Hash, 1<<20)
+	require.NoError(t, err)
+	require.NoError(t, a.n.Blobs().Delete(ctx, blobs.Hash(list[:32])))
+	_, err = of.Open(ctx, &large)
+	require.ErrorIs(t, err, plan.ErrMissing, "a chunk")
+	small := write([]byte("small"))
+	require.NoError(t, a.n.Blobs().Delete(ctx, small.Hash))
+	_, err = of.Open(ctx, &small)
+	require.ErrorIs(t, err, plan.ErrMissing)
+	for _, size := range []int{100, 50_000} { // sealed by nobody
+		info, err := a.n.Blobs().ImportBytes(ctx, testkit.Random(3, size))
+		require.NoError(t, err)
+		_, err = of.Open(ctx, &replica.Entry{Replica: a.id, Hash: info.Hash, Size: info.Size})
+		require.ErrorIs(t, err, record.ErrMalformed)
+		_, err = of.Open(ctx, &replica.Entry{Replica: a.id, Hash: info.Hash, Size: info.Size + 7})
+		require.ErrorIs(t, err, record.ErrMalformed, "of another size")
+	}
+}
+
+// What is written with a read key that comes after the Set was opened is read as well.
+func TestRotatedKey(t *testing.T) {
+	a := newMachine(t, t.TempDir()).start(true).found(true)
+	b := newMachine(t, t.TempDir()).start(true).join(a, replica.Write)
+	a.write("k", "a")
+	eventually(t, "k", "a", b)
+	_, err := a.n.Rotate(t.Context(), a.id)
+	require.NoError(t, err)
+	a.write("k", "ab")
+	b.meet(a)
+	eventually(t, "k", "ab", b)
+	b.write("k", "abc")
+	eventually(t, "k", "abc", a)
+	require.Len(t, a.read("k").Heads, 1)
+	require.Equal(t, "abc", a.text("k"))
+}
+
+// A replica has one Set at a time. One that was left and joined again has another device.
+func TestOneSet(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(false)
+	_, err := Open(ctx, a.n, a.id, Options{})
+	require.ErrorIs(t, err, node.ErrDisplacedInUse)
+	_, err = Open(ctx, a.n, replica.ID{3}, Options{})
+	require.ErrorIs(t, err, replica.ErrNotFound)
+	a.write("k", "a")
+	was, _ := a.set.Device()
+	a.restart(false)
+	a.write("k", "ab")
+	same, _ := a.set.Device()
+	require.Equal(t, was, same)
+	r, err := a.n.Replicas().Get(ctx, a.id)
+	require.NoError(t, err)
+	a.set.Close()
+	a.set.Close()
+	require.NoError(t, a.n.Leave(ctx, a.id))
+	x := &device{n: a.n, id: a.id}
+	require.ErrorIs(t, x.Save(ctx, versions.Device{}), replica.ErrNotFound)
+	joinOffline(t, a, r)
+	a.write("k", "x")
+	now, _ := a.set.Device()
+	require.NotEqual(t, was, now)
+}
+
+// joinOffline joins a replica without a peer.
+func joinOffline(t *testing.T, m *machine, r replica.Replica) {
+	ctx := t.Context()
+	of := newMachine(t, t.TempDir()).start(false)
+	defer of.stop()
+	tk, err := of.n.Ticket(ctx, r, r.Capability)
+	require.NoError(t, err)
+	_, err = m.n.Join(ctx, tk, "r")
+	require.NoError(t, err)
+	m.id = r.ID
+	m.open(Options{})
+}
+
+// The keys of what has come from peers, and those alone, are told, also once their content is here
+// that was not, and when a revocation takes them away.
+func TestChanged(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(true).found(false)
+	b := newMachine(t, t.TempDir()).start(true).join(a, replica.Write)
+	b.set.Close()
+	var mu sync.Mutex
+	told := map[string]string{}
+	b.open(Options{Changed: func(keys [][]byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, k := range keys {
+			told[string(k)] = ""
+		}
+	}})
+	was := func(key string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		_, ok := told[key]
+		return ok
+	}
+	reset := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		clear(told)
+	}
+	soon := func(what func() bool) {
+		t.Helper()
+		require.Eventually(t, what, 30*time.Second, 5*time.Millisecond)
+	}
+	b.write("mine", "b")
+	a.write("k", "a")
+	soon(func() bool { return was("k") && b.text("k") == "a" })
+	require.False(t, was("mine"))
+	reset()
+	require.NoError(t, a.set.Set.Set(ctx, a.read("large"), testkit.Random(1, 3<<20)))
+	soon(func() bool {
+		item := b.read("large")
+		return was("large") && item.Pending == 0 && !item.Deleted()
+	})
+	d := a.read("k").Heads[0].Author
+	soon(func() bool { reset(); return len(b.read("large").Heads) == 1 })
+	_, err := a.n.Revoke(ctx, a.id, d, 0)
+	require.NoError(t, err)
+	soon(func() bool { return was("large") && was("k") && b.read("k").Deleted() })
+}
+
+// Golden: the record of a device.
+func TestDeviceGolden(t *testing.T) {
+	d := versions.Device{
+		Author: replica.AuthorID{1, 2}, Incarnation: record.Incarnation{3, 4}, Reserved: 4097,
+		Copied: true, Former: replica.AuthorID{5},
+	}
+	b := marshal(&d, time.UnixMicro(0x0102030405))
+	zeros := func(n int) string { return hex.EncodeToString(make([]byte, n)) }
+	require.Equal(t, "01"+"0000000102030405"+"01"+"0102"+zeros(30)+"0304"+zeros(6)+
+		"0000000000001001"+"05"+zeros(31), hex.EncodeToString(b))
+	require.Len(t, b, deviceLength)
+}
+
+// FuzzDevice: whatever is read as the record of a device is written the same.
+func FuzzDevice(f *testing.F) {
+	f.Add(marshal(&versions.Device{Author: replica.AuthorID{1}}, time.UnixMicro(1)))
+	f.Add([]byte{2})
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, held, err := parse(b)
+		if err != nil {
+			require.ErrorIs(t, err, errMalformed)
+			return
+		}
+		require.Equal(t, b, marshal(&d, held))
+	})
+}
+
+// A record of a device that cannot be read makes no new device in silence.
+func TestDamagedDevice(t *testing.T) {
+	a := newMachine(t, t.TempDir()).start(false).found(false)
+	a.write("k", "a")
+	a.set.Close()
+	var whole []byte
+	store := a.n.Store()
+	set := func(b []byte) {
+		require.NoError(t, store.Update(t.Context(), func(tx kv.Txn) (err error) {
+			if whole == nil {
+				whole, err = tx.Get(deviceKey(a.id))
+			}
+			return errors.Join(err, tx.Set(deviceKey(a.id), b))
+		}))
+	}
+	for _, b := range [][]byte{{}, {2}, {1, 2}} {
+		set(b)
+		_, err := Open(t.Context(), a.n, a.id, Options{})
+		require.ErrorIs(t, err, errMalformed)
+	}
+	set(slices.Clone(whole))
+	a.open(Options{})
+	require.Equal(t, "a", a.text("k"))
+}
