@@ -197,18 +197,18 @@ func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (b
 
 // ownOf returns the version in this device's slot of a key; nil if there is none.
 func (s *Set) ownOf(ctx context.Context, key []byte) (*plan.Version, error) {
-	q := replica.Query{Key: key, Author: &s.dev.Author}
-	for it, err := range s.cfg.Slots.Entries(ctx, q) {
-		if err != nil {
-			return nil, err
-		}
-		v, err := s.load(ctx, &it.Entry)
-		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
-			return nil, nil
-		}
-		return v, err
+	e, err := s.cfg.Slots.Entry(ctx, key, s.dev.Author)
+	if errors.Is(err, replica.ErrNotFound) {
+		return nil, nil
 	}
-	return nil, nil
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.load(ctx, &e)
+	if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+		return nil, nil
+	}
+	return v, err
 }
 
 // arrivedBatch returns the keys of a batch whose manifest has come.
@@ -319,9 +319,9 @@ func (s *Set) publish(ctx context.Context, it *replica.Item) error {
 	if err != nil {
 		return err
 	}
-	q := replica.Query{Key: it.Key, Author: &s.dev.Author}
-	for range s.cfg.Slots.Entries(ctx, q) {
-		return nil // it has been done, or there is one that was displaced
+	_, err = s.cfg.Slots.Entry(ctx, it.Key, s.dev.Author)
+	if !errors.Is(err, replica.ErrNotFound) {
+		return err // it has been done, or there is one that was displaced
 	}
 	over, err := s.isSuperseded(ctx, it.Key, v)
 	if over || err != nil {

@@ -94,6 +94,16 @@ func (d *disk) Entries(
 	}
 }
 
+func (d *disk) Entry(
+	_ context.Context, key []byte, by replica.AuthorID,
+) (replica.Entry, error) {
+	e, ok := d.slots[slot{string(key), by}]
+	if !ok || e.IsTombstone() {
+		return e, replica.ErrNotFound
+	}
+	return e, nil
+}
+
 func compareSlots(a, b slot) int {
 	return cmp.Or(cmp.Compare(a.key, b.key), bytes.Compare(a.by[:], b.by[:]))
 }

@@ -68,7 +68,8 @@ var (
 // Set is the versions of a replica, as one device reads and writes them. Its methods may be called
 // at the same time; another Set of the same device must not be used beside it.
 type Set struct {
-	cfg Config
+	cfg    Config
+	hashes *record.Hashes
 
 	mu    sync.Mutex // over all that is written
 	dev   Device
@@ -133,7 +134,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	if cfg.incarnate == nil {
 		cfg.incarnate = newIncarnation
 	}
-	s := &Set{cfg: cfg}
+	s := &Set{cfg: cfg, hashes: record.HashesOf(cfg.Slots.ID())}
 	dev, err := cfg.State.Load(ctx)
 	switch {
 	case errors.Is(err, ErrNoDevice):

@@ -23,7 +23,7 @@ type Source struct {
 // SourceOf returns a source of bytes.
 func (s *Set) SourceOf(b []byte) Source {
 	return Source{
-		Size: uint64(len(b)), Hash: record.HashOf(s.cfg.Slots.ID(), b),
+		Size: uint64(len(b)), Hash: s.hashes.Of(b),
 		Open: func() (io.Reader, error) { return bytes.NewReader(b), nil },
 	}
 }
@@ -189,17 +189,16 @@ func (s *Set) checkOwn(ctx context.Context, item *Item) error {
 	if s.dev.Author == (replica.AuthorID{}) {
 		return nil
 	}
-	q := replica.Query{Key: item.Key, Author: &s.dev.Author}
-	for it, err := range s.cfg.Slots.Entries(ctx, q) {
-		if err != nil {
-			return err
-		}
-		switch {
-		case !item.own[it.Entry.Hash]:
-			return fmt.Errorf("key %q: %w", item.Key, ErrStale)
-		case item.ownPending:
-			return fmt.Errorf("key %q: %w", item.Key, ErrPending)
-		}
+	e, err := s.cfg.Slots.Entry(ctx, item.Key, s.dev.Author)
+	switch {
+	case errors.Is(err, replica.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case !item.own[e.Hash]:
+		return fmt.Errorf("key %q: %w", item.Key, ErrStale)
+	case item.ownPending:
+		return fmt.Errorf("key %q: %w", item.Key, ErrPending)
 	}
 	return nil
 }
@@ -227,7 +226,7 @@ func (s *Set) stream(
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, &verifying{in: in, want: r.Content, hash: record.Hasher(s.cfg.Slots.ID())})
+		parts = append(parts, &verifying{in: in, want: r.Content, hash: s.hashes.Hasher()})
 	}
 	for i := range r.Ancestors {
 		a := &r.Ancestors[i]

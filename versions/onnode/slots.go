@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/wanted"
@@ -25,9 +26,9 @@ type slots struct {
 	n         *node.Node
 	r         *node.Replica
 	displaced *node.Displaced
-	// sealed is how an encrypted replica was last seen. It serves to open content, for which it may be
-	// used by several goroutines, until there is a content that it does not open.
-	sealed atomic.Pointer[replica.Plain]
+	// view is how the replica was last seen: not before the entries were read that are opened now. It
+	// serves to open content, for which several goroutines may use it.
+	view atomic.Pointer[replica.Plain]
 }
 
 var _ versions.Slots = (*slots)(nil)
@@ -35,11 +36,56 @@ var _ versions.Slots = (*slots)(nil)
 // ID implements versions.Slots.
 func (s *slots) ID() replica.ID { return s.r.ID() }
 
+// look returns the replica as it is now.
+func (s *slots) look(ctx context.Context) (*replica.Plain, error) {
+	now, err := s.n.Replicas().Plain(ctx, s.ID())
+	if err != nil {
+		return nil, err
+	}
+	// An encrypted replica stays so: whoever has seen it earlier must not come in between.
+	if last := s.view.Load(); last == nil || now.Encrypted() || !last.Encrypted() {
+		s.view.CompareAndSwap(last, now)
+	}
+	return now, nil
+}
+
 // Entries implements versions.Slots.
 func (s *slots) Entries(
 	ctx context.Context, q replica.Query,
 ) iter.Seq2[replica.Item, error] {
-	return s.r.Entries(ctx, q)
+	return func(yield func(replica.Item, error) bool) {
+		view, err := s.look(ctx)
+		if err != nil {
+			yield(replica.Item{}, err)
+			return
+		}
+		for it, err := range view.Entries(ctx, q) {
+			if !yield(it, err) {
+				return
+			}
+		}
+	}
+}
+
+// Entry implements versions.Slots.
+func (s *slots) Entry(
+	ctx context.Context, key []byte, by replica.AuthorID,
+) (e replica.Entry, err error) {
+	view := s.view.Load()
+	if view == nil || view.Encrypted() {
+		for it, err := range s.Entries(ctx, replica.Query{Key: key, Author: &by}) {
+			return it.Entry, err
+		}
+		return e, replica.ErrNotFound
+	}
+	err = s.n.Store().View(ctx, func(rd kv.Reader) error {
+		e, err = replica.EntryIn(rd, s.ID(), key, by)
+		return err
+	})
+	if err == nil && e.IsTombstone() {
+		err = replica.ErrNotFound
+	}
+	return e, err
 }
 
 // Displaced implements versions.Slots.
@@ -64,19 +110,15 @@ func (s *slots) Open(ctx context.Context, e *replica.Entry) (versions.Content, e
 			return nil, fmt.Errorf("content %s: %w", e.Hash.Short(), plan.ErrMissing)
 		}
 	}
-	view := s.sealed.Load()
-	if view != nil {
+	if view := s.view.Load(); view != nil {
 		in, err := s.n.OpenPlain(ctx, view, e)
-		if err == nil || !errors.Is(err, seal.ErrSealed) {
+		if !errors.Is(err, seal.ErrSealed) {
 			return opened(in, err)
 		}
 	}
-	view, err := s.n.Replicas().Plain(ctx, s.ID())
+	view, err := s.look(ctx) // there may be another read key
 	if err != nil {
 		return nil, err
-	}
-	if view.Encrypted() { // and stays so
-		s.sealed.Store(view)
 	}
 	return opened(s.n.OpenPlain(ctx, view, e))
 }
@@ -102,11 +144,12 @@ func (r readable) ReadAt(b []byte, off int64) (n int, err error) {
 func meaning(err error) error {
 	var size *content.SizeError
 	var damage *blobs.DamageError
+	var reference *blobs.ReferenceError
 	switch {
 	case err == nil || err == io.EOF:
 		return err
 	case errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrIncomplete),
-		errors.As(err, &damage):
+		errors.As(err, &damage), errors.As(err, &reference):
 		return fmt.Errorf("%w: %w", plan.ErrMissing, err)
 	case errors.As(err, &size), errors.Is(err, seal.ErrSealed):
 		return fmt.Errorf("%w: %w", record.ErrMalformed, err)
