@@ -55,7 +55,8 @@ func (x *displacing) keep() {
 // write sets a key here.
 func (x *displacing) write(key string, value []byte) replica.Entry {
 	items, err := x.n.ReplicaOf(x.r.ID).Apply(
-		x.t.Context(), WriteOptions{As: x.author}, Change{Key: []byte(key), Stream: bytes.NewReader(value)},
+		x.t.Context(), WriteOptions{As: x.author},
+		Change{Key: []byte(key), Stream: bytes.NewReader(value)},
 	)
 	require.NoError(x.t, err)
 	return items[0].Entry
@@ -83,8 +84,8 @@ func (x *displacing) all(key []byte) (all []replica.Item) {
 	return all
 }
 
-// What is displaced by entries from elsewhere is found by its key in plain, with its content, chunks
-// and all, however often garbage is collected, until it is forgotten. What is replaced here is not.
+// What is displaced by entries from elsewhere is found by its key in plain, with all of its
+// content, however often garbage is collected, until it is forgotten. What is replaced here is not.
 func TestDisplacedContentIsKept(t *testing.T) {
 	for name, encrypted := range map[string]bool{"plain": false, "encrypted": true} {
 		t.Run(name, func(t *testing.T) {

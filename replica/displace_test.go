@@ -34,8 +34,8 @@ func TestDisplaced(t *testing.T) {
 	require.NoError(t, err)
 	owner, author := testKey(1), testKey(2)
 	id := hold(t, s, owner, Write)
-	mine := write(t, s, id, author, "k", "1")[0]
-	mine = write(t, s, id, author, "k", "2")[0]
+	write(t, s, id, author, "k", "1")
+	mine := write(t, s, id, author, "k", "2")[0]
 	require.Empty(t, told)
 
 	later := func(old Entry, value string) Entry {

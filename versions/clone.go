@@ -109,9 +109,9 @@ func (s *Set) arrived(
 	return keys, s.failed(err)
 }
 
-// checkDisplaced looks at the versions of a key, or of all for nil, whose slots have been taken by others of the same author,
-// and forgets those that were superseded. It reports whether one of the others was written by this
-// device, since it was opened.
+// checkDisplaced looks at the versions of a key, or of all for nil, whose slots have been taken by
+// others of the same author, and forgets those that were superseded. It reports whether one of the
+// others was written by this device, since it was opened.
 func (s *Set) checkDisplaced(ctx context.Context, key []byte) (copied bool, err error) {
 	var superseded []replica.Item
 	for it, err := range s.cfg.Slots.Displaced(ctx, key) {

@@ -57,7 +57,7 @@ var (
 		"this device's last version of the item is not here yet: try again when its content has come")
 	// ErrReservedKey reports a key that is kept for what versions need themselves.
 	ErrReservedKey = kind.New(kind.Usage, "a key must not begin with a zero byte")
-	// ErrNoAuthor reports that this device needs an author of its own, for its first version or because
+	// ErrNoAuthor reports that this device needs an author of its own, for its first version or since
 	// it was copied, and that nobody here may let one write.
 	ErrNoAuthor = kind.New(kind.NotAllowed,
 		"this device needs an author of its own to write versions, and may not let a new one write")

@@ -16,7 +16,8 @@ type Slots interface {
 	ID() replica.ID
 	// Entries yields the entries of all authors that q selects, by keys in plain.
 	Entries(ctx context.Context, q replica.Query) iter.Seq2[replica.Item, error]
-	// Entry returns the entry of a key by an author, or replica.ErrNotFound; so it does for a tombstone.
+	// Entry returns the entry of a key by an author. It returns replica.ErrNotFound, also for a
+	// tombstone.
 	Entry(ctx context.Context, key []byte, by replica.AuthorID) (replica.Entry, error)
 	// Open opens the content of an entry, as long as ctx lives, and does not wait for it. It returns
 	// plan.ErrMissing if that is not all here, and record.ErrMalformed if there can be none; so do

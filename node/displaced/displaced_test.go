@@ -66,7 +66,8 @@ func entry(by replica.SecretKey, key string, n int) *replica.Entry {
 }
 
 func (w *world) put(t require.TestingT, e *replica.Entry) {
-	require.NoError(t, w.kv.Update(context.Background(), func(tx kv.Txn) error { return w.Put(tx, nil, e) }))
+	put := func(tx kv.Txn) error { return w.Put(tx, nil, e) }
+	require.NoError(t, w.kv.Update(context.Background(), put))
 }
 
 // times returns the timestamps of what is kept of some keys; nil is all.

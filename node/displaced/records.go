@@ -16,9 +16,12 @@ import (
 
 // Records in the store; integers are big-endian:
 //
-//	n p replica[32]                                   displaced entries are kept: version u8 = 1, the last number u64, how many u64
-//	n e replica[32] place[16] author[32] number u64   an entry as peers send it; place is the first half of the BLAKE3 hash of its key
-//	n a replica[32] author[32]                        how many of the author's: u32
+//	n p replica[32]              displaced entries are kept: version u8 = 1, the last number u64,
+//	                             how many u64
+//	n e replica[32] place[16] author[32] number[8]
+//	                             an entry as peers send it; place is the first half of the BLAKE3
+//	                             hash of its key
+//	n a replica[32] author[32]   how many of the author's: u32
 //
 // Numbers count up in the order in which entries were displaced.
 const (

@@ -15,8 +15,8 @@ import (
 
 // The record of the device in the node's store; integers are big-endian:
 //
-//	v d replica[32]   version u8 = 1, when the node began to hold the replica i64 µs, flags u8: 1 copied,
-//	                  author[32], incarnation[8], reserved u64, former[32]
+//	v d replica[32]   version u8 = 1, since when the node holds the replica i64 µs,
+//	                  flags u8: 1 copied, author[32], incarnation[8], reserved u64, former[32]
 //
 // A device that has left a replica begins anew when it comes back: what it wrote in between may be
 // gone. So a record of an earlier time at which the replica was held says nothing.

@@ -24,7 +24,8 @@ import (
 )
 
 // Whoever may not let an author write can read, and is told what to do when writing; with a grant
-// that may be passed on it can write, and the owner takes it. The default author writes no versions.
+// that may be passed on it can write, and the owner takes it. The default
+// author writes no versions.
 func TestAuthors(t *testing.T) {
 	ctx := t.Context()
 	a := newMachine(t, t.TempDir()).start(true).found(false)
@@ -281,4 +282,74 @@ func TestDamagedDevice(t *testing.T) {
 	set(slices.Clone(whole))
 	a.open(Options{})
 	require.Equal(t, "a", a.text("k"))
+}
+
+// When events were missed, or something failed, all entries are looked at again; so a device
+// notices that it was copied although nobody told it of the copy's entries.
+func TestMissedEvents(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(false)
+	a.write("k", "a")
+	before, _ := a.set.Device()
+	a.set.cancel()
+	a.set.running.Wait()
+	w := a.set.watcher
+	told := map[string]bool{}
+	w.changed = func(keys [][]byte) {
+		for _, k := range keys {
+			told[string(k)] = true
+		}
+	}
+	w.all = false
+	require.NoError(t, w.take(ctx, seen{missed: 1}))
+	require.True(t, w.all)
+	require.NoError(t, w.lookAtAll(ctx))
+	require.False(t, w.all)
+	require.Equal(t, map[string]bool{"k": true}, told)
+	now, _ := a.set.Device()
+	require.Equal(t, before, now, "its own entries are no sign of a copy")
+
+	// A copy has written with a counter that this device has not used, and its entry is here.
+	d, err := (&device{n: a.n, id: a.id}).Load(ctx)
+	require.NoError(t, err)
+	key, err := a.n.Authors().Key(ctx, d.Author)
+	require.NoError(t, err)
+	item := a.read("k")
+	r := *item.Heads[0].Record
+	r.Dot.Counter = 1 << 20
+	head, err := r.Append(nil)
+	require.NoError(t, err)
+	_, err = w.slots.Write(ctx, key, []versions.Value{
+		{Key: []byte("l"), Stream: bytes.NewReader(append(head, 'a'))},
+	})
+	require.NoError(t, err)
+	require.NoError(t, w.lookAtAll(ctx))
+	now, _ = a.set.Device()
+	require.NotEqual(t, before.Author, now.Author)
+	require.Equal(t, "a", a.text("k"))
+	require.Equal(t, "a", a.text("l"))
+
+	w.failed(ctx, errors.New("a failure"))
+	require.True(t, w.retry)
+	w.retry = false
+	w.failed(ctx, node.ErrClosed)
+	require.False(t, w.retry)
+}
+
+// Entries that came before their read key are looked at when it comes.
+func TestKeyThatComesLater(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(true)
+	a.write("k", "a")
+	a.set.cancel()
+	a.set.running.Wait()
+	w := a.set.watcher
+	require.NoError(t, w.lookForKey(ctx))
+	w.all = false
+	require.NoError(t, w.lookForKey(ctx))
+	require.False(t, w.all)
+	_, err := a.n.Rotate(ctx, a.id)
+	require.NoError(t, err)
+	require.NoError(t, w.lookForKey(ctx))
+	require.True(t, w.all)
 }
