@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -13,6 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // Every measurement runs, on a small load, and fills in what it reports; how fast it was is not
 // tested.
 func TestMeasurementsRun(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	cfg := Config{Dir: t.TempDir(), Size: 8 << 20, Files: 50, Note: t.Logf}
 	add, err := Add(t.Context(), cfg)
 	require.NoError(t, err)

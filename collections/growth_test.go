@@ -18,11 +18,13 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/internal/cost"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // Whatever reads what others send does twice the work for twice the bytes, counted in what it
 // allocates.
 func TestWorkGrowsWithTheInput(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	const n = 3000
 	numbers := func(n int) string { // the keys that once cost the square of their number
 		var b strings.Builder

@@ -8,10 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // Whoever makes up ever more identities uses up what their own address has, and nobody else's.
 func TestFloodOfCallers(t *testing.T) {
+	testkit.OneGoroutine(t)
 	const each = 5
 	l := newLimiters([]config.Counter{{Rate: config.Rate{WindowMS: 60_000, MaxRequests: each}}})[0]
 	now := time.Unix(1e9, 0)
@@ -39,6 +41,7 @@ func TestFloodOfCallers(t *testing.T) {
 
 // However many callers there are, one request looks at few of them, and what is over makes room.
 func TestNoRequestLooksAtAll(t *testing.T) {
+	testkit.OneGoroutine(t)
 	l := newLimiters([]config.Counter{{Rate: config.Rate{WindowMS: 60_000, MaxRequests: 5}}})[0]
 	now := time.Unix(1e9, 0)
 	for i := range maxWindows {
@@ -72,6 +75,7 @@ func TestNoRequestLooksAtAll(t *testing.T) {
 // Newcomers share what their own provider's network has while there is room for networks, and not
 // what all strangers have.
 func TestFloodOfNetworks(t *testing.T) {
+	testkit.OneGoroutine(t)
 	l := newLimiters([]config.Counter{{Rate: config.Rate{WindowMS: 60_000, MaxRequests: 5}}})[0]
 	now := time.Unix(1e9, 0)
 	for i := range 3 * maxWindows {

@@ -12,10 +12,12 @@ import (
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // A long scope in a batch of long paths is matched with some of them, and a usual one with all.
 func TestLongScopes(t *testing.T) {
+	testkit.OneGoroutine(t)
 	w := newWorld(t, configOf(column("notes", "notes/{id}", `"cap:read:notes"`, `"admin"`, "")), nil)
 	p := newPerson(t, 1)
 	var sets []string

@@ -13,11 +13,13 @@ import (
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // A store with more lists than there is room for, and something that is no list, does not keep a
 // server from starting.
 func TestStartWithTooManyLists(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	const under = "__sync__/revocations/"
 	s := store.NewMemory()
 	for i := range byte(65) { // of a MiB each, for which there are 64

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs/directory"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // Names in a directory are a stranger's. They are shown as they are, and lead nowhere else.
@@ -95,6 +96,7 @@ func TestConditionsOnLists(t *testing.T) {
 // A list of a million directories takes a moment. A list that looks for each name among all before
 // it would take hours.
 func TestListingIsLinear(t *testing.T) {
+	testkit.OneGoroutine(t)
 	d := &directory.Directory{}
 	for i := range 1_000_000 {
 		d.Manifest = append(

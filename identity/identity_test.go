@@ -352,6 +352,7 @@ func TestMnemonic(t *testing.T) {
 }
 
 func TestKeystore(t *testing.T) {
+	testkit.OneGoroutine(t)
 	for _, k := range keys(t) {
 		s := Secret{k, Nonce{1, 2, 3}}
 		file, err := s.Seal("correct horse")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
@@ -219,6 +220,7 @@ func TestWrongSizeBringsNothing(t *testing.T) {
 // Content in chunks is not denied by entries about its sequence, nor by lists that lie, lack their
 // chunks or are no lists.
 func TestWrongListsDoNotDenyContent(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	bubble(t, func(t *testing.T) {
 		w := newClaimWorld(t)
 		defer w.close()

@@ -98,7 +98,7 @@ func writeUntilKilled(dir string) error {
 func TestStoreSurvivesKills(t *testing.T) {
 	dir := t.TempDir()
 	var acknowledged []string
-	for round := range 5 {
+	for round := range testkit.Few(5, 3) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), crashDir+"="+dir)
 		cmd.Stderr = os.Stderr

@@ -10,6 +10,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/replica"
@@ -63,6 +64,7 @@ var crowdTime = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 // Throwaway identities, however many, make a node forget neither who was named to it, nor who has a
 // history with it, nor who was there before them; and they have a bounded number of records.
 func TestCrowdDisplacesNobody(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	now := crowdTime
 	n, _, id := crowdedNode(t, &now)
 	// Their ids come before those of the crowd.

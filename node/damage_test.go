@@ -90,6 +90,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 // A list with millions of chunks, which anybody who may write can name, is looked at in little
 // memory.
 func TestLargestListCostsLittleMemory(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	ctx := context.Background()
 	n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
 	require.NoError(t, err)

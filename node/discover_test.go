@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/link"
@@ -93,6 +94,7 @@ func fingerprint(t *testing.T, n *Node, id replica.ID) [32]byte {
 // claim to be one; and so it does in whatever hour, with a clock an hour off, and when the table
 // comes only later.
 func TestFindsHolderAmongLiars(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	for _, hour := range []time.Duration{0, 23*time.Hour + 30*time.Minute} {
 		for _, skew := range []time.Duration{-time.Hour, 0, time.Hour} {
 			bubble(t, func(t *testing.T) {
@@ -200,7 +202,8 @@ func TestAnnounceInTurns(t *testing.T) {
 		}
 		today := names.Day(time.Now())
 		require.Equal(t, 20, there(today))
-		for day := today; day < today+5; day++ { // what was announced is forgotten every day
+		// What was announced is forgotten every day.
+		for day := today; day < today+uint32(testkit.Few(5, 1)); day++ {
 			time.Sleep(time.Until(time.Unix(int64(day+1)*86400, 0)))
 			require.Equal(t, 20, there(day+1), "the next day's are there when it comes")
 			table.mu.Lock()

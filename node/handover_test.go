@@ -236,6 +236,7 @@ func TestHandOverEndsWithAPeerThatLies(t *testing.T) {
 // A peer that dribbles its answers about each of many files in chunks does not hold a node for the
 // time of all these answers.
 func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	const files, patience = 40, 5 * time.Second
 	const believedFor = 120 // times the patience; see package handover
 	bubble(t, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/fault"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
@@ -100,6 +101,7 @@ func (l *lockedBuffer) count(what string) int {
 // hand. The node goes on, says where the fault was, and catches up when there are no faults any
 // more.
 func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	for _, c := range []struct {
 		protocol string
 		after    int64

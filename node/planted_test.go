@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/invites"
@@ -241,6 +242,7 @@ func (evilKeyring) CatalogueKey(context.Context, vault.App, string) (vault.Catal
 // A keyring elsewhere that gives a replica of this node, or a vault that it has open, out as its
 // own vault changes nothing of either.
 func TestAHostileKeyringNamesWhatIsHeld(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	node.Bubble(t, func(t *testing.T) {
 		ctx := t.Context()
 		w := wholeNodes(t, 3)

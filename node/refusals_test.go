@@ -84,6 +84,7 @@ func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 // Entries that name content which is nowhere do not keep what comes after them from a peer that has
 // it, though they are too many to remember.
 func TestContentBehindMuchThatIsNowhere(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s := newSimNet(1)
@@ -126,6 +127,7 @@ func TestContentBehindMuchThatIsNowhere(t *testing.T) {
 // A peer that lacks very much gives files in chunks all the same: that it lacks their neighbours in
 // the order of what is wanted does not keep their chunks from being asked for.
 func TestFilesInChunksComeFromWhoLacksMuch(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		s := newSimNet(1)

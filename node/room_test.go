@@ -10,6 +10,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/files"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -18,6 +19,7 @@ import (
 // keys is stopped by it, what replaces an entry is still taken, and room that is made is used
 // again.
 func TestStorageLimitBoundsRecords(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	const limit = 24 << 20
 	ctx := t.Context()
 	n, err := Open(ctx, Config{Dir: t.TempDir(), Limits: limits.Config{Storage: limit}})

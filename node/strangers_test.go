@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/bundle"
@@ -185,6 +186,7 @@ func pour(s link.Stream, first, again []byte) {
 // With any number of identities on several hosts, strangers make a node hold what their budget
 // allows and no more, whichever protocol they open; and when their time is over, nothing is left.
 func TestMemoryOfStrangers(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	frame := func(kind byte, payload []byte) []byte {
 		return append(binary.AppendUvarint([]byte{kind}, uint64(len(payload))), payload...)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/node/wanted"
@@ -18,6 +19,7 @@ import (
 
 // Entries that a session or a push sends count as uploaded, on whichever side.
 func TestEntriesCountAsUploaded(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		w := newClaimWorld(t)

@@ -149,7 +149,7 @@ func numbered(n int) map[string]uint64 {
 
 // The cost grows with the difference, not with the sets.
 func TestOneDifferenceIsCheap(t *testing.T) {
-	m := numbered(20_000)
+	m := numbered(testkit.Few(20_000, 4000))
 	a := newMemorySet(m)
 	m["one more"] = 1
 	b := newMemorySet(m)
@@ -271,7 +271,7 @@ func TestClaimsThatAreNotKept(t *testing.T) {
 }
 
 func TestOneSidedAndDisjointSets(t *testing.T) {
-	many := testkit.Few(30_000, 3000)
+	many := testkit.Few(30_000, 1500)
 	for name, sizes := range map[string][2]int{
 		"all here": {many, 0}, "all there": {0, many}, "few here": {10, many}, "few there": {many, 10},
 		"all different": {many * 2 / 3, many * 2 / 3},
@@ -300,7 +300,8 @@ func TestOneSidedAndDisjointSets(t *testing.T) {
 // Keys at the limit that differ only at their ends make the longest bounds there are.
 func TestLongestKeys(t *testing.T) {
 	ma, mb := map[string]uint64{}, map[string]uint64{}
-	for i := range 60 {
+	pairs := testkit.Few(60, 12)
+	for i := range pairs {
 		for _, fill := range []string{"\x00", "\x01\x00"} {
 			key := strings.Repeat(fill, 131_000/len(fill)) + string(
 				binary.BigEndian.AppendUint16(nil, uint16(i)),
@@ -314,7 +315,7 @@ func TestLongestKeys(t *testing.T) {
 	}
 	a, b := newMemorySet(ma), newMemorySet(mb)
 	syncSets(t, a, b)
-	require.Len(t, a.m, 120)
+	require.Len(t, a.m, 2*pairs)
 	require.Equal(t, a.m, b.m)
 }
 

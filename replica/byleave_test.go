@@ -5,12 +5,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // A delegate decides about nobody's reading but that of those whom it lets write: it cannot take
 // the next read key from a reader by granting and revoking, and whom it let write loses the key
 // with the grant, also when it is the delegate who is revoked.
 func TestDelegatesAndTheNextReadKey(t *testing.T) {
+	testkit.OneGoroutine(t)
 	c := newClock()
 	owner, delegate := newStore(t, c), newStore(t, c)
 	guest, reader, late := newStore(t, c), newStore(t, c), newStore(t, c)

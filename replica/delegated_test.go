@@ -113,6 +113,7 @@ func sealedIn(epoch uint32) []byte {
 // Whatever delegates state, and in whatever order and portions nodes meet it, each keeps the same,
 // and just what the rule says of all there is. One of the nodes meets everything by sessions.
 func TestNodesKeepTheSameStatements(t *testing.T) {
+	testkit.OneGoroutine(t)
 	c := newClock()
 	most := keepLimits{all: 5, about: 2}
 	rapid.Check(t, func(rt *rapid.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
@@ -224,6 +225,7 @@ func TestRotateBeginsTheChain(t *testing.T) {
 // Which epoch is the present one is a matter of the set of statements: their order does not count,
 // and an epoch beyond a gap does not either.
 func TestEpochsCountInAChain(t *testing.T) {
+	testkit.OneGoroutine(t)
 	c := newClock()
 	rapid.Check(t, func(t *rapid.T) {
 		key := testKey(9)

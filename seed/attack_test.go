@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/limits"
@@ -84,6 +85,7 @@ func (x *shop) end(t *testing.T, who identity.ID, id replica.ID) {
 // Deletions with long keys stop at the quota: what is on the disk stays within it, the owner sees
 // why, and deleting brings it back.
 func TestLongKeysAreCharged(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	const limit = 4 << 20
 	x := newShop(t, Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, limits.Config{})
 	id := x.secret.Replica()
@@ -124,6 +126,7 @@ func TestLongKeysAreCharged(t *testing.T) {
 
 // Statements are charged, too, and stop a little beyond the quota.
 func TestStatementsAreCharged(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	const limit = 1 << 20
 	x := newShop(t, Limits{Bytes: limit, Replicas: 2, Grace: time.Hour}, limits.Config{})
 	id := x.secret.Replica()

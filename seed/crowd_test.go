@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -66,6 +67,7 @@ func TestCrowdKeepsNoOwnerOut(t *testing.T) {
 // not told that there are too many of their network. All relays together still get half of the
 // places only.
 func TestPeopleOfOneReplicaBehindProxiesAndRelays(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	c := &clock{}
 	for _, tt := range []struct {
 		behind string
@@ -102,6 +104,7 @@ func TestPeopleOfOneReplicaBehindProxiesAndRelays(t *testing.T) {
 // Identities cost nothing, and their registrations some place on the seed's disk, which nobody is
 // charged. One network begins few; others, and those that whoever runs the seed knows, go on.
 func TestOneNetworkBeginsFewRegistrations(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	c := &clock{}
 	s := host(t, t.TempDir(), Limits{Bytes: 1 << 20, Replicas: 2 * beginsAtOnce, Grace: time.Hour}, c)
 	p := newPerson(t, c)

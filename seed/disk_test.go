@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/replica"
@@ -137,6 +138,7 @@ func longKey(i int) []byte {
 // What identities are charged covers what is on the disk, and not many times as much: for short
 // keys and long ones, deletions, contents of all sizes, and statements.
 func TestChargesCoverTheDisk(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	for name, write := range map[string]func(x *shop, i int) []replica.Change{
 		"deletions with short keys": func(_ *shop, i int) []replica.Change {
 			var all []replica.Change

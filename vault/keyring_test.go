@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/project"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -160,6 +161,7 @@ func TestKeysInAKeyring(t *testing.T) {
 // Files as people have them: in Skerry's form with the work that it takes to guess a password, and
 // in Ethereum's.
 func TestFilesOfKeys(t *testing.T) {
+	testkit.OneGoroutine(t)
 	ctx := t.Context()
 	l := NewLocal(t.TempDir(), nil)
 	i, err := l.Add(ctx, NewIdentity{Password: password})

@@ -13,15 +13,25 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions/plan"
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
 var (
-	histories = flag.Int("versions.histories", 300, "how many random histories to try")
+	histories = flag.Int("versions.histories", defaultHistories(), "how many histories to try")
 	oneSeed   = flag.Int("versions.seed", -1, "the only history to try, which is told step by step")
 )
+
+// defaultHistories is 300, in which each hard case comes up, few with the race detector, and 10,000
+// in .ci/full.
+func defaultHistories() int {
+	if testkit.Full() && !testkit.Race {
+		return 10_000
+	}
+	return testkit.Few(300, 20)
+}
 
 // TestHistories tries random histories of a few devices: edits, deletions, batches and resolutions,
 // passes that merge, parts of what one has reaching another, deaths in the middle of a write,
@@ -43,7 +53,7 @@ func TestHistories(t *testing.T) {
 			}
 		})
 	}
-	if t.Failed() {
+	if t.Failed() || *histories < 300 {
 		return
 	}
 	for _, what := range []string{

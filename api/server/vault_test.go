@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry"
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/identity"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/replica"
@@ -117,6 +118,7 @@ func TestAppOverTheAPI(t *testing.T) {
 // An app chooses its challenges until two of its requests have one code. The person is asked which
 // is meant, and approves the one that was shown.
 func TestRequestsOfOneCode(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	ctx := t.Context()
 	n, err := skerry.Open(ctx, node.Config{Dir: t.TempDir()}, vault.NewLocal(t.TempDir(), nil))
 	require.NoError(t, err)

@@ -80,6 +80,7 @@ func TestGoldenCuts(t *testing.T) {
 
 // An edit in the middle changes few chunks, also if it moves everything behind it.
 func TestEditKeepsMostChunks(t *testing.T) {
+	testkit.OneGoroutine(t)
 	s := blobstest.New(t)
 	data := testkit.Random(7, 32<<20)
 	before, err := Split(bg, s, bytes.NewReader(data), nil)

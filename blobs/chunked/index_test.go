@@ -86,6 +86,7 @@ func (endless) Read(p []byte) (int, error) {
 
 // The largest sequence and list that there can be take little memory, however they are looked at.
 func TestIndexOfTheLargestListTakesLittleMemory(t *testing.T) {
+	testkit.OneGoroutine(t)
 	s := blobstest.New(t)
 	const n = blobs.MaxChildren - 1
 	h := hostile(t, s, n, MinChunk)

@@ -13,6 +13,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/blobstest"
 	"github.com/skerry-sync/skerry/blobs/chunked"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // costly are manifests that cost much to check if each path is compared with all directories above
@@ -51,6 +52,7 @@ var costly = map[string]func(n int) Manifest{
 
 // Checking a manifest, and creating its directories, takes steps in proportion to its bytes.
 func TestCheckIsLinear(t *testing.T) {
+	testkit.OneGoroutine(t)
 	for name, list := range costly {
 		t.Run(name, func(t *testing.T) {
 			steps := func(n int) (bytes, check, walk int) {
@@ -95,6 +97,7 @@ func TestWalkerOpensOnce(t *testing.T) {
 }
 
 func TestManifestLimits(t *testing.T) {
+	testkit.OneGoroutine(t)
 	deep := func(n int) string { return strings.Repeat("a/", n-1) + "b" }
 	m := Manifest{{Path: deep(MaxDepth), Kind: Empty}}
 	_, err := ParseManifest(m.Bytes())

@@ -8,11 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/cost"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // Reading what an endpoint answers does twice the work for twice the bytes, counted in what it
 // allocates.
 func TestWorkGrowsWithTheReply(t *testing.T) {
+	testkit.OneGoroutine(t)
 	const calls = 64
 	list := func(n int, one func(i int) string) string {
 		all := make([]string, n)

@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // counting is a store that counts what is read.
@@ -86,6 +87,7 @@ func (m model) shown(until int64) model {
 // Whatever times writers name, and whether or not the head tells of the log's ends, appends and
 // pulls go by the elements that are there.
 func TestLogIsItsElements(t *testing.T) {
+	testkit.OneGoroutine(t)
 	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 19))
 		c := newClock()
@@ -171,6 +173,7 @@ func forgetEnds(t *testing.T, s store.Store, key string) {
 
 // More elements may lie ahead than a head names.
 func TestMoreAheadThanAreNamed(t *testing.T) {
+	testkit.OneGoroutine(t)
 	c := newClock()
 	s := store.NewMemory()
 	d := document.In(s, c.now)

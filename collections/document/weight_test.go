@@ -11,6 +11,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // weighed is a store that knows the longest body that was written.
@@ -28,6 +29,7 @@ func (w *weighed) Put(
 
 // What an append writes has a limit, however long elements are.
 func TestChunksOfLongElements(t *testing.T) {
+	testkit.OneGoroutine(t)
 	const n, long = 60, 60_000
 	for name, data := range map[string]any{
 		"text":    strings.Repeat("x", long),

@@ -250,7 +250,8 @@ func (k *Keyring) Rotate(adder capcert.Key, recipients []string, now int64) (*Ke
 }
 
 func errNoRoom(epoch int) error {
-	return fmt.Errorf("%w keyring: epoch %d has room for %d recipients", ErrMalformed, epoch, maxEntries)
+	return fmt.Errorf("%w keyring: epoch %d has room for %d recipients", ErrMalformed, epoch,
+		maxEntries)
 }
 
 // Add returns the keyring with another recipient of the current epoch, whose key the adder has

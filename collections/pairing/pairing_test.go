@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/keyring"
 	"github.com/skerry-sync/skerry/collections/pairing"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 func load(t testing.TB, name string, v any) {
@@ -39,6 +40,7 @@ func (p person) device(t testing.TB) *pairing.Device {
 }
 
 func TestVectors(t *testing.T) {
+	testkit.OneGoroutine(t)
 	var people struct {
 		People struct{ Owner, Device person }
 	}

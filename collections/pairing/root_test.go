@@ -11,6 +11,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/capcert"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/identity/eth"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 type rootVector struct {
@@ -28,6 +29,7 @@ func (v *rootVector) check(t *testing.T, d *Device) {
 
 // Roots follow from signatures of wallets, and secrets are sealed, as the published packages do it.
 func TestRootVectors(t *testing.T) {
+	testkit.OneGoroutine(t)
 	b, err := os.ReadFile("../../testdata/starfish/identity.json")
 	require.NoError(t, err)
 	var v struct {

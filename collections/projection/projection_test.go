@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/projection"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -189,6 +190,7 @@ func TestListsStayInTheirPlace(t *testing.T) {
 // Whoever may write to a collection cannot make its list longer without end: each change of it
 // would cost more than the one before.
 func TestListOfManyBytes(t *testing.T) {
+	testkit.OneGoroutine(t)
 	h, docs := serving(t, strings.ReplaceAll(listed, `"maxBodyBytes": 1000}`,
 		`"maxBodyBytes": 100000}`), store.NewMemory())
 	text := strings.Repeat("x", 90_000)

@@ -81,7 +81,8 @@ func TestAuthorOfPushThroughByWallet(t *testing.T) {
 			require.NoError(t, evm.VerifyData(walletOf(t, 1).Address(), d.Data, d.Author.Signature))
 		}
 	}
-	s := of(t, serveFor(t, fmt.Sprintf(posts, "user", ""), wallets(t)), "push_through", walletFile(t, 1))
+	primary := serveFor(t, fmt.Sprintf(posts, "user", ""), wallets(t))
+	s := of(t, primary, "push_through", walletFile(t, 1))
 	for body, reason := range map[string]string{
 		`[]`: "Body must be a JSON object", `{"data":3}`: "Missing or invalid data",
 	} {

@@ -23,6 +23,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/internal/netaddr"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // beside is a server without HTTP whose collection is a foreign one's.
@@ -86,6 +87,7 @@ func TestRedirectsStayAtTheServer(t *testing.T) {
 
 // What a server answers costs no more than its document may, however well it is compressed.
 func TestAnswerThatGrows(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	const size = 200 << 20
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)

@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/rules"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -250,6 +251,7 @@ func TestHosts(t *testing.T) {
 // What was written with a narrow certificate before operations and collections bound stays, and
 // what is signed since counts within them alone.
 func TestScopesOfBefore(t *testing.T) {
+	testkit.OneGoroutine(t)
 	root, err := pairing.Root("correct horse battery staple")
 	require.NoError(t, err)
 	id, err := capcert.UserID(root.Key.Public)

@@ -12,12 +12,14 @@ import (
 	"github.com/skerry-sync/skerry/collections/rules"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/internal/cost"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // Reading rules, and what proves itself by them, does twice the work for twice the bytes, counted
 // in what it allocates.
 func TestWorkGrowsWithTheRules(t *testing.T) {
+	testkit.OneGoroutine(t)
 	key := replica.NewSecretKey()
 	signed := func(r rules.Rules, cfg string) []byte {
 		var err error

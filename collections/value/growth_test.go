@@ -10,11 +10,13 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/internal/cost"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // Twice as many members cost twice as much, whatever their keys are and in whatever order they
 // come.
 func TestWorkGrowsWithTheText(t *testing.T) {
+	testkit.OneGoroutine(t)
 	const n = 4000
 	object := func(n int, key func(i int) string) []byte {
 		var b strings.Builder
@@ -128,6 +130,7 @@ func TestSetInAnyOrder(t *testing.T) {
 
 // Who has gone is not worked for, and nobody brings more values than there may be.
 func TestParseWithin(t *testing.T) {
+	testkit.OneGoroutine(t)
 	items := func(n int) []byte { return []byte("[" + strings.Repeat("0,", n-1) + "0]") }
 	_, err := value.ParseWithin(t.Context(), items(value.MaxValues-1), 1)
 	require.NoError(t, err, "the array is a value, too")

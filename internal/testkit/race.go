@@ -15,6 +15,9 @@ const Race = true
 
 // Properties are tried for few drawn cases, too.
 func init() {
+	if Full() {
+		return
+	}
 	if err := flag.Set("rapid.checks", "10"); err != nil {
 		panic(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 )
 
@@ -433,10 +434,11 @@ func testSync(t *testing.T, s kv.Store) {
 
 func testCompact(t *testing.T, s kv.Store) {
 	ctx := context.Background()
+	count := testkit.Few(300, 30)
 	value := bytes.Repeat([]byte("v"), 100_000) // some backends keep long values apart
 	for round := range 3 {
 		require.NoError(t, s.Batch(ctx, func(w kv.Writer) error {
-			for i := range 300 {
+			for i := range count {
 				k := fmt.Appendf(nil, "c%03d", i)
 				if i%3 == round {
 					if err := w.Delete(k); err != nil {
@@ -453,7 +455,7 @@ func testCompact(t *testing.T, s kv.Store) {
 		require.NoError(t, s.Compact(ctx))
 	}
 	require.NoError(t, s.View(ctx, func(r kv.Reader) error {
-		for i := range 300 {
+		for i := range count {
 			v, err := r.Get(fmt.Appendf(nil, "c%03d", i))
 			if i%3 == 2 {
 				require.ErrorIs(t, err, kv.ErrNotFound)
@@ -503,7 +505,7 @@ func testCloseWaits(t *testing.T, s kv.Store) {
 			for err := error(nil); !errors.Is(err, kv.ErrClosed); runtime.Gosched() {
 				err = s.View(ctx, func(kv.Reader) error { return nil })
 			}
-			for range 20 { // long enough for a Close that does not wait
+			for range testkit.Few(20, 3) { // long enough for a Close that does not wait
 				if err := readAll(r, count, value); err != nil {
 					return err
 				}

@@ -129,7 +129,7 @@ func TestIdleDatabaseIsLeftAlone(t *testing.T) {
 func TestStoreCompacts(t *testing.T) {
 	s := open(t, t.TempDir())
 	value := testkit.Random(1, 1<<10)
-	for round := range 12 {
+	for round := range testkit.Few(12, 6) {
 		for part := range 10 {
 			require.NoError(t, s.Update(t.Context(), func(tx kv.Txn) error {
 				for i := range 1000 {

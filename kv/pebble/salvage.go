@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -236,7 +235,8 @@ func (v *salvage) openTable(name string, level int) (s *source, err error) {
 	}
 	o := options(vfs.Default)
 	o.EnsureDefaults()
-	r, err := sstable.NewReader(v.ctx, readable, o.MakeReaderOptions())
+	file := &reads{Readable: readable}
+	r, err := sstable.NewReader(v.ctx, file, o.MakeReaderOptions())
 	if err != nil {
 		return nil, errors.Join(err, readable.Close())
 	}
@@ -245,7 +245,7 @@ func (v *salvage) openTable(name string, level int) (s *source, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{name: name, level: level, table: it}, nil
+	return &source{name: name, level: level, table: it, reads: file}, nil
 }
 
 // addLog reads the records of a log up to the first that is damaged: how the last log of a process
@@ -309,6 +309,7 @@ type source struct {
 	name  string
 	level int // -1 for a log
 	table sstable.Iterator
+	reads *reads // of the table
 	log   []version
 	at    version // the present one
 	begun bool
@@ -319,97 +320,6 @@ func (s *source) close() {
 		_ = s.table.Close() // says again what was noted
 		s.table = nil
 	}
-}
-
-// advance goes on to the next version, past what is damaged, and reports whether there is one.
-func (v *salvage) advance(s *source) bool {
-	if s.table == nil {
-		if len(s.log) == 0 {
-			return false
-		}
-		s.at, s.log = s.log[0], s.log[1:]
-		return true
-	}
-	ok, err := s.step(nil)
-	for err != nil {
-		var from, next []byte
-		if s.begun {
-			from = append(bytes.Clone(s.at.key), 0)
-		}
-		damage := v.note(s.name, err)
-		next, ok, err = s.skip(from)
-		damage.Lost = []kv.Range{{From: from, To: next}}
-	}
-	if !ok {
-		s.close()
-	}
-	s.begun = true
-	return ok
-}
-
-// seekOr calls step or, without one, seek. Only Pebble can name the type of what they return.
-func seekOr[T any, F ~uint8](step func() T, seek func([]byte, F) T, from []byte) T {
-	if step == nil {
-		return seek(from, 0)
-	}
-	return step()
-}
-
-// step takes the next version, or with a key the first one from there on.
-func (s *source) step(from []byte) (ok bool, err error) {
-	defer caught(s.name, &err)
-	step := s.table.Next
-	if !s.begun {
-		step = s.table.First
-	}
-	if from != nil {
-		step = nil
-	}
-	found := seekOr(step, s.table.SeekGE, from)
-	if found == nil {
-		return false, s.table.Error()
-	}
-	value, _, err := found.Value(nil)
-	if err != nil {
-		return false, err
-	}
-	deleted := true
-	if k := found.Kind(); k == pbl.InternalKeyKindSet || k == pbl.InternalKeyKindSetWithDelete {
-		deleted = false
-	}
-	s.at = version{bytes.Clone(found.K.UserKey), bytes.Clone(value), uint64(found.SeqNum()), deleted}
-	return true, nil
-}
-
-// skip finds, by halving, the first key after from at which the table can be read again.
-func (s *source) skip(from []byte) (next []byte, ok bool, err error) {
-	length := len(from) + 32
-	number := func(key []byte) *big.Int {
-		return new(big.Int).SetBytes(append(bytes.Clone(key), make([]byte, length-len(key))...))
-	}
-	low, high := number(from), new(big.Int).SetBytes(bytes.Repeat([]byte{0xff}, length))
-	last := s.at
-	for step := new(big.Int); ; {
-		step.Sub(high, low)
-		if step.Cmp(big.NewInt(1)) <= 0 {
-			break
-		}
-		middle := new(big.Int).Add(low, step.Rsh(step, 1))
-		if _, err := s.step(middle.FillBytes(make([]byte, length))); err != nil {
-			low = middle
-		} else {
-			high = middle
-		}
-	}
-	next = high.FillBytes(make([]byte, length))
-	if ok, err = s.step(next); err != nil {
-		s.at = last
-		return nil, false, nil // to the end
-	}
-	if !ok {
-		next = nil
-	}
-	return next, ok, nil
 }
 
 // sourceHeap has the source with the smallest key first; of equal keys, that with the newest

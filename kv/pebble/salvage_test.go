@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/objstorage"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/internal/testkit"
@@ -92,6 +94,73 @@ func TestDamagedFiles(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, tables, 2)
+}
+
+// countedFile counts how often each part of a file is read.
+type countedFile struct {
+	objstorage.Readable
+	reads map[int64]int
+}
+
+func (c *countedFile) ReadAt(ctx context.Context, p []byte, at int64) error {
+	c.reads[at]++
+	return c.Readable.ReadAt(ctx, p, at)
+}
+
+// A disk that fails may take seconds for each read: a damaged block is read once when it comes, and
+// once when the next that can be read is looked for.
+func TestSalvageReadsBlocksOnce(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "kv")
+	s, err := Open(dir, Options{Reserve: 1})
+	require.NoError(t, err)
+	require.NoError(t, s.Batch(ctx, func(w kv.Writer) error {
+		for i := range 20_000 {
+			key := fmt.Appendf(nil, "k%05d", i)
+			if err := w.Set(key, bytes.Repeat(key, 30)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	require.NoError(t, s.Compact(ctx))
+	require.NoError(t, s.Close())
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	require.NoError(t, err)
+	require.Len(t, tables, 1)
+	b, err := os.ReadFile(tables[0])
+	require.NoError(t, err)
+	b[len(b)/3] ^= 1
+	require.NoError(t, os.WriteFile(tables[0], b, 0o600))
+
+	v := &salvage{ctx: ctx, dir: dir, out: &Salvaged{}}
+	defer v.close()
+	from, err := v.openTable(tables[0], 0)
+	require.NoError(t, err)
+	counted := &countedFile{from.reads.Readable, map[int64]int{}}
+	from.reads.Readable = counted
+	records := 0
+	for v.advance(from) {
+		if from.at.key[0] == 'k' { // else it is of the store itself
+			records++
+		}
+	}
+	require.Len(t, v.out.Damaged, 1)
+	lost := v.out.Damaged[0].Lost[0]
+	require.Less(t, records, 20_000)
+	require.Equal(t, 20_000-records, number(t, lost.To)-number(t, lost.From[:6])-1,
+		"what was in it is named, and nothing else")
+	require.Greater(t, len(counted.reads), 100)
+	for at, n := range counted.reads {
+		require.LessOrEqual(t, n, 2, "at %d", at)
+	}
+}
+
+// number is the one in a key of TestSalvageReadsBlocksOnce.
+func number(t *testing.T, key []byte) int {
+	n, err := strconv.Atoi(string(key[1:]))
+	require.NoError(t, err)
+	return n
 }
 
 // requireUsable opens, reads, writes and compacts a store as far as that goes.

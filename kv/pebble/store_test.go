@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/kvtest"
 )
@@ -70,7 +71,7 @@ func TestCommittedSurvivesTheProcess(t *testing.T) {
 // came later the beginning.
 func TestLossOfPower(t *testing.T) {
 	ctx := context.Background()
-	for seed := range uint64(30) {
+	for seed := range uint64(testkit.Few(30, 4)) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		disk := vfs.NewCrashableMem()
 		s, err := Open("kv", Options{FS: disk})

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/replica"
@@ -36,6 +37,7 @@ func throwaway(i int) peer.ID { return peer.ID(fmt.Sprintf("crowd %05d", i)) }
 // Who sent wrong content is asked last for a day, also after a restart; of crowds the last ones are
 // remembered, in memory and in the store.
 func TestLiesAreKept(t *testing.T) {
+	testkit.OneGoroutine(t)
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	s := memory(t)
 	b := listIn(t, s, &now)
@@ -60,6 +62,7 @@ func TestLiesAreKept(t *testing.T) {
 
 // Blame of throwaway identities is bounded, and that of the last ones stays.
 func TestBlameIsBounded(t *testing.T) {
+	testkit.OneGoroutine(t)
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	b := list(t, &now)
 	for i := range maxBlamed + 100 {
@@ -73,6 +76,7 @@ func TestBlameIsBounded(t *testing.T) {
 // Offences are forgiven once there was a session of the same replica, and some time has passed; of
 // crowds only the last ones are noted.
 func TestOffences(t *testing.T) {
+	testkit.OneGoroutine(t)
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	b := list(t, &now)
 	p, one, other := peer.ID("p"), replica.ID{1}, replica.ID{2}

@@ -11,6 +11,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node/holders"
 	"github.com/skerry-sync/skerry/node/link"
@@ -67,6 +68,7 @@ func (noEntries) Entries(
 
 // Even if the crowd stays for weeks, it takes a share of the records, and the named peer keeps its.
 func TestCrowdWithPatience(t *testing.T) {
+	testkit.OneGoroutine(t)
 	now := crowdTime
 	n, id := crowded(t, &now)
 	n.remember(t, id, peer.AddrInfo{ID: "named"})

@@ -27,6 +27,7 @@ import (
 // After sixteen bytes of a table have been flipped, Store keeps everything but a few records,
 // and the replica agrees with itself. A store that is whole stays as it is.
 func TestStore(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	ctx := context.Background()
 	cfg := node.Config{Dir: t.TempDir()}
 	n, err := node.Open(ctx, cfg)

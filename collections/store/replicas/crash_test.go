@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -35,7 +36,7 @@ func (m *member) entries(t *testing.T) (all []string) {
 // What was acknowledged is there after a crash at any time between that and the write to the
 // replica, and is not written again if that had happened.
 func TestCrash(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(testkit.Few(6, 2)) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		dir, codec := t.TempDir(), encryptedBy(t, seed%2 == 1, "a secret")
 		m := foundedWith(t, dir, codec)

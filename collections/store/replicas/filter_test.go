@@ -9,6 +9,7 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // What has been added is never excluded, and most of what has not is, however many there are.
@@ -36,6 +37,7 @@ func TestFilter(t *testing.T) {
 // What others write is read, also when more came than there are notices of, and what was there
 // before the store was opened.
 func TestExcludesNothingThatIsThere(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	dir := t.TempDir()
 	m := founded(t, dir)
 	m.fill(t, 10, func(i int) (string, string) { return fmt.Sprintf("doc/before/%d", i), note })

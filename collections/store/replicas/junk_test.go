@@ -11,11 +11,13 @@ import (
 
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 )
 
 // Whatever an author writes among the entries of a log, what is no element of it keeps nobody from
 // reading those of others, and from adding some.
 func TestWhatIsNoElement(t *testing.T) {
+	testkit.OneGoroutine(t)
 	m := founded(t, t.TempDir())
 	defer func() { require.NoError(t, m.Close()) }()
 	evil := m.other(t)

@@ -15,6 +15,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/internal/cost"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -35,6 +36,7 @@ func (m *member) other(t testing.TB) replica.SecretKey {
 // An author can write an entry of any length, and whoever asks for it has the node read it: what is
 // too long is not read, and what others have written there counts.
 func TestTooLong(t *testing.T) {
+	testkit.OneGoroutine(t)
 	m := founded(t, t.TempDir())
 	defer func() { require.NoError(t, m.Close()) }()
 	evil := m.other(t)

@@ -13,6 +13,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/document"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/collections/value"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -46,6 +47,7 @@ var items = document.Log{Field: "items"}
 // Readers with cursors get every element of a log that several nodes serve, in whatever order the
 // nodes learn of each other's, and at whichever node they ask.
 func TestNewsOfSeveralNodes(t *testing.T) {
+	testkit.SeenElsewhere(t)
 	for seed := range uint64(3) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		all := several(t, 3)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/content/wire"
 )
 
@@ -296,6 +297,7 @@ func (s *sim) finish() {
 // and are cancelled, each blob comes, and no part of it twice unless it was taken over; or it is
 // reported as missing, and then nobody who is left has all of it and can read it.
 func TestEachBlobComesOrIsMissing(t *testing.T) {
+	testkit.OneGoroutine(t)
 	overs, missing, cancels, exhausted := 0, 0, 0, 0
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
