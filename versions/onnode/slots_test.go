@@ -353,3 +353,56 @@ func TestKeyThatComesLater(t *testing.T) {
 	require.NoError(t, w.lookForKey(ctx))
 	require.True(t, w.all)
 }
+
+// An entry whose content comes after it is looked at when that is here: that this device was copied
+// shows in the content alone.
+func TestContentThatComesLater(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(false)
+	a.write("k", "a")
+	before, _ := a.set.Device()
+	a.set.cancel()
+	a.set.running.Wait()
+	w := a.set.watcher
+	w.all = false
+	told := 0
+	w.changed = func([][]byte) { told++ }
+
+	d, err := (&device{n: a.n, id: a.id}).Load(ctx)
+	require.NoError(t, err)
+	key, err := a.n.Authors().Key(ctx, d.Author)
+	require.NoError(t, err)
+	r := *a.read("k").Heads[0].Record
+	r.Dot.Counter = 1 << 20
+	stored, err := r.Append(nil)
+	require.NoError(t, err)
+	stored = append(stored, 'a')
+	e := replica.Entry{
+		Replica: a.id, Key: []byte("l"), Timestamp: uint64(a.n.Now().UnixMicro()),
+		Hash: blobs.HashOf(stored), Size: uint64(len(stored)),
+	}
+	e.Sign(key)
+	from := replica.Origin{Peer: "a copy"}
+	_, err = a.n.TakeEntries(ctx, a.id, []replica.Entry{e}, from)
+	require.NoError(t, err)
+	it := replica.Item{Key: e.Key, Entry: e}
+	require.NoError(t, w.take(ctx, seen{all: []node.Seen{{Item: it, From: from}}}))
+	require.Len(t, w.waits, 1)
+	require.NoError(t, w.lookAtWaiting(ctx))
+	require.Len(t, w.waits, 1)
+	now, _ := a.set.Device()
+	require.Equal(t, before, now)
+	require.Equal(t, 1, told)
+
+	_, err = a.n.Blobs().ImportBytes(ctx, stored)
+	require.NoError(t, err)
+	require.NoError(t, w.lookAtWaiting(ctx))
+	require.Empty(t, w.waits)
+	require.Equal(t, 2, told)
+	now, _ = a.set.Device()
+	require.NotEqual(t, before.Author, now.Author)
+
+	// What this node writes itself does not wait, nor is it told of.
+	require.NoError(t, w.take(ctx, seen{all: []node.Seen{{Item: it, From: replica.Local}}}))
+	require.Equal(t, 2, told)
+}
