@@ -133,3 +133,30 @@ func TestIsAllowedNow(t *testing.T) {
 		return nil
 	}))
 }
+
+// A change is checked against what it would replace, at the moment at which it does.
+func TestCheckedWrite(t *testing.T) {
+	s := newStore(t, newClock())
+	author := testKey(2)
+	id := hold(t, s, testKey(1), Write)
+	refused := errors.New("refused")
+	set := func(value string, check func(*Entry) error) error {
+		c := change("k", value)
+		c.Check = check
+		_, err := s.Write(bg, id, author, []Change{change("other", value), c})
+		return err
+	}
+	require.NoError(t, set("1", func(old *Entry) error {
+		require.Nil(t, old)
+		return nil
+	}))
+	require.ErrorIs(t, set("2", func(old *Entry) error {
+		require.Equal(t, change("k", "1").Hash, old.Hash)
+		return refused
+	}), refused)
+	for _, key := range []string{"k", "other"} {
+		e, err := s.LatestOf(bg, id, []byte(key))
+		require.NoError(t, err)
+		require.Equal(t, change("k", "1").Hash, e.Hash)
+	}
+}

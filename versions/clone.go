@@ -409,7 +409,13 @@ func (s *Set) publishAs(
 	if err != nil {
 		return err
 	}
-	_, err = s.cfg.Slots.Write(ctx, as, []Value{{key, joined(b, rest)}})
+	check := func(old *replica.Entry) error {
+		if old != nil && old.Hash != v.Entry.Hash {
+			return ErrStale // another has come
+		}
+		return nil
+	}
+	_, err = s.cfg.Slots.Write(ctx, as, []Value{{key, joined(b, rest), check}})
 	return err
 }
 

@@ -43,6 +43,9 @@ type Content interface {
 type Value struct {
 	Key    []byte
 	Stream io.Reader
+	// Check is given the entry whose place the value takes, nil for none. If it returns an error,
+	// nothing is written, or not all. Nothing takes that place in between.
+	Check func(old *replica.Entry) error
 }
 
 // Device is what a device keeps of itself for one replica.

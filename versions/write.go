@@ -170,6 +170,7 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 		values = append(values, Value{
 			manifestKey(record.Dot{Device: s.device(), Counter: counter}),
 			bytes.NewReader(record.AppendManifest(nil, keys)),
+			nil,
 		})
 	}
 	for i := range drafts {
@@ -177,7 +178,8 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 		if err != nil {
 			return fmt.Errorf("key %q: %w", drafts[i].item.Key, err)
 		}
-		values = append(values, Value{drafts[i].item.Key, stream})
+		// What comes from elsewhere meanwhile is not overwritten unseen.
+		values = append(values, Value{drafts[i].item.Key, stream, drafts[i].item.check})
 	}
 	_, err = s.cfg.Slots.Write(ctx, s.key, values)
 	return err
@@ -190,15 +192,24 @@ func (s *Set) checkOwn(ctx context.Context, item *Item) error {
 		return nil
 	}
 	e, err := s.cfg.Slots.Entry(ctx, item.Key, s.dev.Author)
-	switch {
-	case errors.Is(err, replica.ErrNotFound):
+	if errors.Is(err, replica.ErrNotFound) {
 		return nil
-	case err != nil:
+	}
+	if err != nil {
 		return err
-	case !item.own[e.Hash]:
-		return fmt.Errorf("key %q: %w", item.Key, ErrStale)
-	case item.ownPending:
-		return fmt.Errorf("key %q: %w", item.Key, ErrPending)
+	}
+	return item.check(&e)
+}
+
+// check returns ErrStale unless the item was read with the entry of this device, nil for none.
+func (i *Item) check(own *replica.Entry) error {
+	switch {
+	case own == nil || own.IsTombstone():
+		return nil
+	case !i.own[own.Hash]:
+		return fmt.Errorf("key %q: %w", i.Key, ErrStale)
+	case i.ownPending:
+		return fmt.Errorf("key %q: %w", i.Key, ErrPending)
 	}
 	return nil
 }

@@ -170,7 +170,7 @@ func (s *slots) Write(
 	for _, v := range all {
 		small.Reset()
 		_, err := small.ReadFrom(io.LimitReader(v.Stream, blobs.SegmentSize+1))
-		c := node.Change{Key: v.Key, Value: small.Bytes()}
+		c := node.Change{Key: v.Key, Value: small.Bytes(), Check: v.Check}
 		if small.Len() > blobs.SegmentSize {
 			c.Value, c.Stream = nil, io.MultiReader(&small, v.Stream)
 		}
