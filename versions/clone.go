@@ -327,7 +327,7 @@ func (s *Set) publish(ctx context.Context, it *replica.Item) error {
 	if over || err != nil {
 		return err
 	}
-	return s.republish(ctx, it.Key, v)
+	return s.republish(ctx, it.Key, v, mayReplace(nil))
 }
 
 // isCopy reports whether w is v, published again.
@@ -377,27 +377,42 @@ func (s *Set) publishFor(ctx context.Context, item *Item, v *plan.Version) error
 		taken = taken || h.Author == s.dev.Author
 	}
 	if !taken {
-		return s.republish(ctx, item.Key, v)
+		return s.republish(ctx, item.Key, v, item.check)
 	}
 	key, err := s.cfg.NewKey(ctx)
 	if err != nil {
 		return err
 	}
 	by := record.Device{Author: record.TagOf(key.Author()), Incarnation: s.cfg.incarnate()}
-	return s.publishAs(ctx, key, record.Dot{Device: by, Counter: 1}, item.Key, v)
+	return s.publishAs(
+		ctx, key, record.Dot{Device: by, Counter: 1}, item.Key, v, mayReplace(nil),
+	)
 }
 
-// republish writes a version again, as this device.
-func (s *Set) republish(ctx context.Context, key []byte, v *plan.Version) error {
+// mayReplace returns what lets a version take the place of an entry, nil for none, and of no other.
+func mayReplace(known *replica.Entry) func(old *replica.Entry) error {
+	return func(old *replica.Entry) error {
+		if old == nil || old.IsTombstone() || known != nil && old.Hash == known.Hash {
+			return nil
+		}
+		return ErrStale // another has come
+	}
+}
+
+// republish writes a version again, as this device; check says what it may replace.
+func (s *Set) republish(
+	ctx context.Context, key []byte, v *plan.Version, check func(old *replica.Entry) error,
+) error {
 	counter, err := s.reserve(ctx, 1)
 	if err != nil {
 		return err
 	}
-	return s.publishAs(ctx, s.key, record.Dot{Device: s.device(), Counter: counter}, key, v)
+	return s.publishAs(ctx, s.key, record.Dot{Device: s.device(), Counter: counter}, key, v, check)
 }
 
 func (s *Set) publishAs(
 	ctx context.Context, as replica.SecretKey, d record.Dot, key []byte, v *plan.Version,
+	check func(old *replica.Entry) error,
 ) error {
 	r := *v.Record
 	r.Dot, r.Batch = d, nil
@@ -408,12 +423,6 @@ func (s *Set) publishAs(
 	rest, err := s.following(ctx, v)
 	if err != nil {
 		return err
-	}
-	check := func(old *replica.Entry) error {
-		if old != nil && old.Hash != v.Entry.Hash {
-			return ErrStale // another has come
-		}
-		return nil
 	}
 	_, err = s.cfg.Slots.Write(ctx, as, []Value{{key, joined(b, rest), check}})
 	return err
@@ -430,7 +439,7 @@ func (s *Set) becomeAgain(ctx context.Context, keys [][]byte) error {
 	for _, key := range keys {
 		v, err := s.ownOf(ctx, key)
 		if err == nil && v != nil && v.Dot.Device != s.device() {
-			err = s.republish(ctx, key, v)
+			err = s.republish(ctx, key, v, mayReplace(v.Entry))
 		}
 		if err != nil {
 			return fmt.Errorf("key %q: %w", key, err)

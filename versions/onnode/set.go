@@ -19,7 +19,8 @@ type Options struct {
 	MaxKept        uint64
 	DeletionStands bool
 	// Changed, if set, is told the keys of items that may have changed by what has come from peers,
-	// one call after the other. It may use the Set, but must not close it.
+	// one call after the other: those of all items once the Set is open, and again if it was too slow.
+	// It may use the Set, but must not close it.
 	Changed func(keys [][]byte)
 }
 

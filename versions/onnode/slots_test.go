@@ -214,9 +214,13 @@ func TestChanged(t *testing.T) {
 		t.Helper()
 		require.Eventually(t, what, 30*time.Second, 5*time.Millisecond)
 	}
-	b.write("mine", "b")
 	a.write("k", "a")
-	soon(func() bool { return was("k") && b.text("k") == "a" })
+	soon(func() bool { return was("k") })
+	a.write("k2", "a")
+	soon(func() bool { return was("k2") }) // all have been looked at that were here at first
+	b.write("mine", "b")
+	a.write("k3", "a")
+	soon(func() bool { return was("k3") && b.text("k3") == "a" })
 	require.False(t, was("mine"))
 	reset()
 	require.NoError(t, a.set.Set.Set(ctx, a.read("large"), testkit.Random(1, 3<<20)))
