@@ -9,11 +9,11 @@ import (
 )
 
 // Issuers cost nothing to make, so what lists of revocations may take up is shared out by where
-// they come from. Each source may bring lists of sourceIssuers new issuers at once, and then one in
-// issuerPause; and sourceBytes of lists, as far as they grow, and then bytesPerSecond.
+// they come from. Each source may bring sourceLists lists at once, of new issuers or later ones,
+// and then one in listPause; and sourceBytes of lists, and then bytesPerSecond.
 const (
-	sourceIssuers  = 64
-	issuerPause    = 10 * time.Minute
+	sourceLists    = 64
+	listPause      = 10 * time.Minute
 	sourceBytes    = 4 << 20
 	bytesPerSecond = 256
 	// maxSources is of how many sources it is known what they have brought.
@@ -21,26 +21,26 @@ const (
 )
 
 // allowance is what a source may still bring.
-type allowance struct{ issuers, bytes *rate.Limiter }
+type allowance struct{ lists, bytes *rate.Limiter }
 
 func newAllowance() *allowance {
 	return &allowance{
-		rate.NewLimiter(rate.Every(issuerPause), sourceIssuers),
+		rate.NewLimiter(rate.Every(listPause), sourceLists),
 		rate.NewLimiter(bytesPerSecond, sourceBytes),
 	}
 }
 
 // full reports whether nothing has been taken that has not come back.
 func (a *allowance) full(now time.Time) bool {
-	return a.issuers.TokensAt(now) >= sourceIssuers && a.bytes.TokensAt(now) >= sourceBytes
+	return a.lists.TokensAt(now) >= sourceLists && a.bytes.TokensAt(now) >= sourceBytes
 }
 
-// take takes room for a list from an allowance, all or nothing.
-func (a *allowance) take(now time.Time, issuers, bytes int) bool {
-	if a.issuers.TokensAt(now) < float64(issuers) || a.bytes.TokensAt(now) < float64(bytes) {
+// take takes what lists cost from an allowance, all or nothing.
+func (a *allowance) take(now time.Time, lists, bytes int) bool {
+	if a.lists.TokensAt(now) < float64(lists) || a.bytes.TokensAt(now) < float64(bytes) {
 		return false
 	}
-	return a.issuers.AllowN(now, issuers) && a.bytes.AllowN(now, bytes)
+	return a.lists.AllowN(now, lists) && a.bytes.AllowN(now, bytes)
 }
 
 // allowances are those of all sources.
@@ -49,9 +49,9 @@ type allowances struct {
 	of map[string]*allowance
 }
 
-// take takes room for a list from the source of ctx, if it has one; all behind proxies of this
+// take takes what lists cost from the source of ctx, if it has one; all behind proxies of this
 // machine share one. It returns false if there is none left.
-func (s *allowances) take(ctx context.Context, issuers, bytes int) bool {
+func (s *allowances) take(ctx context.Context, lists, bytes int) bool {
 	source, ok := ctx.Value(sourceKey{}).(string)
 	if !ok {
 		return true
@@ -77,5 +77,5 @@ func (s *allowances) take(ctx context.Context, issuers, bytes int) bool {
 		a = newAllowance()
 		s.of[source] = a
 	}
-	return a.take(now, issuers, bytes)
+	return a.take(now, lists, bytes)
 }

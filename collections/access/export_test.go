@@ -15,9 +15,9 @@ type Allowance = allowance
 // NewAllowance returns one of which nothing has been taken.
 func NewAllowance() *Allowance { return newAllowance() }
 
-// Take takes room for issuers and bytes, all or nothing.
-func (a *allowance) Take(now time.Time, issuers, bytes int) bool {
-	return a.take(now, issuers, bytes)
+// Take takes what lists and their bytes cost, all or nothing.
+func (a *allowance) Take(now time.Time, lists, bytes int) bool {
+	return a.take(now, lists, bytes)
 }
 
 // Full reports whether nothing has been taken that has not come back.
@@ -25,10 +25,10 @@ func (a *allowance) Full(now time.Time) bool { return a.full(now) }
 
 // Limits that the tests stand on both sides of.
 const (
-	SourceIssuers = sourceIssuers
-	SourceBytes   = sourceBytes
-	IssuerPause   = issuerPause
-	MaxSources    = maxSources
+	SourceLists = sourceLists
+	SourceBytes = sourceBytes
+	ListPause   = listPause
+	MaxSources  = maxSources
 )
 
 // StrangerKept is how long a list is kept of an issuer who remains a stranger.

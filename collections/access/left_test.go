@@ -71,10 +71,14 @@ func TestLeftAtMost(t *testing.T) {
 // So many issuers are marked at a time; one of them can be marked for more.
 func TestMarkedAtMost(t *testing.T) {
 	x := newLists(t, 10)
-	for i := range maxMarked + 1 {
+	for i := range maxNoted + 1 {
 		x.mark(fmt.Sprint(i), mark{})
 	}
-	require.Len(t, x.marked, maxMarked)
+	require.Equal(t, maxNoted, len(x.marked))
+	for i := range maxMarked + 1 {
+		x.mark(fmt.Sprint("removed", i), mark{older: true})
+	}
+	require.Equal(t, maxMarked, len(x.marked))
 	n := &note{}
 	x.mark("1", mark{gone: n})
 	x.mark("1", mark{older: true})

@@ -92,11 +92,11 @@ func TestAllowance(t *testing.T) {
 	now := time.UnixMilli(start)
 	a := access.NewAllowance()
 	require.True(t, a.Full(now))
-	require.True(t, a.Take(now, access.SourceIssuers, access.SourceBytes), "all at once")
+	require.True(t, a.Take(now, access.SourceLists, access.SourceBytes), "all at once")
 	require.False(t, a.Full(now))
 	require.False(t, a.Take(now, 1, 0))
 	require.False(t, a.Take(now, 0, 1))
-	now = now.Add(access.IssuerPause)
+	now = now.Add(access.ListPause)
 	require.True(t, a.Take(now, 1, 1))
 	require.False(t, a.Take(now, 1, 1))
 
@@ -106,7 +106,7 @@ func TestAllowance(t *testing.T) {
 	require.True(t, bytes.Take(now, 0, 1))
 	require.False(t, bytes.Full(now))
 	for _, a := range []*access.Allowance{issuers, bytes} {
-		require.True(t, a.Full(now.Add(access.IssuerPause)))
+		require.True(t, a.Full(now.Add(access.ListPause)))
 	}
 }
 

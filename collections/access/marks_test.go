@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"testing"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/collections/capcert"
@@ -268,6 +270,86 @@ func TestNotedAtMost(t *testing.T) {
 	}
 	require.ErrorIs(t, x.settleMarked(t.Context()), storetest.ErrBroken)
 	require.Equal(t, map[string]mark{bad: {}}, x.marked)
+}
+
+// Anybody can present certificates of as many issuers as they like. What lists have taken the place
+// of is removed all the same, and so are lists that make room for others.
+func TestMarksOfAFlood(t *testing.T) {
+	ctx := t.Context()
+	x := newLists(t, 10)
+	for i := range maxMarked + 1 {
+		x.Present(issuerOf(i))
+	}
+	require.Equal(t, maxNoted, len(x.marked))
+	first := listOf(t, "a", 1, 0)
+	require.NoError(t, x.Accept(ctx, first))
+	require.True(t, x.stored(revocationsKey(first)))
+	second := listOf(t, "a", 2, 0)
+	require.NoError(t, x.Accept(ctx, second))
+	require.False(t, x.stored(revocationsKey(first)))
+	require.NoError(t, x.drop(ctx, second.Issuer))
+	require.False(t, x.stored(revocationsKey(second)))
+
+	// What the store refuses to remove is removed first of all the next time.
+	x.enter(first.Issuer, revoked{brought: true})
+	x.failed.How, x.failed.Key = "delete", ""
+	require.ErrorIs(t, x.drop(ctx, first.Issuer), storetest.ErrBroken)
+	x.failed.How = ""
+	require.NoError(t, x.settleMarked(ctx))
+	require.False(t, x.stored(keyOf(first.Issuer, 0)))
+}
+
+// A list that takes the place of another costs its source as much as the first, whatever it is
+// longer by. Of an owner who is known for some time only what it is longer by counts.
+func TestLaterListsCost(t *testing.T) {
+	const source, size = "192.0.2.1", 10_000
+	for _, c := range []struct {
+		rank Rank
+		ago  time.Duration
+		left int // of bytes, after two lists; -1 is that there are no bounds
+	}{
+		{Stranger, old, sourceBytes - 2*size}, {Presented, old, sourceBytes - 2*size},
+		{Owner, 0, sourceBytes - 2*size}, {Owner, old, sourceBytes - size}, {Named, 0, -1},
+	} {
+		x := newLists(t, 10)
+		issuer := listOf(t, "a", 1, 0).Issuer
+		x.rank[issuer] = c.rank
+		x.presented, _ = lru.NewLRU[string, seen](1, nil)
+		x.presented.Add(issuer, seen{first: x.at.Add(-c.ago)})
+		ctx := WithSource(t.Context(), source)
+		accept := func(generation int64) error {
+			return x.Accept(ctx, listOf(t, "a", generation, size))
+		}
+		for i := range int64(2) {
+			require.NoError(t, accept(i+1))
+		}
+		all := map[string]*allowance{}
+		for _, some := range []*allowances{&x.allowed, &x.young, &x.owners} {
+			maps.Copy(all, some.of)
+		}
+		if c.left < 0 {
+			require.Empty(t, all)
+			for i := range int64(2 * sourceLists) {
+				require.NoError(t, accept(i+3))
+			}
+			continue
+		}
+		require.Len(t, all, 1)
+		for _, a := range all {
+			require.InDelta(t, c.left, a.bytes.Tokens(), size/2)
+		}
+		taken := 2
+		for accept(int64(taken+1)) == nil {
+			taken++
+			require.LessOrEqual(t, taken, 2*sourceLists)
+		}
+		shares := 1
+		if c.rank == Owner && c.ago == old { // its own, and then the owners' of the source
+			shares = 2
+		}
+		require.Equal(t, shares*sourceLists, taken, "rank %d", c.rank)
+		require.ErrorIs(t, accept(int64(taken+1)), ErrTooOften)
+	}
 }
 
 // A note may be so long, and no longer.

@@ -117,25 +117,41 @@ type mark struct {
 	gone  *note // to remove all its lists, of which none counts any more; nil if it is not so
 }
 
-// maxMarked is how many issuers are marked at a time, who may be anybody's.
-const maxMarked = 1 << 17
+// removes reports whether there is something to remove, not only to note.
+func (m mark) removes() bool { return m.older || m.gone != nil }
+
+// and returns what there is to do for both marks.
+func (m mark) and(was mark) mark {
+	if m.older = m.older || was.older; m.gone == nil {
+		m.gone = was.gone
+	}
+	return m
+}
+
+// Anybody can have issuers marked, by presenting their certificates; so maxNoted may be at a time
+// of whom there is only something to note, and maxMarked in all.
+const (
+	maxMarked = 1 << 17
+	maxNoted  = maxMarked / 2
+)
 
 // mark tells Load what to do. mu is held.
 func (r *Revocations) mark(issuer string, m mark) {
 	was, marked := r.marked[issuer]
-	if !marked && len(r.marked) >= maxMarked {
-		return
+	most := maxNoted
+	if m.removes() {
+		most = maxMarked
 	}
-	if m.older = m.older || was.older; m.gone == nil {
-		m.gone = was.gone
+	if marked || len(r.marked) < most {
+		r.marked[issuer] = m.and(was)
 	}
-	r.marked[issuer] = m
 }
 
-// settle does what an issuer is marked for, which stays marked if that fails.
-func (r *Revocations) settle(ctx context.Context, issuer string) error {
+// settle does m about an issuer, and what it is marked for. It is marked for that if it fails.
+func (r *Revocations) settle(ctx context.Context, issuer string, m mark) error {
 	r.mu.Lock()
-	m, x := r.marked[issuer], r.byIssuer[issuer]
+	m = m.and(r.marked[issuer])
+	x := r.byIssuer[issuer]
 	delete(r.marked, issuer)
 	var generation int64
 	if x != nil {
@@ -208,19 +224,26 @@ func (r *Revocations) putNote(ctx context.Context, issuer string, n *note) error
 // maxSettled is how many issuers one Load does something about that they are marked for.
 const maxSettled = 100
 
-// settleMarked does what there is to do about issuers, of some at a time. One failure does not keep
-// the others.
+// settleMarked does what there is to do about issuers, of some at a time, first of those of whom
+// there is something to remove. One failure does not keep the others.
 func (r *Revocations) settleMarked(ctx context.Context) (err error) {
-	var all []string
+	var all, noted []string
 	r.mu.RLock()
-	for issuer := range r.marked {
-		if all = append(all, issuer); len(all) == maxSettled {
+	for issuer, m := range r.marked {
+		switch {
+		case m.removes():
+			all = append(all, issuer)
+		case len(noted) < maxSettled:
+			noted = append(noted, issuer)
+		}
+		if len(all) == maxSettled {
 			break
 		}
 	}
 	r.mu.RUnlock()
+	all = append(all, noted[:min(len(noted), maxSettled-len(all))]...)
 	for _, issuer := range all {
-		bad := r.settle(ctx, issuer)
+		bad := r.settle(ctx, issuer, mark{})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

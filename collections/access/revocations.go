@@ -203,7 +203,7 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 	if !known && s.Rank != Named && sizeOf(l) > maxUnknown {
 		return fmt.Errorf("%w: %d bytes at most", ErrTooLong, maxUnknown)
 	}
-	if !r.allows(ctx, n, known) {
+	if !r.allows(ctx, n, sizeOf(l), known) {
 		return ErrTooOften
 	}
 	leave, err := r.makeRoom(ctx, n)
@@ -227,19 +227,17 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 	for _, issuer := range leave {
 		_ = r.drop(ctx, issuer)
 	}
-	r.mu.Lock()
-	r.mark(l.Issuer, mark{older: true})
-	r.mu.Unlock()
-	_ = r.settle(ctx, l.Issuer)
+	_ = r.settle(ctx, l.Issuer, mark{older: true})
 	return nil
 }
 
-// allows takes what a list takes up from the allowance that it comes under.
-func (r *Revocations) allows(ctx context.Context, n *newcomer, known bool) bool {
-	issuers, bytes := n.grows.issuers, n.grows.bytes
+// allows takes what a list of some bytes costs from the allowance that it comes under. One that
+// takes the place of another costs as much: a replica keeps a trace of each, and its bytes for some
+// time. Only of an owner who is known for some time no more bytes count than its list has grown by.
+func (r *Revocations) allows(ctx context.Context, n *newcomer, size int, known bool) bool {
 	if known { // whoever else sends from the same address takes nothing of it
 		own := context.WithValue(ctx, sourceKey{}, n.issuer)
-		if r.owners.take(own, issuers, bytes) {
+		if size = n.grows.bytes; r.owners.take(own, 1, size) {
 			return true
 		}
 	}
@@ -247,9 +245,9 @@ func (r *Revocations) allows(ctx context.Context, n *newcomer, known bool) bool 
 	case Named:
 		return true
 	case Owner:
-		return r.young.take(ctx, issuers, bytes)
+		return r.young.take(ctx, 1, size)
 	default:
-		return r.allowed.take(ctx, issuers, bytes)
+		return r.allowed.take(ctx, 1, size)
 	}
 }
 

@@ -287,9 +287,10 @@ func (r *Revocations) drop(ctx context.Context, issuer string) error {
 	r.mu.Lock()
 	x := r.forgetLocked(issuer)
 	removes := x != nil && x.brought && r.store != nil
+	var m mark
 	switch {
 	case removes:
-		r.mark(issuer, mark{gone: &note{since: x.since, presented: x.presented, rank: x.rank}})
+		m.gone = &note{since: x.since, presented: x.presented, rank: x.rank}
 	case x != nil:
 		r.leaveLocked(issuer, x.generation)
 	}
@@ -297,7 +298,7 @@ func (r *Revocations) drop(ctx context.Context, issuer string) error {
 	if !removes {
 		return nil
 	}
-	return r.settle(ctx, issuer)
+	return r.settle(ctx, issuer, m)
 }
 
 // remove removes all lists of an issuer from the store, and the note. Of an owner a note n stays,

@@ -179,7 +179,7 @@ func TestFloodFromTheSameAddress(t *testing.T) {
 		name := fmt.Sprint("made", i)
 		x.rank(name, access.Owner)
 		err = x.accept(name, "198.51.100.1")
-		require.LessOrEqual(t, i, access.SourceIssuers)
+		require.LessOrEqual(t, i, access.SourceLists)
 	}
 	require.ErrorIs(t, err, access.ErrTooOften)
 	x.standing("another", access.Owner, before)

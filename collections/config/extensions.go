@@ -323,6 +323,7 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 	if x.Target != "" {
 		p.path(strings.TrimPrefix(x.Target, "/"), label+"target: ")
 	}
+	p.idsApart(x.ID, label)
 	for _, name := range x.Sources {
 		cols := c.named(name)
 		if len(cols) == 0 {
@@ -355,6 +356,7 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 			if col.StoragePath == x.Target {
 				p.add("%starget: is the source %q itself", label, name)
 			}
+			p.ownEntries(x, col, label)
 			for _, f := range col.FieldPermissions {
 				if len(f.ReadRoles) > 0 && slices.Contains(x.Fields, f.Field) {
 					p.warnings = append(
@@ -367,6 +369,32 @@ func (p *problems) projectionRules(x *Projection, label string, c *Config) {
 					)
 				}
 			}
+		}
+	}
+}
+
+// idsApart refuses ids of entries whose parameters can run into each other: of "{a}-{b}", x-y and 1
+// would make the id that x and y-1 make, and whoever may write the one would replace the other's
+// entry.
+func (p *problems) idsApart(id, label string) {
+	at := param.FindAllStringIndex(id, -1)
+	for i := 1; i < len(at); i++ {
+		if between := id[at[i-1][1]:at[i][0]]; !parts(between) {
+			p.add("%sid: in %q, values of %s and %s can run into each other, so that one document "+
+				"replaces another's entry: put a character between that no value can have, such as a slash",
+				label, id, id[at[i-1][0]:at[i-1][1]], id[at[i][0]:at[i][1]])
+		}
+	}
+}
+
+// ownEntries warns of documents of a collection that have one entry together.
+func (p *problems) ownEntries(x *Projection, col *Collection, label string) {
+	for _, name := range Params(col.StoragePath) {
+		if !slices.Contains(append(Params(x.Target), Params(x.ID)...), name) {
+			p.warnings = append(p.warnings, fmt.Sprintf(
+				"%sid: {%s} of %q is neither in target nor in id, so documents that differ in nothing else "+
+					"replace each other's entry", label, name, col.StoragePath,
+			))
 		}
 	}
 }

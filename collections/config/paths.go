@@ -38,17 +38,36 @@ func sizeOf(segment string) (n int) {
 func IsParam(v string) bool {
 	size := 0
 	for i := range len(v) {
-		switch c := v[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
-			c == '.', c == '_', c == '@', c == '-':
-			size++
-		case c == ':':
-			size += 3
-		default:
+		n := sizeInParam(v[i])
+		if n == 0 {
 			return false
 		}
+		size += n
 	}
 	return v != "" && size <= MaxSegment && v != "." && !strings.Contains(v, "..") && !isInside(v)
+}
+
+// sizeInParam is how long a character of a parameter is, as MaxSegment counts; 0 if none has it.
+func sizeInParam(c byte) int {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
+		c == '.', c == '_', c == '@', c == '-':
+		return 1
+	case c == ':':
+		return 3
+	}
+	return 0
+}
+
+// parts reports whether text between two parameters tells where the one ends and the other begins,
+// as it has a character that no parameter has.
+func parts(text string) bool {
+	for i := range len(text) {
+		if sizeInParam(text[i]) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Ends of the names that servers make for themselves beside documents, of before these had

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -205,6 +206,38 @@ func TestTemplatesAgreeWithPaths(t *testing.T) {
 			t.Fatalf("%s same as %s: %v", a, b, one.Same(two))
 		}
 	})
+}
+
+// Whatever the values of parameters are, no document has the entry of another in a list.
+func TestIdsOfListsAreApart(t *testing.T) {
+	parse := func(id, target string) (*config.Config, error) {
+		return config.Parse(fmt.Appendf(nil, `{"version": 1, "collections": [
+			{"name": "c", "storagePath": "c/{a}/{b}", "readRoles": ["public"], "writeRoles": ["admin"],
+				"encryption": "none", "maxBodyBytes": 1}],
+			"extensions": {"projections": [{"source": "c", "target": %q, "id": %q}]}}`, target, id))
+	}
+	for _, between := range []string{"", "-", ".", "_", ":", "@", "x", "-to-"} {
+		_, err := parse("{a}"+between+"{b}", "list")
+		require.ErrorContains(t, err, "can run into each other", between)
+		require.False(t, strings.ContainsFunc(between, func(r rune) bool {
+			return !config.IsParam("a" + string(r))
+		}), "as a value can have it")
+	}
+	for _, between := range []string{"/", " ", "|", "!", "-/", "ä", ", "} {
+		c, err := parse("x{b}"+between+"{a}y", "list")
+		require.NoError(t, err, between)
+		require.Empty(t, c.Warnings, between)
+	}
+	for id, target := range map[string]string{"{b}": "list/{a}", "{a}": "list/{b}", "": "list/{a}"} {
+		c, err := parse(id, target)
+		require.NoError(t, err, id)
+		require.Empty(t, c.Warnings, id)
+	}
+	for id, name := range map[string]string{"{b}": "{a}", "{a}": "{b}", "": "{a}", "x": "{b}"} {
+		c, err := parse(id, "list")
+		require.NoError(t, err, id)
+		require.Contains(t, strings.Join(c.Warnings, "; "), name+` of "c/{a}/{b}" is neither in`)
+	}
 }
 
 // What lets callers reach more than was meant is warned of.

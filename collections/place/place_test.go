@@ -11,10 +11,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/chain"
 	"github.com/skerry-sync/skerry/collections/config"
+	"github.com/skerry-sync/skerry/collections/rules"
 	"github.com/skerry-sync/skerry/collections/service"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/collections/wallet"
 	"github.com/skerry-sync/skerry/identity/eth"
@@ -104,6 +107,69 @@ func TestWhichRulesCount(t *testing.T) {
 	now, err = p.Current(ctx, asks)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, now.SerialNumber(), "a node without the key makes none")
+}
+
+// withhold brings an entry of an author where rules belong, whose content nobody gives.
+func withhold(t *testing.T, p *Replica, as replica.SecretKey) {
+	t.Helper()
+	author := as.Author()
+	e := replica.Entry{
+		Replica: p.r.ID, Key: []byte(rules.Key), Hash: blobs.HashOf(author[:]), Size: 1000,
+		Timestamp: uint64(time.Now().UnixMicro()),
+	}
+	e.Sign(as)
+	_, err := p.n.TakeEntries(t.Context(), p.r.ID, []replica.Entry{e}, replica.Origin{})
+	require.NoError(t, err)
+}
+
+// An author whose content nobody gives keeps no server from starting, whether it makes rules or
+// finds none. What the replica's key has written is waited for.
+func TestRulesThatNobodyGives(t *testing.T) {
+	p, ctx := inNode(t, "/v1"), t.Context()
+	p.wait = 0
+	id, err := p.n.Authors().New(ctx)
+	require.NoError(t, err)
+	evil, err := p.n.Authors().Key(ctx, id)
+	require.NoError(t, err)
+	require.NoError(t, replicas.WriteEntry(ctx, p.n, p.r.ID, evil, rules.Key, []byte("granted")))
+	withhold(t, p, evil)
+	now, err := p.Current(ctx, configOf(t, "", ""))
+	require.NoError(t, err)
+	require.Nil(t, now)
+
+	asks, key := configOf(t, "", `, "rules": {}`), p.r.Secret
+	p.r.Secret = replica.SecretKey{}
+	_, err = p.Current(ctx, asks)
+	require.ErrorContains(t, err, "has no rules yet")
+	p.r.Secret = key
+	now, err = p.Current(ctx, asks)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, now.SerialNumber())
+
+	withhold(t, p, key)
+	p.r.Secret = replica.SecretKey{}
+	_, err = p.Current(ctx, configOf(t, "", ""))
+	require.ErrorContains(t, err, "are not here yet")
+}
+
+// Rules that another author has written before are written by the replica's key.
+func TestRulesAreOfTheReplicasKey(t *testing.T) {
+	p, ctx := inNode(t, "/v1"), t.Context()
+	asks := configOf(t, "", `, "rules": {}`)
+	want, err := rulesOf(asks, &p.r, p.author, nil, p.prefix)
+	require.NoError(t, err)
+	require.NoError(t, replicas.WriteEntry(ctx, p.n, p.r.ID, p.author, rules.Key, want.Bytes()))
+	for range 2 {
+		now, err := p.Current(ctx, asks)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, now.SerialNumber())
+		all, err := replicas.ReadEntry(ctx, p.n, p.r.ID, rules.Key)
+		require.NoError(t, err)
+		require.ElementsMatch(t, []replicas.Written{
+			{Author: p.author.Author(), Body: want.Bytes()},
+			{Author: replica.AuthorID(p.r.ID), Body: want.Bytes()},
+		}, all)
+	}
 }
 
 // An app's replica that lies in a replica of a node applies the rules of that.

@@ -1,6 +1,7 @@
 package place
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,12 @@ type Replica struct {
 	guard  *rules.Guard
 	log    *slog.Logger
 	store  *replicas.Store // nil until it is opened
+	wait   time.Duration   // rulesWait
 }
+
+// rulesWait is for how long a start waits for what may be the first rules of the replica, and has
+// not come. Anybody who may write to the replica can write such entries whose content nobody gives.
+const rulesWait = time.Minute
 
 var _ service.Ruled = (*Replica)(nil)
 
@@ -50,7 +56,9 @@ func (s *Spec) Replica(ctx context.Context, n *node.Node, at service.Site) (*Rep
 		return nil, err
 	}
 	guard := rules.NewGuard(rules.Options{Chains: at.Chains, Log: at.Log})
-	return &Replica{n: n, r: r, author: author, prefix: at.Prefix, guard: guard, log: at.Log}, nil
+	return &Replica{
+		n: n, r: r, author: author, prefix: at.Prefix, guard: guard, log: at.Log, wait: rulesWait,
+	}, nil
 }
 
 // ErrSharedNonces reports that used nonces are to be remembered in a replica.
@@ -110,11 +118,11 @@ func (p *Replica) Apply(r service.Rules) error {
 
 // Newer implements service.Ruled.
 func (p *Replica) Newer(ctx context.Context) (service.Rules, error) {
-	all, _, err := replicas.ReadEntry(ctx, p.n, p.r.ID, rules.Key)
+	all, err := replicas.ReadEntry(ctx, p.n, p.r.ID, rules.Key)
 	if err != nil {
 		return nil, err
 	}
-	now, err := rules.Newest(all, p.r.ID)
+	now, err := newest(all, p.r.ID)
 	if err != nil {
 		return nil, fmt.Errorf(
 			"the rules of the replica have changed, and this server goes on with those before: %w", err)
@@ -125,13 +133,70 @@ func (p *Replica) Newer(ctx context.Context) (service.Rules, error) {
 	return inForce{now}, nil
 }
 
+// newest returns the rules that count of what authors have written, as rules.Newest does.
+func newest(all []replicas.Written, id replica.ID) (*rules.Rules, error) {
+	var bodies [][]byte
+	for _, w := range all {
+		bodies = append(bodies, w.Body)
+	}
+	return rules.Newest(bodies, id)
+}
+
+// come returns what authors have written where rules belong. If there are none yet, and something
+// has not come, it is waited for, unless the replica's key has written it: those are rules.
+func (p *Replica) come(ctx context.Context) (all []replicas.Written, missing bool, err error) {
+	ends := time.NewTimer(p.wait)
+	defer ends.Stop()
+	again := time.NewTicker(max(1, p.wait/rulesTries))
+	defer again.Stop()
+	for told := false; ; {
+		if all, err = replicas.ReadEntry(ctx, p.n, p.r.ID, rules.Key); err != nil {
+			return nil, false, err
+		}
+		missing = slices.ContainsFunc(all, func(w replicas.Written) bool { return w.Body == nil })
+		now, err := newest(all, p.r.ID)
+		if !missing || now != nil || err != nil || p.wroteIn(all, nil) {
+			return all, missing, nil
+		}
+		if !told {
+			told = true
+			p.log.Info("waiting for what may be the rules of the replica", "replica", p.r.Name)
+		}
+		select {
+		case <-again.C:
+		case <-ends.C:
+			return all, missing, nil
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
+	}
+}
+
+// rulesTries is how often rules are looked for within rulesWait.
+const rulesTries = 20
+
+// wroteIn reports whether it is the replica's key that has written b, or with nil what has not
+// come.
+func (p *Replica) wroteIn(all []replicas.Written, b []byte) bool {
+	return slices.ContainsFunc(all, func(w replicas.Written) bool {
+		return w.Author == replica.AuthorID(p.r.ID) && (w.Body == nil) == (b == nil) &&
+			bytes.Equal(w.Body, b)
+	})
+}
+
+// write writes rules as the replica's key, so that nobody takes an entry whose content has not come
+// for another author's.
+func (p *Replica) write(ctx context.Context, b []byte) error {
+	return replicas.WriteEntry(ctx, p.n, p.r.ID, p.r.Secret, rules.Key, b)
+}
+
 // Current implements service.Ruled. The rules are made by the node that holds the replica's key.
 func (p *Replica) Current(ctx context.Context, own *config.Config) (service.Rules, error) {
-	all, missing, err := replicas.ReadEntry(ctx, p.n, p.r.ID, rules.Key)
+	all, missing, err := p.come(ctx)
 	if err != nil {
 		return nil, err
 	}
-	now, err := rules.Newest(all, p.r.ID)
+	now, err := newest(all, p.r.ID)
 	unread, _ := errors.AsType[*rules.UnreadError](err)
 	mayMake := own.Rules != nil && !p.r.Secret.IsZero()
 	switch {
@@ -141,13 +206,18 @@ func (p *Replica) Current(ctx context.Context, own *config.Config) (service.Rule
 		return nil, fmt.Errorf("the rules of replica %s: %w; start the node that holds the replica's "+
 			"key with a configuration that collections check takes, which becomes the new rules",
 			p.r.Name, err)
-	case now == nil && missing > 0:
+	case now == nil && p.wroteIn(all, nil):
 		return nil, fmt.Errorf("the rules of replica %s are not here yet: run skerry replica sync %s "+
 			"first", p.r.Name, p.r.Name)
 	case own.Rules != nil && !mayMake && now == nil:
 		return nil, fmt.Errorf("extensions.rules: replica %s has no rules yet: start the node that "+
 			"holds its key first", p.r.Name)
-	case !mayMake:
+	}
+	if now == nil && missing {
+		p.log.Warn("what an author has written where the rules of the replica belong does not come; "+
+			"this server starts as if it was not there", "replica", p.r.Name)
+	}
+	if !mayMake {
 		return asRules(now), nil
 	}
 	want, err := rulesOf(own, &p.r, p.author, now, p.prefix)
@@ -155,10 +225,12 @@ func (p *Replica) Current(ctx context.Context, own *config.Config) (service.Rule
 		return nil, err
 	}
 	if now != nil && unread == nil && want.Same(now) {
-		return inForce{now}, nil
+		if !p.wroteIn(all, now.Bytes()) { // as before, when another author wrote them
+			err = p.write(ctx, now.Bytes())
+		}
+		return inForce{now}, err
 	}
-	err = replicas.WriteEntry(ctx, p.n, p.r.ID, p.author, rules.Key, want.Bytes())
-	if err != nil {
+	if err := p.write(ctx, want.Bytes()); err != nil {
 		return nil, err
 	}
 	p.log.Info("the configuration has become the rules of the replica, which all nodes that serve it "+

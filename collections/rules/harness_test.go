@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,14 +101,17 @@ type member struct {
 	guard  *rules.Guard
 	http   http.Handler
 	chain  *items
-	ahead  time.Duration // of the guard's clock
+	ahead  atomic.Int64 // nanoseconds, of the node's clock and the guard's
 	closed bool
 }
 
 func newMember(t testing.TB, found func(n *node.Node) (replica.Replica, error)) *member {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	m := &member{t: t, chain: &items{}}
+	n, err := node.Open(t.Context(), node.Config{
+		Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Now: m.now,
+	})
 	require.NoError(t, err)
-	m := &member{t: t, n: n, chain: &items{}}
+	m.n = n
 	m.r, err = found(n)
 	require.NoError(t, err)
 	id, err := n.Authors().Default(t.Context())
@@ -117,6 +121,8 @@ func newMember(t testing.TB, found func(n *node.Node) (replica.Replica, error)) 
 	t.Cleanup(m.close)
 	return m
 }
+
+func (m *member) now() time.Time { return time.Now().Add(time.Duration(m.ahead.Load())) }
 
 func (m *member) close() {
 	if m.closed {
@@ -134,9 +140,7 @@ func (m *member) serve(r *rules.Rules) {
 	var known chain.Registry
 	known.Register(m.chain)
 	m.guard = rules.NewGuard(
-		rules.Options{Chains: &known, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time {
-			return time.Now().Add(m.ahead)
-		}},
+		rules.Options{Chains: &known, Log: slog.New(slog.DiscardHandler), Clock: m.now},
 	)
 	require.NoError(m.t, m.guard.Set(r))
 	log := slog.New(slog.DiscardHandler)

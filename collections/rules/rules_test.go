@@ -378,10 +378,10 @@ func TestSignedAhead(t *testing.T) {
 		at, value.Hash(d), alice.Key.Address(), evm.SignData(alice.Key, d), value.Append(nil, proof),
 	)
 	v := &replicas.Version{Key: mine, Kept: kept, Time: at}
-	x.honest.ahead = time.Hour
+	x.honest.ahead.Store(int64(time.Hour))
 	_, err = x.honest.guard.Check(t.Context(), v)
 	require.NoError(t, err, "then")
-	x.honest.ahead = 0
+	x.honest.ahead.Store(0)
 	v.Time = time.Now().Add(replica.MaxAhead).UnixMilli()
 	_, err = x.honest.guard.Check(t.Context(), v)
 	require.ErrorIs(t, err, replicas.ErrRefused)
@@ -450,7 +450,7 @@ func TestOtherRoles(t *testing.T) {
 	require.Equal(t, `{}`, x.honest.has("news/d"))
 	x.evil.forge("doc/"+early, entitlement)
 	x.honest.learn(x.evil)
-	x.honest.ahead = time.Minute
+	x.honest.ahead.Store(int64(time.Minute))
 	require.Equal(t, `{"n":4}`, x.honest.has("news/d"))
 
 	// Nobody is entitled to write what it is entitled to.
@@ -524,7 +524,7 @@ func TestChains(t *testing.T) {
 	x.honest.store.Forget()
 	require.NoError(t, x.honest.guard.Set(x.rules))
 	require.Equal(t, `{}`, x.honest.has(path))
-	x.honest.ahead = rules.Fresh + time.Minute
+	x.honest.ahead.Store(int64(rules.Fresh + time.Minute))
 	x.honest.store.Forget()
 	require.Equal(t, `{"n":1}`, x.honest.has(path))
 }

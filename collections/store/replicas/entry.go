@@ -12,40 +12,48 @@ import (
 // maxEntry is how long what ReadEntry returns may be in bytes.
 const maxEntry = 8 << 20
 
-// ReadEntry returns what authors have written under a key of a replica that is none of a document,
-// as far as it is here, and how much is not.
+// Written is what an author has written under a key of a replica.
+type Written struct {
+	Author replica.AuthorID
+	Body   []byte // nil if it is not here
+}
+
+// ReadEntry returns what authors have written under a key of a replica that is none of a document.
+// What is too long, or cannot be read, is left out.
 func ReadEntry(
 	ctx context.Context, n *node.Node, id replica.ID, key string,
-) (all [][]byte, missing int, err error) {
+) (all []Written, err error) {
 	plain, err := n.Replicas().Plain(ctx, id)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	s := &Store{n: n, id: id, plain: plain, patience: newPatience(n.Now)}
-	read := map[blobs.Hash]bool{} // what many authors have written alike takes no more memory
+	read := map[blobs.Hash][]byte{} // what many authors have written alike takes no more memory
 	for it, err := range plain.Entries(ctx, replica.Query{Key: []byte(key)}) {
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		if it.Entry.Size > maxEntry || read[it.Entry.Hash] {
+		if it.Entry.Size > maxEntry {
 			continue
 		}
-		b, err := s.content(ctx, &it.Entry, maxEntry)
-		if errors.Is(err, errMissing) {
-			missing++
-			continue
+		b, there := read[it.Entry.Hash]
+		if !there {
+			b, err = s.content(ctx, &it.Entry, maxEntry)
 		}
 		var bad *unreadableError
-		if errors.As(err, &bad) {
+		switch {
+		case errors.As(err, &bad):
 			continue
+		case errors.Is(err, errMissing):
+			b = nil
+		case err != nil:
+			return nil, err
+		default:
+			read[it.Entry.Hash] = b
 		}
-		if err != nil {
-			return nil, 0, err
-		}
-		read[it.Entry.Hash] = true
-		all = append(all, b)
+		all = append(all, Written{it.Entry.Author, b})
 	}
-	return all, missing, nil
+	return all, nil
 }
 
 // WriteEntry writes under a key of a replica that is none of a document.
@@ -58,4 +66,7 @@ func WriteEntry(
 }
 
 // Forget drops what is remembered of documents, as when other rules say what counts.
-func (s *Store) Forget() { s.cache.clear() }
+func (s *Store) Forget() {
+	s.cache.clear()
+	s.junk.forget()
+}

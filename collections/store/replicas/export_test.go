@@ -9,6 +9,12 @@ import (
 // KeptFor is for how long a key is kept for content that has not come, for tests.
 const KeptFor = keptFor
 
+// Of elements that do not count, for tests.
+const (
+	FirstJunk = firstJunk
+	MaxBehind = maxBehind
+)
+
 // HasWaited reports whether some content was waited for in vain.
 func (s *Store) HasWaited() bool { return len(s.patience.vain) > 0 }
 

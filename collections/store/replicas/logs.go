@@ -30,7 +30,8 @@ func timeIn(log string, key []byte) (time int64, ok bool) {
 	return time, err == nil
 }
 
-// maxRefused is how many elements that do not count are looked behind for the last one that does.
+// maxRefused is how many elements that do not count are looked behind for the last one that does;
+// see also maxBehind.
 const maxRefused = 1000
 
 // timeKey is the key of the replica that the elements of a log of a time have.
@@ -76,6 +77,7 @@ func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Le
 	if l.Shown < l.All {
 		q.Before = timeKey(key, until+1)
 	}
+	behind := 0 // bytes that have been read
 	for it, err := range s.plain.Entries(ctx, q) {
 		if err != nil {
 			return l, err
@@ -85,7 +87,11 @@ func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Le
 			continue
 		}
 		if s.ruled() {
-			_, err := s.version(ctx, elementKey(key, t), &it.Entry)
+			if behind > maxBehind {
+				break
+			}
+			behind += s.sizeOf(key, &it.Entry)
+			_, err := s.element(ctx, key, t, &it.Entry)
 			var bad *unreadableError
 			if errors.Is(err, ErrRefused) || errors.As(err, &bad) && bad.never {
 				continue
@@ -203,7 +209,7 @@ func (s *Store) elements(
 
 // sizeOf returns how many bytes of an entry of a log are read.
 func (s *Store) sizeOf(key string, e *replica.Entry) int {
-	if e.Size > uint64(s.most(key)) {
+	if e.Size > uint64(s.most(key)) || s.junk.why(e) != nil {
 		return 0
 	}
 	return int(e.Size)
@@ -216,12 +222,14 @@ var errNoObject = errors.New("it is no JSON object")
 func (s *Store) element(
 	ctx context.Context, key string, time int64, e *replica.Entry,
 ) ([]byte, error) {
-	b, err := s.version(ctx, elementKey(key, time), e)
-	if err != nil || s.ruled() { // rules have read it
-		return b, err
-	}
-	if !bytes.HasPrefix(b, []byte("{")) || !json.Valid(b) {
-		return nil, unreadable(e, errNoObject)
-	}
-	return b, nil
+	return s.looked(e, func() ([]byte, error) {
+		b, err := s.lookAt(ctx, elementKey(key, time), e)
+		if err != nil || s.ruled() { // rules have read it
+			return b, err
+		}
+		if !bytes.HasPrefix(b, []byte("{")) || !json.Valid(b) {
+			return nil, unreadable(e, errNoObject)
+		}
+		return b, nil
+	})
 }

@@ -124,6 +124,14 @@ func (s *Store) date(st *state, e *replica.Entry, stands bool) {
 // version returns the body of a version of a document, or of an element. Its error is errMissing,
 // ErrRefused, an *undecidedError, an *unreadableError, or one of the node.
 func (s *Store) version(ctx context.Context, key string, e *replica.Entry) ([]byte, error) {
+	return s.looked(e, func() ([]byte, error) { return s.lookAt(ctx, key, e) })
+}
+
+// lookAt is version for what it is not remembered of that it does not count.
+func (s *Store) lookAt(ctx context.Context, key string, e *replica.Entry) ([]byte, error) {
+	if err := ctx.Err(); err != nil { // of many, that are long, none is read for nobody
+		return nil, err
+	}
 	kept, err := s.content(ctx, e, s.most(key))
 	if err != nil {
 		return nil, err

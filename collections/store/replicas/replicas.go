@@ -60,6 +60,7 @@ type Store struct {
 	cache    *cache
 	filter   *filter
 	patience *patience
+	junk     *junk
 	sub      *replica.Subscription
 	catching sync.Mutex
 	authors  []replica.AuthorID // all that have written; nil if that must be looked up
@@ -112,7 +113,7 @@ func Open(
 	s := &Store{
 		n: n, id: r.ID, plain: plain, author: author, cache: newCache(cacheBytes), filter: newFilter(),
 		puts: make(chan *put), queue: newQueue(), handle: n.ReplicaOf(r.ID), codec: o.Codec,
-		patience: newPatience(n.Now), guard: o.Guard, longest: o.Longest,
+		patience: newPatience(n.Now), junk: &junk{now: n.Now}, guard: o.Guard, longest: o.Longest,
 		holder: r.Capability >= replica.Write, log: log,
 	}
 	j, left, err := openJournal(filepath.Join(n.Dir(), "collections", r.ID.String()+".journal"))

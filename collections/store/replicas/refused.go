@@ -1,0 +1,89 @@
+package replicas
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/skerry-sync/skerry/replica"
+)
+
+// An author can write many versions of documents, and elements of logs, that do not count, and long
+// ones: all may have the same content. To find out what they are takes much longer. So that is
+// remembered, by entries.
+const (
+	// firstJunk is for how long a version does not count that has been found not to, without being
+	// looked at again; each further time it is twice as long, up to lastJunk.
+	firstJunk = 30 * time.Second
+	lastJunk  = time.Hour
+	mostJunk  = 1 << 15 // versions
+	// maxBehind is how many bytes of elements that do not count are read behind the last one that
+	// does.
+	maxBehind = 16 << 20
+)
+
+// junk remembers versions that do not count.
+type junk struct {
+	now func() time.Time
+
+	mu sync.Mutex
+	of map[[64]byte]verdict // by the signatures of their entries, which say all that they are
+}
+
+// verdict is why a version does not count, and until when that is believed.
+type verdict struct {
+	why   error
+	until time.Time
+	wait  time.Duration
+}
+
+// why returns why a version does not count, nil if it must be looked at.
+func (j *junk) why(e *replica.Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f := j.of[e.Signature]
+	if left := f.until.Sub(j.now()); left <= 0 || left > f.wait { // or the clock has gone back
+		return nil
+	}
+	return f.why
+}
+
+// found tells what was found when a version was looked at, whose error is as of version.
+func (j *junk) found(e *replica.Entry, err error) {
+	var bad *unreadableError
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !errors.Is(err, ErrRefused) && !errors.As(err, &bad) {
+		delete(j.of, e.Signature)
+		return
+	}
+	f := verdict{why: err, wait: min(max(firstJunk, 2*j.of[e.Signature].wait), lastJunk)}
+	f.until = j.now().Add(f.wait)
+	for old := range j.of {
+		if len(j.of) < mostJunk {
+			break
+		}
+		delete(j.of, old)
+	}
+	if j.of == nil {
+		j.of = map[[64]byte]verdict{}
+	}
+	j.of[e.Signature] = f
+}
+
+// looked returns what look returns, unless it is remembered that a version does not count.
+func (s *Store) looked(e *replica.Entry, look func() ([]byte, error)) ([]byte, error) {
+	if why := s.junk.why(e); why != nil {
+		return nil, why
+	}
+	b, err := look()
+	s.junk.found(e, err)
+	return b, err
+}
+
+// forget has all be looked at again, as by other rules.
+func (j *junk) forget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.of = nil
+}
