@@ -424,7 +424,7 @@ func (s *Set) publishAs(
 	if err != nil {
 		return err
 	}
-	_, err = s.cfg.Slots.Write(ctx, as, []Value{{key, joined(b, rest), check}})
+	_, err = s.cfg.Slots.Put(ctx, as, []Value{{key, joined(b, rest), check}})
 	return err
 }
 

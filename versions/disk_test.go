@@ -120,7 +120,7 @@ func (d *disk) Open(_ context.Context, e *replica.Entry) (Content, error) {
 	return inMemory{bytes.NewReader(b)}, nil
 }
 
-func (d *disk) Write(
+func (d *disk) Put(
 	_ context.Context, as replica.SecretKey, all []Value,
 ) (out []replica.Item, err error) {
 	if d.dies() {

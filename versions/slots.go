@@ -23,8 +23,8 @@ type Slots interface {
 	// plan.ErrMissing if that is not all here, and record.ErrMalformed if there can be none; so do
 	// reads of it.
 	Open(ctx context.Context, e *replica.Entry) (Content, error)
-	// Write signs and stores values, all in one order, and returns when they are durable.
-	Write(ctx context.Context, as replica.SecretKey, all []Value) ([]replica.Item, error)
+	// Put signs and stores values, all in one order, and returns when they are durable.
+	Put(ctx context.Context, as replica.SecretKey, all []Value) ([]replica.Item, error)
 	// Displaced yields the entries of a key, of all keys for nil, whose place has been taken by
 	// entries of the same author that came from elsewhere, in the order in which that happened. Their
 	// content is kept until Forget.

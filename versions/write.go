@@ -181,7 +181,7 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 		// What comes from elsewhere meanwhile is not overwritten unseen.
 		values = append(values, Value{drafts[i].item.Key, stream, drafts[i].item.check})
 	}
-	_, err = s.cfg.Slots.Write(ctx, s.key, values)
+	_, err = s.cfg.Slots.Put(ctx, s.key, values)
 	return err
 }
 

@@ -157,8 +157,8 @@ func meaning(err error) error {
 	return err
 }
 
-// Write implements versions.Slots.
-func (s *slots) Write(
+// Put implements versions.Slots.
+func (s *slots) Put(
 	ctx context.Context, as replica.SecretKey, all []versions.Value,
 ) ([]replica.Item, error) {
 	b, err := s.r.Batch(ctx, node.WriteOptions{As: as})

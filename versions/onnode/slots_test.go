@@ -88,7 +88,7 @@ func TestContentThatCannotBeRead(t *testing.T) {
 	a := newMachine(t, t.TempDir()).start(false).found(true)
 	of := &slots{n: a.n, r: a.n.ReplicaOf(a.id)}
 	write := func(content []byte) replica.Entry {
-		items, err := of.Write(ctx, replica.NewSecretKey(), []versions.Value{
+		items, err := of.Put(ctx, replica.NewSecretKey(), []versions.Value{
 			{Key: []byte("x"), Stream: bytes.NewReader(content)},
 		})
 		require.NoError(t, err)
@@ -323,7 +323,7 @@ func TestMissedEvents(t *testing.T) {
 	r.Dot.Counter = 1 << 20
 	head, err := r.Append(nil)
 	require.NoError(t, err)
-	_, err = w.slots.Write(ctx, key, []versions.Value{
+	_, err = w.slots.Put(ctx, key, []versions.Value{
 		{Key: []byte("l"), Stream: bytes.NewReader(append(head, 'a'))},
 	})
 	require.NoError(t, err)
