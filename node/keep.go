@@ -10,7 +10,8 @@ import (
 )
 
 // Collect removes content that nothing keeps, and gives its room back: what is kept is pinned, or
-// an entry of a replica points at it, or it is being fetched right now.
+// an entry of a replica points at it, or one that was displaced (see [Displaced]), or it is being
+// fetched right now.
 func (n *Node) Collect(
 	ctx context.Context, dryRun bool, progress func(blobs.CollectProgress),
 ) (blobs.Collected, error) {
@@ -46,18 +47,21 @@ func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 					continue
 				}
 			}
-			if !m.Keep(e.Hash) {
-				continue
+			if err := n.keepContent(ctx, m, e.Hash); err != nil {
+				return err
 			}
-			sequence, err := chunked.IsSequence(ctx, n.blobs, e.Hash)
-			if _, damaged := errors.AsType[*blobs.DamageError](err); damaged {
-				sequence, err = true, nil // it may have been one, and what is damaged here costs no chunks
-			}
-			if err == nil && !sequence && n.cfg.Host == nil {
-				sequence, err = chunked.MayBeSequence(ctx, n.blobs, e.Hash)
-			}
-			if err == nil && sequence {
-				err = m.Children(e.Hash)
+		}
+	}
+	return n.keepDisplaced(ctx, m)
+}
+
+// keepDisplaced marks what displaced entries name. It must follow on the marks of entries: what is
+// displaced meanwhile has been marked with these, or is met here.
+func (n *Node) keepDisplaced(ctx context.Context, m *blobs.Marks) error {
+	for _, id := range n.displaced.Kept() {
+		for e, err := range n.displaced.All(ctx, id, nil) {
+			if err == nil {
+				err = n.keepContent(ctx, m, e.Hash)
 			}
 			if err != nil {
 				return err
@@ -65,6 +69,24 @@ func (n *Node) keepEntries(ctx context.Context, m *blobs.Marks) error {
 		}
 	}
 	return nil
+}
+
+// keepContent marks a blob and, if it is a list of chunks, these.
+func (n *Node) keepContent(ctx context.Context, m *blobs.Marks, h blobs.Hash) error {
+	if !m.Keep(h) {
+		return nil
+	}
+	sequence, err := chunked.IsSequence(ctx, n.blobs, h)
+	if _, damaged := errors.AsType[*blobs.DamageError](err); damaged {
+		sequence, err = true, nil // it may have been one, and what is damaged here costs no chunks
+	}
+	if err == nil && !sequence && n.cfg.Host == nil {
+		sequence, err = chunked.MayBeSequence(ctx, n.blobs, h)
+	}
+	if err == nil && sequence {
+		err = m.Children(h)
+	}
+	return err
 }
 
 // isOwnSize reports whether an entry names a blob as such: by the blob's own size.

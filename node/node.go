@@ -42,6 +42,7 @@ import (
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/datadir"
 	"github.com/skerry-sync/skerry/node/discovery"
+	"github.com/skerry-sync/skerry/node/displaced"
 	"github.com/skerry-sync/skerry/node/downloads"
 	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/holders"
@@ -108,6 +109,8 @@ type Node struct {
 	sessions  *contacts.Sessions
 	syncer    *session.Syncer
 	wanted    *wanted.List
+	displaced *displaced.List
+	watched   watchedDisplaced
 	downloads *downloads.Workers
 	lookups   *discovery.Lookups
 	discovery *discovery.Finder
@@ -184,16 +187,20 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.openContent()
+	n.displaced = displaced.New(displaced.Config{
+		Store: n.kv, Own: replica.HasAuthorIn, Held: replica.HeldIn,
+	})
 	n.replicas, err = replica.Open(ctx, n.kv, replica.Config{
 		Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wanted.Put,
-		OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.lookups.Leave,
+		OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave,
+		OnDisplace: n.displaced.Put,
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.downloads = n.newDownloads()
 	n.syncer = n.newSyncer()
-	return n, n.wanted.Load(ctx)
+	return n, errors.Join(n.wanted.Load(ctx), n.displaced.Load(ctx))
 }
 
 // ID returns the node's id.
@@ -524,7 +531,8 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	}
 	n.contacts.Forget(id)
 	return errors.Join(
-		n.holders.Forget(ctx, id), n.wanted.Forget(ctx, id), n.left(ctx, id), n.forgetSeeds(ctx, id),
+		n.holders.Forget(ctx, id), n.wanted.Forget(ctx, id), n.displaced.Left(ctx, id),
+		n.left(ctx, id), n.forgetSeeds(ctx, id),
 	)
 }
 

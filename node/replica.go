@@ -109,8 +109,10 @@ type Change struct {
 	// Hash is that of Value, if the caller has it from blobs.HashOf: it is not computed again, and a
 	// wrong one is believed. It does not count in an encrypted replica.
 	Hash blobs.Hash
-	// Time is when the change was decided; see replica.Change.
-	Time uint64
+	// Time is when the change was decided, and Check may keep it from being written; see
+	// replica.Change.
+	Time  uint64
+	Check func(old *replica.Entry) error
 }
 
 // WriteOptions say who writes.
@@ -175,7 +177,7 @@ func (b *Batch) Add(c Change) (err error) {
 	if len(c.Key) > replica.MaxKey {
 		return fmt.Errorf("%w: it has %d", replica.ErrKeyTooLong, len(c.Key))
 	}
-	out := replica.Change{Key: c.Key, Time: c.Time}
+	out := replica.Change{Key: c.Key, Time: c.Time, Check: c.Check}
 	if !c.Delete {
 		switch out.Hash, out.Size, err = b.content(&c); {
 		case errors.Is(err, errNothing) || err == nil && out.Size == 0: // a file emptied meanwhile

@@ -50,6 +50,9 @@ func (n *Node) RefutedClaims(
 	return n.wanted.RefutedClaims(ctx, id, fn)
 }
 
+// ContentArrived is [wanted.List.Arrived].
+func (n *Node) ContentArrived() <-chan struct{} { return n.wanted.Arrived() }
+
 // WaitContent is [wanted.List.WaitContent], and ends with the node.
 func (n *Node) WaitContent(ctx context.Context, h blobs.Hash, size uint64) error {
 	ctx, done := n.within(ctx)

@@ -58,6 +58,11 @@ func (s *Store) AuthorKey(ctx context.Context, id AuthorID) (key SecretKey, err 
 	return key, err
 }
 
+// HasAuthorIn reports whether this node has the key of an author, as part of a larger transaction.
+func HasAuthorIn(r kv.Reader, id AuthorID) (bool, error) {
+	return r.Has(append([]byte(keyAuthor), id[:]...))
+}
+
 func authorKey(r kv.Reader, id AuthorID) (key SecretKey, err error) {
 	err = r.Peek(append([]byte(keyAuthor), id[:]...), func(seed []byte) error {
 		key = SecretKeyFromSeed([32]byte(seed))

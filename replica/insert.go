@@ -169,6 +169,7 @@ func (s *Store) storeSome(
 			return err
 		}
 		p := s.putter(tx, &r)
+		p.foreign = true
 		for i := range entries {
 			e := &entries[i]
 			ok, err := p.granted(e)

@@ -310,6 +310,22 @@ func (p *Plain) SealPrefix(prefix []byte) (sealed [][]byte, err error) {
 	return sealed, nil
 }
 
+// SealKey returns the keys of entries whose key in plain is key, one for each read key: key itself
+// if the replica is not encrypted. No entry can have a key for which it returns seal.ErrName.
+func (p *Plain) SealKey(key []byte) (sealed [][]byte, err error) {
+	if !p.r.Encrypted {
+		return [][]byte{key}, nil
+	}
+	for _, k := range p.keys {
+		one, err := k.names.Seal(key)
+		if err != nil {
+			return nil, err
+		}
+		sealed = append(sealed, one)
+	}
+	return sealed, nil
+}
+
 // OpenPrefix returns the prefix of a grant in plain; ok is false if no read key opens it.
 func (p *Plain) OpenPrefix(sealed []byte) (prefix []byte, ok bool) {
 	if !p.r.Encrypted {

@@ -61,7 +61,8 @@ type putter struct {
 	stated  statementChanges    // those
 	puts    map[string]*putting // by order bytes
 	buf     []byte
-	noRoom  int // entries that Config.OnTake has kept out
+	noRoom  int  // entries that Config.OnTake has kept out
+	foreign bool // what is put has come from elsewhere
 }
 
 // putting is an entry that is going to be stored, or dropped.
@@ -272,6 +273,11 @@ func (p *putter) write(x *putting, w *writer) error {
 	}
 	if p.s.cfg.OnPut != nil {
 		if err := p.s.cfg.OnPut(p.tx, e); err != nil {
+			return err
+		}
+	}
+	if x.old != nil && p.foreign && p.s.cfg.OnDisplace != nil {
+		if err := p.s.cfg.OnDisplace(p.tx, e, x.old); err != nil {
 			return err
 		}
 	}

@@ -255,3 +255,18 @@ func EntryIn(rd kv.Reader, id ID, key []byte, author AuthorID) (Entry, error) {
 	}
 	return getEntry(rd, &r, key, author)
 }
+
+// HeldIn returns ErrNotFound unless the node holds the replica id, as part of a larger transaction.
+func HeldIn(rd kv.Reader, id ID) error {
+	_, err := getReplica(rd, id)
+	return err
+}
+
+// IsAllowed reports whether a grant allows an entry now.
+func (s *Store) IsAllowed(ctx context.Context, e *Entry) (ok bool, err error) {
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		ok, err = s.may(rd, e.Replica, map[AuthorID]*rights{}, e, true)
+		return err
+	})
+	return ok, err
+}

@@ -49,6 +49,11 @@ type Config struct {
 	// OnDrop, if set, runs likewise in the transaction that drops an entry which a revocation has made
 	// void. Entries that others replace, and those of a replica that is left, are not told of.
 	OnDrop func(tx kv.Txn, e *Entry) error
+	// OnDisplace, if set, runs likewise in the transaction that stores an entry which came from
+	// elsewhere in the place of another one by the same author. It is not told of what this node
+	// writes itself, and of several entries that one transaction brings for one place, none but the
+	// last is ever stored.
+	OnDisplace func(tx kv.Txn, e, old *Entry) error
 	// OnHold and OnLeave, if set, run likewise in the transaction with which the node begins or ceases
 	// to hold a replica.
 	OnHold, OnLeave func(tx kv.Txn, id ID) error

@@ -22,6 +22,9 @@ type Change struct {
 	// Time is when it was decided, in µs, if not now: what others have written since stands. The
 	// entry is later only if it must be, to replace what the author has written before.
 	Time uint64
+	// Check, if set, is given the entry that the change would replace, nil for none, and its error
+	// keeps the change from being written. Nothing takes that entry's place in between.
+	Check func(old *Entry) error
 
 	after uint64 // the timestamp is later than this
 }
@@ -155,11 +158,18 @@ func (w *writing) prepare(ctx context.Context, changes []Change) error {
 				Hash: c.Hash, Key: c.Key,
 			}
 			// A writer's time never goes back, even if its clock does.
-			switch old, err := getEntry(rd, r, c.Key, author); {
-			case err == nil:
-				e.Timestamp = max(e.Timestamp, old.Timestamp+1)
-			case !errors.Is(err, ErrNotFound):
+			old, err := getEntry(rd, r, c.Key, author)
+			has := err == nil
+			if err != nil && !errors.Is(err, ErrNotFound) {
 				return err
+			}
+			if has {
+				e.Timestamp = max(e.Timestamp, old.Timestamp+1)
+			}
+			if c.Check != nil {
+				if err := c.check(&old, has); err != nil {
+					return err
+				}
 			}
 			if t, ok := latest[string(c.Key)]; ok {
 				e.Timestamp = max(e.Timestamp, t+1)
@@ -185,6 +195,13 @@ func (w *writing) prepare(ctx context.Context, changes []Change) error {
 	}
 	go func() { w.pending <- w.s.storeWritten(ctx, w.id, w.author, entries) }()
 	return nil
+}
+
+func (c *Change) check(old *Entry, has bool) error {
+	if !has {
+		old = nil
+	}
+	return c.Check(old)
 }
 
 // sign fills in signatures, on all cores.

@@ -25,10 +25,28 @@ import (
 //     seen it, speaks of a copy's versions, or lies. A new incarnation does for this.
 
 // Arrived takes note of entries that have come from other peers, and returns the keys of items that
-// may have changed.
+// may have changed, also with an error. An entry whose content was not here is to be given again
+// when that has come. Without entries, all that were displaced are looked at.
 func (s *Set) Arrived(ctx context.Context, all []replica.Item) (keys [][]byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.arrived(ctx, all, s.first)
+}
+
+// LookAgain is Arrived for entries of which it is not known whether this device has written them,
+// or how many were missed. So of its own it notices those alone that have counters which it has not
+// used until now.
+func (s *Set) LookAgain(ctx context.Context, all []replica.Item) (keys [][]byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.arrived(ctx, all, s.next)
+}
+
+// arrived takes note of entries. This device has written none of them with the counter unused or a
+// later one. The caller holds the lock.
+func (s *Set) arrived(
+	ctx context.Context, all []replica.Item, unused uint64,
+) (keys [][]byte, err error) {
 	copied := false
 	var claimed [][]byte // keys
 	for i := range all {
@@ -36,7 +54,7 @@ func (s *Set) Arrived(ctx context.Context, all []replica.Item) (keys [][]byte, e
 		if len(it.Key) > 0 && it.Key[0] == 0 {
 			more, err := s.arrivedBatch(ctx, it)
 			if err != nil {
-				return nil, s.failed(err)
+				return keys, s.failed(err)
 			}
 			keys = append(keys, more...)
 			continue
@@ -50,7 +68,7 @@ func (s *Set) Arrived(ctx context.Context, all []replica.Item) (keys [][]byte, e
 			return nil, s.failed(err)
 		}
 		if s.dev.Author != (replica.AuthorID{}) {
-			if v.Dot.Device == s.device() && v.Dot.Counter >= s.first {
+			if v.Dot.Device == s.device() && v.Dot.Counter >= unused {
 				copied = true
 			}
 			falsely, err := s.claimsFalsely(ctx, it.Key, v)
@@ -69,11 +87,17 @@ func (s *Set) Arrived(ctx context.Context, all []replica.Item) (keys [][]byte, e
 			keys = append(keys, more...)
 		}
 	}
-	more, err := s.checkDisplaced(ctx)
-	if err != nil {
-		return nil, s.failed(err)
+	look := keys
+	if len(all) == 0 {
+		look = [][]byte{nil}
 	}
-	copied = copied || more
+	for _, key := range look {
+		more, err := s.checkDisplaced(ctx, key)
+		if err != nil {
+			return keys, s.failed(err)
+		}
+		copied = copied || more
+	}
 	switch {
 	case copied:
 		if err = s.noteCopied(ctx); err == nil {
@@ -85,12 +109,12 @@ func (s *Set) Arrived(ctx context.Context, all []replica.Item) (keys [][]byte, e
 	return keys, s.failed(err)
 }
 
-// checkDisplaced looks at the versions whose slots have been taken by others of the same author,
-// and forgets those that were superseded. It reports whether one of the others was written by this
-// device, since it was opened.
-func (s *Set) checkDisplaced(ctx context.Context) (copied bool, err error) {
+// checkDisplaced looks at the versions of a key, or of all for nil, whose slots have been taken by
+// others of the same author, and forgets those that were superseded. It reports whether one of the
+// others was written by this device, since it was opened.
+func (s *Set) checkDisplaced(ctx context.Context, key []byte) (copied bool, err error) {
 	var superseded []replica.Item
-	for it, err := range s.cfg.Slots.Displaced(ctx, nil) {
+	for it, err := range s.cfg.Slots.Displaced(ctx, key) {
 		if err != nil {
 			return false, err
 		}
@@ -153,8 +177,14 @@ func (s *Set) namedBy(slots []*plan.Version, v *plan.Version) bool {
 // key, and whoever wrote it cannot have seen that: it covers a later counter, or it does not name
 // the version among its ancestors, although it names all.
 func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (bool, error) {
+	tag := record.TagOf(s.dev.Author)
+	if v.Author == s.dev.Author || !slices.ContainsFunc(v.Context, func(d record.Dot) bool {
+		return d.Device.Author == tag
+	}) {
+		return false, nil
+	}
 	u, err := s.ownOf(ctx, key)
-	if u == nil || err != nil || v.Author == s.dev.Author {
+	if u == nil || err != nil {
 		return false, err
 	}
 	switch c := v.Context.Of(u.Dot.Device); {
@@ -167,18 +197,18 @@ func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (b
 
 // ownOf returns the version in this device's slot of a key; nil if there is none.
 func (s *Set) ownOf(ctx context.Context, key []byte) (*plan.Version, error) {
-	q := replica.Query{Key: key, Author: &s.dev.Author}
-	for it, err := range s.cfg.Slots.Entries(ctx, q) {
-		if err != nil {
-			return nil, err
-		}
-		v, err := s.load(ctx, &it.Entry)
-		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
-			return nil, nil
-		}
-		return v, err
+	e, err := s.cfg.Slots.Entry(ctx, key, s.dev.Author)
+	if errors.Is(err, replica.ErrNotFound) {
+		return nil, nil
 	}
-	return nil, nil
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.load(ctx, &e)
+	if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+		return nil, nil
+	}
+	return v, err
 }
 
 // arrivedBatch returns the keys of a batch whose manifest has come.
@@ -289,15 +319,15 @@ func (s *Set) publish(ctx context.Context, it *replica.Item) error {
 	if err != nil {
 		return err
 	}
-	q := replica.Query{Key: it.Key, Author: &s.dev.Author}
-	for range s.cfg.Slots.Entries(ctx, q) {
-		return nil // it has been done, or there is one that was displaced
+	_, err = s.cfg.Slots.Entry(ctx, it.Key, s.dev.Author)
+	if !errors.Is(err, replica.ErrNotFound) {
+		return err // it has been done, or there is one that was displaced
 	}
 	over, err := s.isSuperseded(ctx, it.Key, v)
 	if over || err != nil {
 		return err
 	}
-	return s.republish(ctx, it.Key, v)
+	return s.republish(ctx, it.Key, v, mayReplace(nil))
 }
 
 // isCopy reports whether w is v, published again.
@@ -347,27 +377,42 @@ func (s *Set) publishFor(ctx context.Context, item *Item, v *plan.Version) error
 		taken = taken || h.Author == s.dev.Author
 	}
 	if !taken {
-		return s.republish(ctx, item.Key, v)
+		return s.republish(ctx, item.Key, v, item.check)
 	}
 	key, err := s.cfg.NewKey(ctx)
 	if err != nil {
 		return err
 	}
 	by := record.Device{Author: record.TagOf(key.Author()), Incarnation: s.cfg.incarnate()}
-	return s.publishAs(ctx, key, record.Dot{Device: by, Counter: 1}, item.Key, v)
+	return s.publishAs(
+		ctx, key, record.Dot{Device: by, Counter: 1}, item.Key, v, mayReplace(nil),
+	)
 }
 
-// republish writes a version again, as this device.
-func (s *Set) republish(ctx context.Context, key []byte, v *plan.Version) error {
+// mayReplace returns what lets a version take the place of an entry, nil for none, and of no other.
+func mayReplace(known *replica.Entry) func(old *replica.Entry) error {
+	return func(old *replica.Entry) error {
+		if old == nil || old.IsTombstone() || known != nil && old.Hash == known.Hash {
+			return nil
+		}
+		return ErrStale // another has come
+	}
+}
+
+// republish writes a version again, as this device; check says what it may replace.
+func (s *Set) republish(
+	ctx context.Context, key []byte, v *plan.Version, check func(old *replica.Entry) error,
+) error {
 	counter, err := s.reserve(ctx, 1)
 	if err != nil {
 		return err
 	}
-	return s.publishAs(ctx, s.key, record.Dot{Device: s.device(), Counter: counter}, key, v)
+	return s.publishAs(ctx, s.key, record.Dot{Device: s.device(), Counter: counter}, key, v, check)
 }
 
 func (s *Set) publishAs(
 	ctx context.Context, as replica.SecretKey, d record.Dot, key []byte, v *plan.Version,
+	check func(old *replica.Entry) error,
 ) error {
 	r := *v.Record
 	r.Dot, r.Batch = d, nil
@@ -379,7 +424,7 @@ func (s *Set) publishAs(
 	if err != nil {
 		return err
 	}
-	_, err = s.cfg.Slots.Write(ctx, as, []Value{{key, joined(b, rest)}})
+	_, err = s.cfg.Slots.Put(ctx, as, []Value{{key, joined(b, rest), check}})
 	return err
 }
 
@@ -394,7 +439,7 @@ func (s *Set) becomeAgain(ctx context.Context, keys [][]byte) error {
 	for _, key := range keys {
 		v, err := s.ownOf(ctx, key)
 		if err == nil && v != nil && v.Dot.Device != s.device() {
-			err = s.republish(ctx, key, v)
+			err = s.republish(ctx, key, v, mayReplace(v.Entry))
 		}
 		if err != nil {
 			return fmt.Errorf("key %q: %w", key, err)

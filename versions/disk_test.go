@@ -29,8 +29,10 @@ type disk struct {
 	now       func() uint64
 	writes    int // of values
 	left      int // how often it can still be written to; 0 is without end
-	onWrite   func(it replica.Item, content []byte)
-	incarnate func() record.Incarnation
+	// beforeWrite, if set, is called when values are about to take their places.
+	beforeWrite func()
+	onWrite     func(it replica.Item, content []byte)
+	incarnate   func() record.Incarnation
 }
 
 var errDead = errors.New("the device has died")
@@ -94,6 +96,16 @@ func (d *disk) Entries(
 	}
 }
 
+func (d *disk) Entry(
+	_ context.Context, key []byte, by replica.AuthorID,
+) (replica.Entry, error) {
+	e, ok := d.slots[slot{string(key), by}]
+	if !ok || e.IsTombstone() {
+		return e, replica.ErrNotFound
+	}
+	return e, nil
+}
+
 func compareSlots(a, b slot) int {
 	return cmp.Or(cmp.Compare(a.key, b.key), bytes.Compare(a.by[:], b.by[:]))
 }
@@ -108,7 +120,7 @@ func (d *disk) Open(_ context.Context, e *replica.Entry) (Content, error) {
 	return inMemory{bytes.NewReader(b)}, nil
 }
 
-func (d *disk) Write(
+func (d *disk) Put(
 	_ context.Context, as replica.SecretKey, all []Value,
 ) (out []replica.Item, err error) {
 	if d.dies() {
@@ -118,6 +130,20 @@ func (d *disk) Write(
 	for i, v := range all {
 		if stored[i], err = io.ReadAll(v.Stream); err != nil {
 			return nil, err
+		}
+	}
+	if d.beforeWrite != nil {
+		d.beforeWrite()
+	}
+	for _, v := range all {
+		if e, has := d.slots[slot{string(v.Key), as.Author()}]; v.Check != nil {
+			old := &e
+			if !has {
+				old = nil
+			}
+			if err := v.Check(old); err != nil {
+				return nil, err
+			}
 		}
 	}
 	now := d.now()

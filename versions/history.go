@@ -93,7 +93,7 @@ func (s *Set) Restore(ctx context.Context, item *Item, p Past) error {
 	if err != nil {
 		return s.failed(err)
 	}
-	h := record.Hasher(s.cfg.Slots.ID())
+	h := s.hashes.Hasher()
 	if _, err := io.Copy(h, in); err != nil {
 		return s.failed(err)
 	}

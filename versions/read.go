@@ -220,7 +220,7 @@ func (s *Set) load(ctx context.Context, e *replica.Entry) (*plan.Version, error)
 	}
 	if r.Kind != record.Deletion {
 		if here := head[n:]; uint64(len(here)) >= r.Content.Size { // it costs little to look
-			if record.HashOf(s.cfg.Slots.ID(), here[:r.Content.Size]) != r.Content.Hash {
+			if s.hashes.Of(here[:r.Content.Size]) != r.Content.Hash {
 				return nil, fmt.Errorf("%w: %w", record.ErrMalformed, errFalse)
 			}
 		} else if s.seen.isFalse(falseKey(r.Content.Hash, e)) {
@@ -282,7 +282,7 @@ func (s *Set) Bytes(
 	if err := readAt(r, b, 0); err != nil {
 		return nil, err
 	}
-	h := record.HashOf(s.cfg.Slots.ID(), b)
+	h := s.hashes.Of(b)
 	if ancestor < 0 && h != v.Content.Hash {
 		s.seen.noteFalse(falseKey(v.Content.Hash, v.Entry))
 		return nil, errFalse
@@ -372,7 +372,7 @@ func (s *Set) merger(ctx context.Context, key []byte) plan.MergeFunc {
 		if !ok || uint64(len(out)) > s.cfg.MaxMerge {
 			return nil, false, nil
 		}
-		return merged{out, record.HashOf(s.cfg.Slots.ID(), out)}, true, nil
+		return merged{out, s.hashes.Of(out)}, true, nil
 	}
 }
 

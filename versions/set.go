@@ -19,7 +19,7 @@ type Config struct {
 	// Key returns the secret key of an author of this device.
 	Key func(ctx context.Context, a replica.AuthorID) (replica.SecretKey, error)
 	// NewKey makes a new author who may write: for the first version, and when the device finds that
-	// its author writes elsewhere, too.
+	// its author writes elsewhere, too. It returns ErrNoAuthor if there can be none.
 	NewKey func(ctx context.Context) (replica.SecretKey, error)
 	// Merge merges two contents of a key that follow on base, which is nil if they have nothing in
 	// common. It must give the same on all devices. ok is false if only a person can.
@@ -57,6 +57,10 @@ var (
 		"this device's last version of the item is not here yet: try again when its content has come")
 	// ErrReservedKey reports a key that is kept for what versions need themselves.
 	ErrReservedKey = kind.New(kind.Usage, "a key must not begin with a zero byte")
+	// ErrNoAuthor reports that this device needs an author of its own, for its first version or since
+	// it was copied, and that nobody here may let one write.
+	ErrNoAuthor = kind.New(kind.NotAllowed,
+		"this device needs an author of its own to write versions, and may not let a new one write")
 	// errFalse reports a content that is not what its record says.
 	errFalse = errors.New("the content is not what its record says")
 )
@@ -64,7 +68,8 @@ var (
 // Set is the versions of a replica, as one device reads and writes them. Its methods may be called
 // at the same time; another Set of the same device must not be used beside it.
 type Set struct {
-	cfg Config
+	cfg    Config
+	hashes *record.Hashes
 
 	mu    sync.Mutex // over all that is written
 	dev   Device
@@ -118,7 +123,7 @@ func note[K comparable](m *map[K]bool, k K) {
 }
 
 // Open returns the versions of a replica. If the device was about to publish its versions under a
-// new author, that is done first.
+// new author, that is done first. If it may not have one, it can read, and writes say why.
 func Open(ctx context.Context, cfg Config) (*Set, error) {
 	if cfg.MaxMerge == 0 {
 		cfg.MaxMerge = DefaultMaxMerge
@@ -129,7 +134,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	if cfg.incarnate == nil {
 		cfg.incarnate = newIncarnation
 	}
-	s := &Set{cfg: cfg}
+	s := &Set{cfg: cfg, hashes: record.HashesOf(cfg.Slots.ID())}
 	dev, err := cfg.State.Load(ctx)
 	switch {
 	case errors.Is(err, ErrNoDevice):
@@ -143,7 +148,10 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	s.take(dev)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s, s.failed(s.become(ctx))
+	if err = s.become(ctx); err != nil && !errors.Is(err, ErrNoAuthor) {
+		return nil, s.failed(err)
+	}
+	return s, nil
 }
 
 func (s *Set) failed(err error) error {

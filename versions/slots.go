@@ -10,17 +10,21 @@ import (
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
-// Slots is the replica that versions are kept in, of each key one slot for each author; [OfNode] is
-// one of a node. Its methods may be called at the same time.
+// Slots is the replica that versions are kept in, of each key one slot for each author; package
+// onnode has those of a node. Its methods may be called at the same time.
 type Slots interface {
 	ID() replica.ID
 	// Entries yields the entries of all authors that q selects, by keys in plain.
 	Entries(ctx context.Context, q replica.Query) iter.Seq2[replica.Item, error]
-	// Open opens the content of an entry, as long as ctx lives. It returns plan.ErrMissing if that is
-	// not all here.
+	// Entry returns the entry of a key by an author. It returns replica.ErrNotFound, also for a
+	// tombstone.
+	Entry(ctx context.Context, key []byte, by replica.AuthorID) (replica.Entry, error)
+	// Open opens the content of an entry, as long as ctx lives, and does not wait for it. It returns
+	// plan.ErrMissing if that is not all here, and record.ErrMalformed if there can be none; so do
+	// reads of it.
 	Open(ctx context.Context, e *replica.Entry) (Content, error)
-	// Write signs and stores values, all in one order, and returns when they are durable.
-	Write(ctx context.Context, as replica.SecretKey, all []Value) ([]replica.Item, error)
+	// Put signs and stores values, all in one order, and returns when they are durable.
+	Put(ctx context.Context, as replica.SecretKey, all []Value) ([]replica.Item, error)
 	// Displaced yields the entries of a key, of all keys for nil, whose place has been taken by
 	// entries of the same author that came from elsewhere, in the order in which that happened. Their
 	// content is kept until Forget.
@@ -39,6 +43,9 @@ type Content interface {
 type Value struct {
 	Key    []byte
 	Stream io.Reader
+	// Check is given the entry whose place the value takes, nil for none. If it returns an error,
+	// nothing is written, or not all. Nothing takes that place in between.
+	Check func(old *replica.Entry) error
 }
 
 // Device is what a device keeps of itself for one replica.

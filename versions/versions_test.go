@@ -507,3 +507,27 @@ func TestNoNewAuthor(t *testing.T) {
 	l.sync()
 	l.requireAll("k", "abc")
 }
+
+// What comes from elsewhere between reading and writing is not overwritten unseen: a copy's version
+// stays, and the edit is to be made again.
+func TestArrivalWithinWrite(t *testing.T) {
+	l := newLab(t)
+	a := l.device()
+	a.set("k", "a")
+	b := l.deviceOn(a.disk.copy())
+	b.set("k", "ab")
+	b.set("new", "n")
+	a.disk.beforeWrite = func() {
+		a.disk.beforeWrite = nil
+		for at, e := range b.disk.slots {
+			a.disk.take(at.key, e, b.disk.content[e.Hash])
+		}
+	}
+	item := a.read("k")
+	require.ErrorIs(t, a.Set.Set(t.Context(), item, []byte("ac")), ErrStale)
+	l.sync()
+	a.set("k", "abc")
+	l.sync()
+	l.requireAll("k", "abc")
+	l.requireAll("new", "n")
+}

@@ -23,7 +23,7 @@ type Source struct {
 // SourceOf returns a source of bytes.
 func (s *Set) SourceOf(b []byte) Source {
 	return Source{
-		Size: uint64(len(b)), Hash: record.HashOf(s.cfg.Slots.ID(), b),
+		Size: uint64(len(b)), Hash: s.hashes.Of(b),
 		Open: func() (io.Reader, error) { return bytes.NewReader(b), nil },
 	}
 }
@@ -170,6 +170,7 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 		values = append(values, Value{
 			manifestKey(record.Dot{Device: s.device(), Counter: counter}),
 			bytes.NewReader(record.AppendManifest(nil, keys)),
+			nil,
 		})
 	}
 	for i := range drafts {
@@ -177,9 +178,10 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 		if err != nil {
 			return fmt.Errorf("key %q: %w", drafts[i].item.Key, err)
 		}
-		values = append(values, Value{drafts[i].item.Key, stream})
+		// What comes from elsewhere meanwhile is not overwritten unseen.
+		values = append(values, Value{drafts[i].item.Key, stream, drafts[i].item.check})
 	}
-	_, err = s.cfg.Slots.Write(ctx, s.key, values)
+	_, err = s.cfg.Slots.Put(ctx, s.key, values)
 	return err
 }
 
@@ -189,17 +191,25 @@ func (s *Set) checkOwn(ctx context.Context, item *Item) error {
 	if s.dev.Author == (replica.AuthorID{}) {
 		return nil
 	}
-	q := replica.Query{Key: item.Key, Author: &s.dev.Author}
-	for it, err := range s.cfg.Slots.Entries(ctx, q) {
-		if err != nil {
-			return err
-		}
-		switch {
-		case !item.own[it.Entry.Hash]:
-			return fmt.Errorf("key %q: %w", item.Key, ErrStale)
-		case item.ownPending:
-			return fmt.Errorf("key %q: %w", item.Key, ErrPending)
-		}
+	e, err := s.cfg.Slots.Entry(ctx, item.Key, s.dev.Author)
+	if errors.Is(err, replica.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return item.check(&e)
+}
+
+// check returns ErrStale unless the item was read with the entry of this device, nil for none.
+func (i *Item) check(own *replica.Entry) error {
+	switch {
+	case own == nil || own.IsTombstone():
+		return nil
+	case !i.own[own.Hash]:
+		return fmt.Errorf("key %q: %w", i.Key, ErrStale)
+	case i.ownPending:
+		return fmt.Errorf("key %q: %w", i.Key, ErrPending)
 	}
 	return nil
 }
@@ -227,7 +237,7 @@ func (s *Set) stream(
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, &verifying{in: in, want: r.Content, hash: record.Hasher(s.cfg.Slots.ID())})
+		parts = append(parts, &verifying{in: in, want: r.Content, hash: s.hashes.Hasher()})
 	}
 	for i := range r.Ancestors {
 		a := &r.Ancestors[i]

@@ -17,7 +17,7 @@ import (
 
 // may are the types that hold a node, by folder.
 var may = map[string][]string{
-	"node":         {"Replica", "Held"},
+	"node":         {"Replica", "Held", "Displaced"},
 	"node/invites": {"Service"},
 	"node/vaults":  {"Service", "appKeyring"},
 }

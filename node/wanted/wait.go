@@ -36,6 +36,9 @@ func (a *arrivals) wait() <-chan struct{} {
 	return a.next
 }
 
+// Arrived returns a channel that is closed when the next content of any entry has come.
+func (l *List) Arrived() <-chan struct{} { return l.arrived.wait() }
+
 // WaitContent waits until the content that somebody names by hash and size is all here, or ctx
 // ends. It returns a *content.SizeError if what is here of it shows that the size is wrong.
 func (l *List) WaitContent(ctx context.Context, h blobs.Hash, size uint64) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"lukechampine.com/blake3"
 
@@ -70,17 +71,37 @@ const hashContext = "github.com/skerry-sync/skerry versions 1 content"
 
 // Hasher returns what hashes the contents of a replica: BLAKE3 with a key that is derived from the
 // replica's id by BLAKE3's key derivation, with the context that docs/protocol/versions.md names.
-func Hasher(id replica.ID) *blake3.Hasher {
-	var key [32]byte
-	blake3.DeriveKey(key[:], hashContext, id[:])
-	return blake3.New(32, key[:])
-}
+func Hasher(id replica.ID) *blake3.Hasher { return HashesOf(id).Hasher() }
 
 // HashOf returns the hash of a content.
-func HashOf(id replica.ID, content []byte) (h Hash) {
-	x := Hasher(id)
-	_, _ = x.Write(content) // never fails
-	x.Sum(h[:0])
+func HashOf(id replica.ID, content []byte) (h Hash) { return HashesOf(id).Of(content) }
+
+// Hashes computes content hashes in one replica. Its methods may be called at the same time.
+type Hashes struct {
+	key  [32]byte
+	used sync.Pool // *blake3.Hasher, which are large
+}
+
+// HashesOf returns what computes content hashes in a replica, many of them.
+func HashesOf(id replica.ID) *Hashes {
+	x := &Hashes{}
+	blake3.DeriveKey(x.key[:], hashContext, id[:])
+	return x
+}
+
+// Hasher is Hasher in the replica.
+func (x *Hashes) Hasher() *blake3.Hasher { return blake3.New(32, x.key[:]) }
+
+// Of returns the hash of a content.
+func (x *Hashes) Of(content []byte) (h Hash) {
+	hasher, _ := x.used.Get().(*blake3.Hasher)
+	if hasher == nil {
+		hasher = x.Hasher()
+	}
+	_, _ = hasher.Write(content) // never fails
+	hasher.Sum(h[:0])
+	hasher.Reset()
+	x.used.Put(hasher)
 	return h
 }
 

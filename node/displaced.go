@@ -1,0 +1,136 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/kv"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
+)
+
+// ErrDisplacedInUse reports that somebody else has the displaced entries of a replica.
+var ErrDisplacedInUse = kind.New(kind.Conflict, "its displaced entries are in use already")
+
+// Displaced are the entries of a replica whose place was taken by others of the same author that
+// came from elsewhere, as [Node.KeepDisplaced] has them kept. Their content is kept from Collect.
+// Only one at a time has them, until Close. Its methods may be called at the same time.
+type Displaced struct {
+	n      *Node
+	id     replica.ID
+	closed sync.Once
+}
+
+// watchedDisplaced are the replicas of which somebody has the displaced entries.
+type watchedDisplaced struct {
+	mu sync.Mutex
+	of map[replica.ID]bool
+}
+
+// KeepDisplaced has the node keep the entries of a replica that are displaced from now on, also
+// when it is opened again, until the replica is left. How many are kept is bounded: see package
+// displaced. It returns replica.ErrNotFound and ErrDisplacedInUse.
+func (n *Node) KeepDisplaced(ctx context.Context, id replica.ID) (*Displaced, error) {
+	n.watched.mu.Lock()
+	defer n.watched.mu.Unlock()
+	if n.watched.of[id] {
+		return nil, fmt.Errorf("replica %s: %w", id.Short(), ErrDisplacedInUse)
+	}
+	if err := n.displaced.Keep(ctx, id); err != nil {
+		return nil, n.ended(err)
+	}
+	if n.watched.of == nil {
+		n.watched.of = map[replica.ID]bool{}
+	}
+	n.watched.of[id] = true
+	return &Displaced{n: n, id: id}, nil
+}
+
+// Close lets somebody else have the entries. They are kept all the same.
+func (d *Displaced) Close() {
+	d.closed.Do(func() {
+		d.n.watched.mu.Lock()
+		defer d.n.watched.mu.Unlock()
+		delete(d.n.watched.of, d.id)
+	})
+}
+
+// All yields the entries of a key in plain, or of all keys for nil, in the order in which they were
+// displaced. While there are none, it reads nothing. Entries that no read key opens are left out;
+// those that no grant allows any more are forgotten.
+func (d *Displaced) All(ctx context.Context, key []byte) iter.Seq2[replica.Item, error] {
+	return func(yield func(replica.Item, error) bool) {
+		if !d.n.displaced.Any(d.id) {
+			return
+		}
+		void, stopped, err := d.each(ctx, key, func(it replica.Item) bool { return yield(it, nil) })
+		if err == nil && len(void) > 0 {
+			err = d.n.displaced.Forget(ctx, d.id, void)
+		}
+		if err != nil && !stopped {
+			yield(replica.Item{}, d.n.ended(err))
+		}
+	}
+}
+
+func (d *Displaced) each(
+	ctx context.Context, key []byte, yield func(replica.Item) bool,
+) (void []replica.Entry, stopped bool, err error) {
+	view, err := d.n.replicas.Plain(ctx, d.id)
+	if errors.Is(err, replica.ErrNotFound) { // left
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	var sealed [][]byte
+	if key != nil {
+		sealed, err = view.SealKey(key)
+		if errors.Is(err, seal.ErrName) {
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	for e, err := range d.n.displaced.All(ctx, d.id, sealed) {
+		if err != nil {
+			return void, false, err
+		}
+		it, ok := view.Open(e)
+		if !ok || key != nil && !bytes.Equal(it.Key, key) {
+			continue
+		}
+		if ok, err = d.n.replicas.IsAllowed(ctx, &e); err != nil {
+			return void, false, err
+		}
+		if !ok {
+			void = append(void, e)
+			continue
+		}
+		if !yield(it) {
+			return void, true, nil
+		}
+	}
+	return void, false, nil
+}
+
+// Forget has the node keep some of the entries no longer, and what they name, unless something else
+// does.
+func (d *Displaced) Forget(ctx context.Context, displaced ...replica.Item) error {
+	all := make([]replica.Entry, len(displaced))
+	for i := range displaced {
+		all[i] = displaced[i].Entry
+	}
+	return d.n.ended(d.n.displaced.Forget(ctx, d.id, all))
+}
+
+// onLeave is the replica store's OnLeave.
+func (n *Node) onLeave(tx kv.Txn, id replica.ID) error {
+	return errors.Join(n.lookups.Leave(tx, id), n.displaced.Leave(tx, id))
+}

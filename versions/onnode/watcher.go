@@ -1,0 +1,261 @@
+package onnode
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/skerry-sync/skerry/internal/seldom"
+	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/wanted"
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions"
+)
+
+// watcher looks at the versions that come from peers. It is for one goroutine.
+type watcher struct {
+	n       *node.Node
+	slots   *slots
+	set     *versions.Set
+	watch   *node.Watch
+	changed func(keys [][]byte)
+	log     *slog.Logger
+
+	all    bool                   // all entries are to be looked at
+	retry  bool                   // and again, since something failed
+	waits  map[place]replica.Item // for their content
+	key    replica.EpochID        // the newest read key that was here
+	logged seldom.Told
+}
+
+// place is where an entry is, in plain.
+type place struct {
+	key    string
+	author replica.AuthorID
+}
+
+const (
+	// lookAtOnce is how many entries are looked at together.
+	lookAtOnce = 1 << 10
+	// maxWaits is how many entries wait for their content, one by one. Beyond, all entries are looked
+	// at again when that of one of these has come.
+	maxWaits = 1 << 13
+	// pause is how long the watcher waits after something failed, and how often it looks for another
+	// read key.
+	pause = time.Minute
+)
+
+// seen is what a Watch has seen.
+type seen struct {
+	all    []node.Seen
+	missed uint64
+}
+
+func (w *watcher) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	came := make(chan seen)
+	go func() {
+		defer close(came)
+		w.listen(ctx, came)
+	}()
+	defer func() {
+		cancel()
+		for range came { // it ends, and then it is closed
+		}
+	}()
+	arrived := w.n.ContentArrived()
+	again := time.NewTicker(pause)
+	defer again.Stop()
+	for ctx.Err() == nil {
+		var err error
+		if w.all {
+			err = w.lookAtAll(ctx)
+		}
+		w.failed(ctx, err)
+		select {
+		case x, ok := <-came:
+			if !ok {
+				return
+			}
+			err = w.take(ctx, x)
+		case <-arrived:
+			arrived = w.n.ContentArrived() // before the look: what comes during it is not missed
+			err = w.lookAtWaiting(ctx)
+		case <-again.C:
+			if w.retry {
+				w.all, w.retry = true, false
+			}
+			err = w.lookForKey(ctx)
+		case <-ctx.Done():
+		}
+		w.failed(ctx, err)
+	}
+}
+
+// listen hands on what comes.
+func (w *watcher) listen(ctx context.Context, came chan<- seen) {
+	for {
+		all, missed, err := w.watch.Next(ctx)
+		if ctx.Err() != nil || errors.Is(err, node.ErrClosed) {
+			return
+		}
+		if err != nil {
+			w.log.Error("watching versions", "replica", w.slots.ID().Short(), "error", err)
+			missed++
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		}
+		select {
+		case came <- seen{all, missed}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// failed has all entries looked at again after an error, a while later.
+func (w *watcher) failed(ctx context.Context, err error) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, node.ErrClosed) {
+		return
+	}
+	w.retry = true
+	if w.logged.Again(time.Now()) {
+		w.log.Error("looking at versions", "replica", w.slots.ID().Short(), "error", err)
+	}
+}
+
+// lookForKey has all entries looked at if there is another read key: it may open some that came
+// before it.
+func (w *watcher) lookForKey(ctx context.Context) error {
+	r, err := w.n.Replicas().Get(ctx, w.slots.ID())
+	if err != nil || !r.Encrypted {
+		return err
+	}
+	key, err := w.n.Replicas().ReadKey(ctx, r.ID)
+	if errors.Is(err, replica.ErrNoReadKey) || errors.Is(err, replica.ErrUnprovedKey) {
+		return nil
+	}
+	if now := key.ID(); err == nil && now != w.key {
+		w.key, w.all = now, true
+	}
+	return err
+}
+
+// take looks at what has come.
+func (w *watcher) take(ctx context.Context, x seen) error {
+	if x.missed > 0 {
+		w.all = true
+		return nil
+	}
+	var here []replica.Item
+	var gone [][]byte
+	for i := range x.all {
+		switch e := &x.all[i]; {
+		case e.Dropped:
+			gone = append(gone, e.Key)
+		case e.From != replica.Local:
+			here = append(here, e.Item)
+		}
+	}
+	w.tell(gone)
+	for len(here) > 0 {
+		n := min(len(here), lookAtOnce)
+		if err := w.arrived(ctx, here[:n], w.set.Arrived); err != nil {
+			return err
+		}
+		here = here[n:]
+	}
+	return nil
+}
+
+func (w *watcher) tell(keys [][]byte) {
+	if w.changed != nil && len(keys) > 0 {
+		w.changed(keys)
+	}
+}
+
+// arrived gives entries to the set, and has those wait whose content is not here.
+func (w *watcher) arrived(
+	ctx context.Context, all []replica.Item,
+	to func(context.Context, []replica.Item) ([][]byte, error),
+) error {
+	for i := range all {
+		at := place{string(all[i].Key), all[i].Entry.Author}
+		delete(w.waits, at)
+		if all[i].Entry.IsTombstone() {
+			continue
+		}
+		state, err := w.n.ContentOf(ctx, &all[i].Entry)
+		if err != nil {
+			return err
+		}
+		if (state == wanted.Missing || state == wanted.Partial) && len(w.waits) < maxWaits {
+			w.waits[at] = all[i]
+		}
+	}
+	keys, err := to(ctx, all)
+	w.tell(keys)
+	if errors.Is(err, versions.ErrNoAuthor) { // writing says so, until there can be one
+		if w.logged.Again(time.Now()) {
+			w.log.Warn("looking at versions", "replica", w.slots.ID().Short(), "error", err)
+		}
+		return nil
+	}
+	return err
+}
+
+// lookAtWaiting looks at what has waited for its content.
+func (w *watcher) lookAtWaiting(ctx context.Context) error {
+	full := len(w.waits) == maxWaits
+	var here []replica.Item
+	for _, it := range w.waits {
+		state, err := w.n.ContentOf(ctx, &it.Entry)
+		if err != nil {
+			return err
+		}
+		if state == wanted.Complete || state == wanted.Refuted {
+			here = append(here, it)
+		}
+	}
+	if full && len(here) > 0 { // others may have waited, too
+		w.all = true
+		return nil
+	}
+	for len(here) > 0 {
+		n := min(len(here), lookAtOnce)
+		if err := w.arrived(ctx, here[:n], w.set.Arrived); err != nil {
+			return err
+		}
+		here = here[n:]
+	}
+	return nil
+}
+
+// lookAtAll looks at all entries, and at all that were displaced.
+func (w *watcher) lookAtAll(ctx context.Context) error {
+	w.all = false
+	clear(w.waits)
+	if err := w.arrived(ctx, nil, w.set.Arrived); err != nil {
+		return err
+	}
+	var some []replica.Item
+	// By time, an encrypted replica is not held in memory.
+	for it, err := range w.slots.Entries(ctx, replica.Query{ByTime: true, Tombstones: true}) {
+		if err != nil {
+			return err
+		}
+		if some = append(some, it); len(some) == lookAtOnce {
+			if err := w.arrived(ctx, some, w.set.LookAgain); err != nil {
+				return err
+			}
+			some = some[:0]
+		}
+	}
+	if len(some) == 0 {
+		return ctx.Err()
+	}
+	return w.arrived(ctx, some, w.set.LookAgain)
+}
