@@ -156,8 +156,12 @@ func TestAllowAndDeny(t *testing.T) {
 					return false
 				}
 				// The one that dials may think that it is connected before the other has refused.
-				time.Sleep(100 * time.Millisecond)
-				return n.Connected(from.ID())
+				there := false
+				require.Eventually(t, func() bool {
+					there = n.Connected(from.ID())
+					return there || !from.Connected(n.ID())
+				}, 30*time.Second, time.Millisecond)
+				return there
 			}
 			require.Equal(t, x.ok, in(a))
 			if name != "not b" && x.ok || !x.ok {
