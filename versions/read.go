@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
@@ -66,44 +69,87 @@ func (s *Set) slots(ctx context.Context, key []byte) (all []replica.Item, err er
 	return all, nil
 }
 
+// readAhead is how many keys All looks at together, on all processors.
+const readAhead = 256
+
+// slotsOf is what there is of a key.
+type slotsOf struct {
+	key    []byte
+	slots  []replica.Item
+	looked Looked
+}
+
 // All yields the items of all keys that begin with prefix, in order. looked returns what was shown
-// of a key; nil is nothing of any.
+// of a key; nil is nothing of any. It looks at some items before they are asked for.
 func (s *Set) All(
 	ctx context.Context, prefix []byte, looked func(key []byte) Looked,
 ) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
-		var key []byte
-		var all []replica.Item
+		var ahead []slotsOf
 		flush := func() bool {
-			if len(all) == 0 {
-				return true
+			items, err := s.items(ctx, ahead)
+			ahead = ahead[:0]
+			for _, item := range items {
+				if !yield(item, nil) {
+					return false
+				}
 			}
-			l := Looked{}
-			if looked != nil {
-				l = looked(key)
+			if err != nil {
+				yield(nil, s.failed(err))
 			}
-			item, err := s.item(ctx, key, all, l)
-			all = all[:0]
-			return yield(item, s.failed(err)) && err == nil
+			return err == nil
 		}
 		for it, err := range s.cfg.Slots.Entries(ctx, replica.Query{Prefix: prefix}) {
 			if err != nil {
-				yield(nil, s.failed(err))
+				if flush() {
+					yield(nil, s.failed(err))
+				}
 				return
 			}
 			if len(it.Key) > 0 && it.Key[0] == 0 {
 				continue
 			}
-			if !bytes.Equal(it.Key, key) {
-				if !flush() {
-					return
-				}
-				key = slices.Clone(it.Key)
+			if n := len(ahead); n > 0 && bytes.Equal(it.Key, ahead[n-1].key) {
+				ahead[n-1].slots = append(ahead[n-1].slots, it)
+				continue
 			}
-			all = append(all, it)
+			if len(ahead) == readAhead && !flush() {
+				return
+			}
+			x := slotsOf{key: slices.Clone(it.Key), slots: []replica.Item{it}}
+			if looked != nil {
+				x.looked = looked(x.key)
+			}
+			ahead = append(ahead, x)
 		}
 		flush()
 	}
+}
+
+// items makes the items of some keys. Those before the first that fails are returned with its
+// error.
+func (s *Set) items(ctx context.Context, all []slotsOf) ([]*Item, error) {
+	items, errs := make([]*Item, len(all)), make([]error, len(all))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(all)) {
+		workers.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(all) {
+					return
+				}
+				items[i], errs[i] = s.item(ctx, all[i].key, all[i].slots, all[i].looked)
+			}
+		})
+	}
+	workers.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return items[:i], err
+		}
+	}
+	return items, nil
 }
 
 // item makes the item of entries of one key.

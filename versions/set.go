@@ -22,7 +22,8 @@ type Config struct {
 	// its author writes elsewhere, too. It returns ErrNoAuthor if there can be none.
 	NewKey func(ctx context.Context) (replica.SecretKey, error)
 	// Merge merges two contents of a key that follow on base, which is nil if they have nothing in
-	// common. It must give the same on all devices. ok is false if only a person can.
+	// common. It must give the same on all devices, and may be called from several goroutines. ok is
+	// false if only a person can.
 	Merge func(key, base, local, remote []byte) (merged []byte, ok bool)
 	// MaxMerge is how many bytes a content may have to be merged; larger ones are conflicts.
 	// 0 is DefaultMaxMerge.

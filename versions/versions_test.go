@@ -3,6 +3,7 @@ package versions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -191,6 +192,71 @@ func TestConflict(t *testing.T) {
 	require.Equal(t, record.Resolution, a.read("k").Heads[0].Kind)
 	l.sync()
 	l.requireAll("k", "Cab")
+}
+
+// All items come in the order of their keys, each with what was shown of it, as far as somebody
+// wants them; an error comes after what is before it.
+func TestAll(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	const many = 2*readAhead + 10
+	for i := range many {
+		a.set(fmt.Sprintf("p/%04d", i), fmt.Sprint("a", i))
+		if i%3 == 0 {
+			b.set(fmt.Sprintf("p/%04d", i), fmt.Sprint("b", i))
+		}
+	}
+	a.set("q", "other")
+	a.from(b)
+	asked := 0
+	looked := func(key []byte) Looked {
+		require.Equal(t, fmt.Sprintf("p/%04d", asked), string(key))
+		asked++
+		return Looked{}
+	}
+	n := 0
+	for item, err := range a.All(t.Context(), []byte("p/"), looked) {
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("p/%04d", n), string(item.Key))
+		require.Len(t, item.Heads, map[bool]int{true: 2, false: 1}[n%3 == 0])
+		n++
+	}
+	require.Equal(t, many, n)
+	require.Equal(t, many, asked)
+	n = 0
+	for range a.All(t.Context(), nil, nil) {
+		if n++; n == 5 {
+			break
+		}
+	}
+	require.Equal(t, 5, n)
+	a.cfg.Slots = brokenSlots{a.disk, "p/0007"}
+	n = 0
+	for item, err := range a.All(t.Context(), nil, nil) {
+		if n == 7 {
+			require.ErrorIs(t, err, errBroken)
+			require.Nil(t, item)
+			continue
+		}
+		require.NoError(t, err)
+		n++
+	}
+	require.Equal(t, 7, n)
+}
+
+// brokenSlots fail for one key.
+type brokenSlots struct {
+	*disk
+	key string
+}
+
+var errBroken = errors.New("the disk is broken")
+
+func (s brokenSlots) Open(ctx context.Context, e *replica.Entry) (Content, error) {
+	if string(e.Key) == s.key {
+		return nil, errBroken
+	}
+	return s.disk.Open(ctx, e)
 }
 
 // What this device has written since an item was read is not overwritten unseen.
