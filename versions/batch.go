@@ -26,54 +26,65 @@ func (s *Set) isWhole(ctx context.Context, v *plan.Version) (bool, error) {
 	if v.Batch == nil || v.Batch.Parts == 1 {
 		return true, nil
 	}
-	first := record.Dot{Device: v.Dot.Device, Counter: v.Batch.First}
-	if s.seen.isWhole(first) {
+	first := v.Batch.FirstOf(v.Dot)
+	known := s.seen.partsOf(first)
+	if known == allParts {
 		return true, nil
 	}
-	whole, err := s.hasAll(ctx, v, first)
+	n, err := s.countParts(ctx, v, first, known)
 	if err != nil {
 		return false, fmt.Errorf("batch %s: %w", first, err)
 	}
-	if whole {
-		s.seen.noteWhole(first)
+	if n != known {
+		s.seen.noteParts(first, n)
 	}
-	return whole, nil
+	return n == allParts, nil
 }
 
-func (s *Set) hasAll(
-	ctx context.Context, v *plan.Version, first record.Dot,
-) (bool, error) {
+// allParts is the number of parts of a batch that is whole.
+const allParts = record.MaxParts + 1
+
+// countParts returns how many parts of a batch have come, from the first on, or allParts; known is
+// how many had before. What has come is not looked at again: whoever reads all items of a large
+// batch that is still coming would otherwise look at each for each.
+func (s *Set) countParts(
+	ctx context.Context, v *plan.Version, first record.Dot, known int,
+) (int, error) {
 	q := replica.Query{Key: manifestKey(first), Author: &v.Author, Tombstones: true}
 	for it, err := range s.cfg.Slots.Entries(ctx, q) {
 		if err != nil {
-			return false, err
+			return known, err
 		}
 		if it.Entry.IsTombstone() {
-			return true, nil
+			return allParts, nil
 		}
 		keys, err := s.manifest(ctx, &it.Entry)
 		switch {
 		case errors.Is(err, plan.ErrMissing):
-			return false, nil
+			return known, nil
 		case errors.Is(err, record.ErrMalformed):
-			return true, nil // nothing can be waited for
+			return allParts, nil // nothing can be waited for
 		case err != nil:
-			return false, err
+			return known, err
 		}
-		for i, key := range keys {
+		for i := known; i < len(keys); i++ {
 			d := first
 			d.Counter += uint64(i)
-			has, err := s.has(ctx, key, d)
+			has, err := s.has(ctx, keys[i], d)
 			if !has || err != nil {
-				return false, err
+				return i, err
 			}
 		}
-		return true, nil
+		return allParts, nil
 	}
-	return false, nil
+	return known, nil
 }
 
+// manifest returns the keys in a manifest, which must not be changed.
 func (s *Set) manifest(ctx context.Context, e *replica.Entry) ([][]byte, error) {
+	if keys, ok := s.seen.keysOf(e.Hash); ok {
+		return keys, nil
+	}
 	c, err := s.cfg.Slots.Open(ctx, e)
 	if err != nil {
 		return nil, err
@@ -85,7 +96,11 @@ func (s *Set) manifest(ctx context.Context, e *replica.Entry) ([][]byte, error) 
 	if err := readAt(c, b, 0); err != nil {
 		return nil, err
 	}
-	return record.ParseManifest(b)
+	keys, err := record.ParseManifest(b)
+	if err == nil {
+		s.seen.noteKeys(batchKeys{e.Hash, keys})
+	}
+	return keys, err
 }
 
 // has reports whether a version of a key is here, or one that supersedes it.

@@ -47,7 +47,8 @@ func (s *Set) arrived(
 	ctx context.Context, all []replica.Item, unused uint64,
 ) (keys [][]byte, err error) {
 	copied := false
-	var claimed [][]byte // keys
+	var claimed [][]byte             // keys
+	batches := map[record.Dot]bool{} // whose keys are among keys, by their first parts
 	for i := range all {
 		it := &all[i]
 		if len(it.Key) > 0 && it.Key[0] == 0 {
@@ -64,7 +65,7 @@ func (s *Set) arrived(
 			continue
 		}
 		if err != nil {
-			return nil, s.failed(err)
+			return keys, s.failed(err)
 		}
 		if s.dev.Author != (replica.AuthorID{}) {
 			if v.Dot.Device == s.device() && v.Dot.Counter >= unused {
@@ -72,16 +73,17 @@ func (s *Set) arrived(
 			}
 			falsely, err := s.claimsFalsely(ctx, it.Key, v)
 			if err != nil {
-				return nil, s.failed(err)
+				return keys, s.failed(err)
 			}
 			if falsely {
 				claimed = append(claimed, it.Key)
 			}
 		}
-		if v.Batch != nil {
+		if v.Batch != nil && !batches[v.Batch.FirstOf(v.Dot)] {
+			batches[v.Batch.FirstOf(v.Dot)] = true
 			more, err := s.partsOf(ctx, v)
 			if err != nil {
-				return nil, s.failed(err)
+				return keys, s.failed(err)
 			}
 			keys = append(keys, more...)
 		}
@@ -110,7 +112,7 @@ func (s *Set) arrived(
 
 // checkDisplaced looks at the versions of a key, or of all for nil, whose slots have been taken by
 // others of the same author, and forgets those that were superseded. It reports whether one of the
-// others was written by this device, since it was opened.
+// others is of this device's author.
 func (s *Set) checkDisplaced(ctx context.Context, key []byte) (copied bool, err error) {
 	var superseded []replica.Item
 	for it, err := range s.cfg.Slots.Displaced(ctx, key) {
@@ -221,8 +223,7 @@ func (s *Set) arrivedBatch(ctx context.Context, it *replica.Item) ([][]byte, err
 
 // partsOf returns the keys of the batch of a version: it may have been the last that was missing.
 func (s *Set) partsOf(ctx context.Context, v *plan.Version) ([][]byte, error) {
-	first := record.Dot{Device: v.Dot.Device, Counter: v.Batch.First}
-	q := replica.Query{Key: manifestKey(first), Author: &v.Author}
+	q := replica.Query{Key: manifestKey(v.Batch.FirstOf(v.Dot)), Author: &v.Author}
 	for it, err := range s.cfg.Slots.Entries(ctx, q) {
 		if err != nil {
 			return nil, err

@@ -269,7 +269,7 @@ func (s *Set) load(ctx context.Context, e *replica.Entry) (*plan.Version, error)
 			if s.hashes.Of(here[:r.Content.Size]) != r.Content.Hash {
 				return nil, fmt.Errorf("%w: %w", record.ErrMalformed, errFalse)
 			}
-		} else if s.seen.isFalse(falseKey(r.Content.Hash, e)) {
+		} else if s.seen.isFalse(falseClaim{r.Content.Hash, e.Hash}) {
 			return nil, fmt.Errorf("%w: %w", record.ErrMalformed, errFalse)
 		}
 	}
@@ -285,14 +285,6 @@ func readAt(c Content, b []byte, off int64) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// falseKey names an entry that claims a content falsely.
-func falseKey(h record.Hash, e *replica.Entry) (k record.Hash) {
-	for i := range k {
-		k[i] = h[i] ^ e.Hash[i]
-	}
-	return k
 }
 
 // Open opens the content of a version, or of one of its ancestors, by its place; -1 is its own. It
@@ -330,7 +322,7 @@ func (s *Set) Bytes(
 	}
 	h := s.hashes.Of(b)
 	if ancestor < 0 && h != v.Content.Hash {
-		s.seen.noteFalse(falseKey(v.Content.Hash, v.Entry))
+		s.seen.noteFalse(falseClaim{v.Content.Hash, v.Entry.Hash})
 		return nil, errFalse
 	}
 	if ancestor >= 0 && h.Short() != v.Ancestors[ancestor].Hash {

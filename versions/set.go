@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
-// Config says whose versions a Set writes, and where. All but Merge must be given.
+// Config says whose versions a Set writes, and where. Slots, State, Key and NewKey must be given.
 type Config struct {
 	Slots Slots
 	State State
@@ -85,42 +86,68 @@ type Set struct {
 // again.
 type seen struct {
 	mu    sync.Mutex
-	false map[record.Hash]bool // see falseKey
-	whole map[record.Dot]bool  // first parts of batches of which all have come
+	false map[falseClaim]bool
+	parts map[record.Dot]int // by the first part of a batch: how many from there on have come
+	last  batchKeys          // of the batch that was looked at last
+}
+
+// falseClaim is a content that an entry claims, and that is another.
+type falseClaim struct {
+	claimed record.Hash
+	stored  blobs.Hash
+}
+
+// batchKeys are the keys in a manifest.
+type batchKeys struct {
+	manifest blobs.Hash
+	keys     [][]byte
 }
 
 // maxSeen is how much is remembered of each kind.
 const maxSeen = 1 << 14
 
-func (x *seen) isFalse(k record.Hash) bool {
+func (x *seen) isFalse(k falseClaim) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.false[k]
 }
 
-func (x *seen) noteFalse(k record.Hash) {
+func (x *seen) noteFalse(k falseClaim) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	note(&x.false, k)
+	note(&x.false, k, true)
 }
 
-func (x *seen) isWhole(d record.Dot) bool {
+// partsOf returns how many parts of a batch are known to have come, from the first on.
+func (x *seen) partsOf(first record.Dot) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.whole[d]
+	return x.parts[first]
 }
 
-func (x *seen) noteWhole(d record.Dot) {
+func (x *seen) noteParts(first record.Dot, n int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	note(&x.whole, d)
+	note(&x.parts, first, n)
 }
 
-func note[K comparable](m *map[K]bool, k K) {
+func (x *seen) keysOf(manifest blobs.Hash) (keys [][]byte, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.last.keys, x.last.keys != nil && x.last.manifest == manifest
+}
+
+func (x *seen) noteKeys(b batchKeys) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.last = b
+}
+
+func note[K comparable, V any](m *map[K]V, k K, v V) {
 	if *m == nil || len(*m) >= maxSeen {
-		*m = map[K]bool{}
+		*m = map[K]V{}
 	}
-	(*m)[k] = true
+	(*m)[k] = v
 }
 
 // Open returns the versions of a replica. If the device was about to publish its versions under a

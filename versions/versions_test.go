@@ -343,6 +343,54 @@ func TestBatch(t *testing.T) {
 	require.Equal(t, "later", c.text("2"))
 }
 
+// To read all items of a batch that is still coming costs as much for each as for one of a small
+// batch, and so does each of its parts that comes.
+func TestLargeBatchThatIsComing(t *testing.T) {
+	opened := func(parts int) int {
+		l := newLab(t)
+		a, b := l.device(), l.device()
+		var edits []Edit
+		for i := range parts {
+			src := a.SourceOf([]byte("x"))
+			edits = append(edits, Edit{Item: a.read(fmt.Sprintf("%05d", i)), Content: &src})
+		}
+		require.NoError(t, a.Write(t.Context(), edits...))
+		last := fmt.Sprintf("%05d", parts-1)
+		var came []replica.Item
+		for at, e := range a.disk.slots {
+			if at.key != last {
+				b.disk.take(at.key, e, a.disk.content[e.Hash])
+				came = append(came, replica.Item{Key: []byte(at.key), Entry: e})
+			}
+		}
+		keys, err := b.Arrived(t.Context(), came)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(keys), 4*parts)
+		slots := &countingSlots{disk: b.disk}
+		b.cfg.Slots = slots
+		for i := range parts - 1 {
+			require.Equal(t, 1, b.read(fmt.Sprintf("%05d", i)).Pending)
+		}
+		n := slots.opened
+		b.from(a)
+		require.Equal(t, "x", b.text("00000"))
+		return n
+	}
+	few, many := opened(50), opened(100)
+	require.Less(t, many, 3*few)
+}
+
+// countingSlots count what is opened.
+type countingSlots struct {
+	*disk
+	opened int
+}
+
+func (s *countingSlots) Open(ctx context.Context, e *replica.Entry) (Content, error) {
+	s.opened++
+	return s.disk.Open(ctx, e)
+}
+
 // Former versions can be listed and restored.
 func TestHistory(t *testing.T) {
 	l := newLab(t)

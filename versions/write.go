@@ -39,8 +39,8 @@ type Edit struct {
 }
 
 // Write writes edits, all with one time, and returns when they are durable. Each supersedes what
-// its item showed. It returns ErrStale for an item that this device has written since,
-// and ErrPending.
+// its item showed. It returns ErrStale for an item that this device has written since, and
+// ErrPending.
 func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 	drafts := make([]draft, len(edits))
 	for i := range edits {
@@ -145,6 +145,7 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 		if err := s.checkOwn(ctx, drafts[i].item); err != nil {
 			return err
 		}
+		drafts[i].over = s.withOwn(&drafts[i])
 		used = max(used, plan.Vector(drafts[i].over).Of(s.device()))
 	}
 	if used >= s.next && s.next > 0 {
@@ -226,8 +227,7 @@ func (s *Set) stream(
 		left -= a.Size
 		return true
 	}
-	over := s.withOwn(d)
-	r := plan.Over(over, s.device(), keeps)
+	r := plan.Over(d.over, s.device(), keeps)
 	r.Dot.Counter, r.Kind, r.Generation, r.Schema, r.Batch = counter, d.kind, d.generation, d.schema,
 		batch
 	var parts []io.Reader
@@ -244,7 +244,7 @@ func (s *Set) stream(
 		if !a.Kept {
 			continue
 		}
-		content, err := s.kept(ctx, over, a)
+		content, err := s.kept(ctx, d.over, a)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, errFalse) {
 			a.Kept, a.Size = false, 0
 			continue

@@ -137,6 +137,9 @@ type Batch struct {
 	Parts uint64
 }
 
+// FirstOf returns the first part of the batch that a version is a part of.
+func (b *Batch) FirstOf(part Dot) Dot { return Dot{part.Device, b.First} }
+
 // Record is one version of an item.
 type Record struct {
 	Kind Kind
