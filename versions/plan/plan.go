@@ -59,7 +59,7 @@ type Plan struct {
 	Show Side
 	// Basis are the heads that an edit of what is shown supersedes.
 	Basis []*Version
-	// Merged says that what is shown is to be written as a version over all heads, of this
+	// Write says that what is shown is to be written as a version over all heads, of this
 	// generation; First, that it is this device that writes it at once. Others do after a while, if it
 	// has not come.
 	Write      bool
