@@ -205,8 +205,7 @@ func (s *Set) publishAs(
 	if err != nil {
 		return err
 	}
-	_, err = s.cfg.Slots.Put(ctx, as, []Value{{key, joined(b, rest), check}})
-	return err
+	return s.put(ctx, as, []Value{{key, joined(b, rest), check}})
 }
 
 // becomeAgain gives the device a new incarnation, and publishes its versions of some keys with it.

@@ -80,6 +80,7 @@ type Set struct {
 	next  uint64
 
 	seen seen
+	held held
 }
 
 // seen is what has been found out about what others have written. It can be forgotten, and is found

@@ -56,6 +56,9 @@ type Device struct {
 	Reserved uint64
 	// Copied says that the device's author writes elsewhere, too: it needs a new one.
 	Copied bool
+	// Held is a time, in µs since 1970: of this device's entries, those until then are known to be
+	// elsewhere, with their content.
+	Held uint64
 	// Former is the author whose versions are still to be published as the device's own; zero for
 	// nobody.
 	Former replica.AuthorID

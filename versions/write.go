@@ -182,8 +182,7 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 		// What comes from elsewhere meanwhile is not overwritten unseen.
 		values = append(values, Value{drafts[i].item.Key, stream, drafts[i].item.check})
 	}
-	_, err = s.cfg.Slots.Put(ctx, s.key, values)
-	return err
+	return s.put(ctx, s.key, values)
 }
 
 // checkOwn returns ErrStale if this device has written an item since it was read: its slot would be

@@ -28,6 +28,7 @@ type Options struct {
 type Set struct {
 	*versions.Set
 	watcher *watcher
+	asker   *asker
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	release func()
@@ -70,9 +71,10 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 	if err != nil {
 		return nil, err
 	}
+	s.asker = newAsker(n, id, s.Set)
 	s.watcher = &watcher{
 		n: n, slots: of, set: s.Set, watch: watch, changed: o.Changed, log: n.Log(), all: true,
-		waits: map[place]replica.Item{},
+		waits: map[place]replica.Item{}, wrote: s.asker.poke,
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -80,6 +82,11 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 		defer watch.Close()
 		fault.Keep(running, n.Log(), "looking at versions", s.watcher.run)
 	})
+	if n.Online() {
+		s.running.Go(func() {
+			fault.Keep(running, n.Log(), "asking what peers hold", s.asker.run)
+		})
+	}
 	return s, nil
 }
 

@@ -20,6 +20,7 @@ type watcher struct {
 	set     *versions.Set
 	watch   *node.Watch
 	changed func(keys [][]byte)
+	wrote   func() // is told that this node has written
 	log     *slog.Logger
 
 	all    bool                   // all entries are to be looked at
@@ -148,6 +149,7 @@ func (w *watcher) lookForKey(ctx context.Context) error {
 func (w *watcher) take(ctx context.Context, x seen) error {
 	if x.missed > 0 {
 		w.all = true
+		w.wrote()
 		return nil
 	}
 	var here []replica.Item
@@ -158,6 +160,8 @@ func (w *watcher) take(ctx context.Context, x seen) error {
 			gone = append(gone, e.Key)
 		case e.From != replica.Local:
 			here = append(here, e.Item)
+		default:
+			w.wrote()
 		}
 	}
 	w.tell(gone)
