@@ -174,8 +174,9 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 			nil,
 		})
 	}
+	seen := s.acks.seen()
 	for i := range drafts {
-		stream, err := s.stream(ctx, &drafts[i], counter+uint64(i), batch)
+		stream, err := s.stream(ctx, &drafts[i], counter+uint64(i), batch, seen)
 		if err != nil {
 			return fmt.Errorf("key %q: %w", drafts[i].item.Key, err)
 		}
@@ -216,7 +217,7 @@ func (i *Item) check(own *replica.Entry) error {
 
 // stream returns what is stored for a draft: its record, its content, and those that it keeps.
 func (s *Set) stream(
-	ctx context.Context, d *draft, counter uint64, batch *record.Batch,
+	ctx context.Context, d *draft, counter uint64, batch *record.Batch, seen []record.Vector,
 ) (io.Reader, error) {
 	left := s.cfg.MaxKept
 	keeps := func(a record.Ancestor) bool {
@@ -226,7 +227,7 @@ func (s *Set) stream(
 		left -= a.Size
 		return true
 	}
-	r := plan.Over(d.over, s.device(), keeps)
+	r := plan.Over(d.over, s.device(), seen, keeps)
 	r.Dot.Counter, r.Kind, r.Generation, r.Schema, r.Batch = counter, d.kind, d.generation, d.schema,
 		batch
 	var parts []io.Reader

@@ -22,6 +22,8 @@ type Options struct {
 	// one call after the other: those of all items once the Set is open, and again if it was too slow.
 	// It may use the Set, but must not close it.
 	Changed func(keys [][]byte)
+	// Name is what people call this device; see versions.Config.
+	Name string
 }
 
 // Set is the versions of a replica of a node. It looks at what comes from peers until it is closed.
@@ -67,6 +69,7 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 	s.Set, err = versions.Open(ctx, versions.Config{
 		Slots: of, State: &device{n: n, id: id}, Key: n.Authors().Key, NewKey: of.newKey,
 		Merge: o.Merge, MaxMerge: o.MaxMerge, MaxKept: o.MaxKept, DeletionStands: o.DeletionStands,
+		Name: o.Name,
 	})
 	if err != nil {
 		return nil, err

@@ -45,6 +45,9 @@ const (
 	// pause is how long the watcher waits after something failed, and how often it looks for another
 	// read key.
 	pause = time.Minute
+	// saySoon is when a device says what it has seen, since it was opened, and sayEvery how often it
+	// does afterwards, if there is more.
+	saySoon, sayEvery = time.Minute, time.Hour
 )
 
 // seen is what a Watch has seen.
@@ -68,6 +71,8 @@ func (w *watcher) run(ctx context.Context) {
 	arrived := w.n.ContentArrived()
 	again := time.NewTicker(pause)
 	defer again.Stop()
+	say := time.NewTimer(saySoon)
+	defer say.Stop()
 	for ctx.Err() == nil {
 		var err error
 		if w.all {
@@ -88,6 +93,9 @@ func (w *watcher) run(ctx context.Context) {
 				w.all, w.retry = true, false
 			}
 			err = w.lookForKey(ctx)
+		case <-say.C:
+			say.Reset(sayEvery)
+			err = w.set.Acknowledge(ctx)
 		case <-ctx.Done():
 		}
 		w.failed(ctx, err)
