@@ -79,8 +79,8 @@ func (a *acks) setSaid(x record.Acknowledgement) {
 	a.said = &x
 }
 
-// heard takes note of what a device has said. Those of which nothing has been nothing has been heard for
-// longest are forgotten first.
+// heard takes note of what a device has said. Those that have said nothing for longest are
+// forgotten first.
 func (a *acks) heard(of DeviceInfo) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -173,7 +173,8 @@ func (s *Set) Acknowledge(ctx context.Context) error {
 	}
 	b, err := a.Append(nil)
 	if err == nil {
-		err = s.put(ctx, s.key, []Value{{Key: []byte(acknowledgementKey), Stream: bytes.NewReader(b)}})
+		v := Value{Key: []byte(acknowledgementKey), Stream: bytes.NewReader(b)}
+		err = s.put(ctx, s.key, []Value{v})
 	}
 	if err != nil {
 		return s.failed(fmt.Errorf("saying what has been seen: %w", err))

@@ -88,10 +88,11 @@ func (d *disk) Entries(
 			}
 		}
 		slices.SortFunc(all, func(a, b slot) int {
-			if byTime := cmp.Compare(d.slots[a].Timestamp, d.slots[b].Timestamp); q.ByTime && byTime != 0 {
-				return byTime
+			byTime := 0
+			if q.ByTime {
+				byTime = cmp.Compare(d.slots[a].Timestamp, d.slots[b].Timestamp)
 			}
-			return compareSlots(a, b)
+			return cmp.Or(byTime, compareSlots(a, b))
 		})
 		if q.Reverse {
 			slices.Reverse(all)

@@ -133,8 +133,8 @@ func (s *Set) written(ctx context.Context, q replica.Query) iter.Seq2[replica.It
 	return s.cfg.Slots.Entries(ctx, q)
 }
 
-// HeldUntil returns a time, in µs since 1970, until which all that Written yields was elsewhere when
-// a peer was last asked.
+// HeldUntil returns a time, in µs since 1970, until which all that Written yields was elsewhere
+// when a peer was last asked.
 func (s *Set) HeldUntil() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

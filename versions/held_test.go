@@ -54,7 +54,8 @@ func TestAskHeld(t *testing.T) {
 	every := func(replica.Item) bool { return true }
 	require.Equal(t, []string{"b", "c"}, a.ask(none))
 	a.reopen()
-	require.Equal(t, []string{"b", "a", "c"}, a.ask(none), "what is after the oldest is asked for again")
+	require.Equal(t, []string{"b", "a", "c"}, a.ask(none),
+		"what is after the oldest is asked for again")
 	require.Equal(t, []string{"b", "a", "c"}, a.ask(every))
 	require.Empty(t, a.pending())
 	a.reopen()

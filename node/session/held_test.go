@@ -30,7 +30,9 @@ func (p piped) Open(context.Context, peer.ID, string) (link.Stream, error) {
 }
 
 // askable are two that hold a replica, and entries of the one that asks.
-func askable(t *testing.T) (asks, answers *world, id replica.ID, write func(key string) replica.Entry) {
+func askable(t *testing.T) (
+	asks, answers *world, id replica.ID, write func(key string) replica.Entry,
+) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	asks, answers = alone(t, &now), alone(t, &now)
 	r, err := asks.replicas.Create(t.Context(), "r")
@@ -46,7 +48,8 @@ func askable(t *testing.T) (asks, answers *world, id replica.ID, write func(key 
 	return asks, answers, r.ID, func(key string) replica.Entry {
 		now = now.Add(time.Second)
 		e := replica.Entry{
-			Replica: r.ID, Key: []byte(key), Timestamp: uint64(now.UnixMicro()), Size: 1, Hash: [32]byte{7},
+			Replica: r.ID, Key: []byte(key), Timestamp: uint64(now.UnixMicro()), Size: 1,
+			Hash: [32]byte{7},
 		}
 		e.Sign(author)
 		return e

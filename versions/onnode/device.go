@@ -17,7 +17,7 @@ import (
 //
 //	v d replica[32]   version u8 = 1, since when the node holds the replica i64 µs,
 //	                  flags u8: 1 copied, author[32], incarnation[8], reserved u64, former[32],
-//	held u64 µs
+//	held u64 µs, rescue[32]
 //
 // A device that has left a replica begins anew when it comes back: what it wrote in between may be
 // gone. So a record of an earlier time at which the replica was held says nothing.
@@ -25,7 +25,7 @@ const keyDevice = "vd"
 
 const (
 	deviceVersion = 1
-	deviceLength  = 1 + 8 + 1 + 32 + 8 + 8 + 32 + 8
+	deviceLength  = 1 + 8 + 1 + 32 + 8 + 8 + 32 + 8 + 32
 	flagCopied    = 1
 )
 
@@ -43,7 +43,8 @@ func marshal(d *versions.Device, held time.Time) []byte {
 	}
 	b = append(append(b, d.Author[:]...), d.Incarnation[:]...)
 	b = binary.BigEndian.AppendUint64(b, d.Reserved)
-	return binary.BigEndian.AppendUint64(append(b, d.Former[:]...), d.Held)
+	b = binary.BigEndian.AppendUint64(append(b, d.Former[:]...), d.Held)
+	return append(b, d.Rescue[:]...)
 }
 
 func parse(b []byte) (d versions.Device, held time.Time, err error) {
@@ -62,6 +63,7 @@ func parse(b []byte) (d versions.Device, held time.Time, err error) {
 	b = b[8:]
 	b = b[copy(d.Former[:], b):]
 	d.Held = binary.BigEndian.Uint64(b)
+	copy(d.Rescue[:], b[8:])
 	return d, held, nil
 }
 

@@ -13,12 +13,15 @@ import (
 func TestAcknowledgement(t *testing.T) {
 	a := Acknowledgement{
 		Incarnation: Incarnation{1}, Name: "läptop",
-		Seen: Vector{{Device{AuthorTag{2}, Incarnation{3}}, 300}, {Device{AuthorTag{2}, Incarnation{4}}, 1}},
+		Seen: Vector{
+			{Device{AuthorTag{2}, Incarnation{3}}, 300}, {Device{AuthorTag{2}, Incarnation{4}}, 1},
+		},
 	}
 	b, err := a.Append(nil)
 	require.NoError(t, err)
 	zeros := strings.Repeat("00", 15)
-	const want = "736b65727279206465766963652031" + "0a" + "0100000000000000" + "07" + "6cc3a470746f70" + "02"
+	const want = "736b65727279206465766963652031" + "0a" + "0100000000000000" + "07" +
+		"6cc3a470746f70" + "02"
 	require.Equal(t, want+"02"+zeros+"0300000000000000"+"ac02"+"02"+zeros+"0400000000000000"+"01",
 		hex.EncodeToString(b))
 	got, err := ParseAcknowledgement(b)
