@@ -36,6 +36,10 @@ type Edit struct {
 	Schema  uint64
 	// Resolve has the edit supersede all heads, also those that are not shown: it ends a conflict.
 	Resolve bool
+	// Over, if not nil, is what the edit follows on, instead of what Item shows: what was shown when
+	// the edit was made, which may be long ago. If this device has written since, and that is a head,
+	// the edit stands beside it: another author of the device writes it, by itself.
+	Over *Shown
 }
 
 // Write writes edits, all with one time, and returns when they are durable. Each supersedes what
@@ -55,8 +59,13 @@ func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 		case e.Resolve && len(e.Item.Heads) > 1:
 			d.kind = record.Resolution
 		}
-		if e.Resolve {
+		switch {
+		case e.Resolve && e.Over != nil:
+			return s.failed(fmt.Errorf("key %q: a resolution supersedes all heads", e.Item.Key))
+		case e.Resolve:
 			d.over = e.Item.Heads
+		case e.Over != nil:
+			d.over, d.shown = e.Over.basis, true
 		}
 	}
 	s.mu.Lock()
@@ -130,6 +139,7 @@ type draft struct {
 	over       []*plan.Version
 	generation uint8
 	schema     uint64
+	shown      bool // over is what was shown at another time
 }
 
 // write writes drafts. The caller holds the lock.
@@ -139,6 +149,15 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 	}
 	if err := s.become(ctx); err != nil {
 		return err
+	}
+	drafts, beside := s.besideOwn(drafts)
+	for i := range beside {
+		if err := s.writeBeside(ctx, &beside[i]); err != nil {
+			return fmt.Errorf("key %q: %w", beside[i].item.Key, err)
+		}
+	}
+	if len(drafts) == 0 {
+		return nil
 	}
 	used := uint64(0) // as others say
 	for i := range drafts {
@@ -176,7 +195,8 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 	}
 	seen := s.acks.seen()
 	for i := range drafts {
-		stream, err := s.stream(ctx, &drafts[i], counter+uint64(i), batch, seen)
+		dot := record.Dot{Device: s.device(), Counter: counter + uint64(i)}
+		stream, err := s.stream(ctx, &drafts[i], dot, batch, seen)
 		if err != nil {
 			return fmt.Errorf("key %q: %w", drafts[i].item.Key, err)
 		}
@@ -217,7 +237,7 @@ func (i *Item) check(own *replica.Entry) error {
 
 // stream returns what is stored for a draft: its record, its content, and those that it keeps.
 func (s *Set) stream(
-	ctx context.Context, d *draft, counter uint64, batch *record.Batch, seen []record.Vector,
+	ctx context.Context, d *draft, dot record.Dot, batch *record.Batch, seen []record.Vector,
 ) (io.Reader, error) {
 	left := s.cfg.MaxKept
 	keeps := func(a record.Ancestor) bool {
@@ -227,9 +247,8 @@ func (s *Set) stream(
 		left -= a.Size
 		return true
 	}
-	r := plan.Over(d.over, s.device(), seen, keeps)
-	r.Dot.Counter, r.Kind, r.Generation, r.Schema, r.Batch = counter, d.kind, d.generation, d.schema,
-		batch
+	r := plan.Over(d.over, dot.Device, seen, keeps)
+	r.Dot, r.Kind, r.Generation, r.Schema, r.Batch = dot, d.kind, d.generation, d.schema, batch
 	var parts []io.Reader
 	if d.content != nil {
 		r.Content = record.Content{Size: d.content.Size, Hash: d.content.Hash}
@@ -244,7 +263,7 @@ func (s *Set) stream(
 		if !a.Kept {
 			continue
 		}
-		content, err := s.kept(ctx, d.over, a)
+		content, err := s.kept(ctx, append(slices.Clone(d.over), d.item.all...), a)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, errFalse) {
 			a.Kept, a.Size = false, 0
 			continue
@@ -273,13 +292,20 @@ func (s *Set) withOwn(d *draft) []*plan.Version {
 	return over
 }
 
-// kept returns the content of an ancestor from where it is now.
+// kept returns the content of an ancestor from one of the versions that have it.
 func (s *Set) kept(
-	ctx context.Context, over []*plan.Version, a *record.Ancestor,
+	ctx context.Context, from []*plan.Version, a *record.Ancestor,
 ) ([]byte, error) {
-	for _, v := range over {
+	for _, v := range from {
+		if v.Entry == nil {
+			continue // it was shown once, and may be gone
+		}
 		if v.Dot == a.Dot && v.Content.Hash.Short() == a.Hash {
-			return s.Bytes(ctx, v, -1, s.cfg.MaxMerge)
+			b, err := s.Bytes(ctx, v, -1, s.cfg.MaxMerge)
+			if !errors.Is(err, plan.ErrMissing) {
+				return b, err
+			}
+			continue
 		}
 		i := slices.IndexFunc(v.Ancestors, func(x record.Ancestor) bool {
 			return x.Dot == a.Dot && x.Hash == a.Hash && x.Kept
