@@ -116,3 +116,20 @@ func TestAskHeldOfMuch(t *testing.T) {
 	require.Equal(t, askedAtOnce+11, pending)
 	require.Len(t, a.pending(), askedAtOnce+10)
 }
+
+// Edits that are written each by itself are no batch.
+func TestWriteEach(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	one, two := a.SourceOf([]byte("1")), a.SourceOf([]byte("2"))
+	require.NoError(t, a.WriteEach(t.Context(),
+		Edit{Item: a.read("one"), Content: &one}, Edit{Item: a.read("two"), Content: &two}))
+	for at, e := range a.disk.slots {
+		if at.key == "one" {
+			b.disk.take(at.key, e, a.disk.content[e.Hash])
+		}
+	}
+	require.Equal(t, "1", b.text("one"))
+	require.Zero(t, b.read("one").Pending)
+	require.Len(t, a.disk.slots, 2)
+}

@@ -42,10 +42,20 @@ type Edit struct {
 	Over *Shown
 }
 
-// Write writes edits, all with one time, and returns when they are durable. Each supersedes what
-// its item showed. It returns ErrStale for an item that this device has written since, and
-// ErrPending.
+// Write writes edits as a batch, all with one time, and returns when they are durable: other
+// devices show all of them or none. Each supersedes what its item showed. It returns ErrStale for
+// an item that this device has written since, and ErrPending.
 func (s *Set) Write(ctx context.Context, edits ...Edit) error {
+	return s.writeEdits(ctx, edits, true)
+}
+
+// WriteEach writes edits that have nothing to do with each other, all with one time, as Write does
+// each.
+func (s *Set) WriteEach(ctx context.Context, edits ...Edit) error {
+	return s.writeEdits(ctx, edits, false)
+}
+
+func (s *Set) writeEdits(ctx context.Context, edits []Edit, together bool) error {
 	drafts := make([]draft, len(edits))
 	for i := range edits {
 		e := &edits[i]
@@ -70,7 +80,7 @@ func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed(s.write(ctx, drafts))
+	return s.failed(s.write(ctx, drafts, together))
 }
 
 // Set gives an item a content.
@@ -115,7 +125,7 @@ func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 	err = s.write(ctx, []draft{{
 		item: item, content: &src, over: item.Heads, generation: item.Generation,
 		schema: schemaOf(item.Heads),
-	}})
+	}}, false)
 	s.mu.Unlock()
 	if err != nil {
 		return nil, s.failed(err)
@@ -142,8 +152,8 @@ type draft struct {
 	shown      bool // over is what was shown at another time
 }
 
-// write writes drafts. The caller holds the lock.
-func (s *Set) write(ctx context.Context, drafts []draft) error {
+// write writes drafts, as a batch if together. The caller holds the lock.
+func (s *Set) write(ctx context.Context, drafts []draft, together bool) error {
 	if len(drafts) == 0 {
 		return nil
 	}
@@ -178,7 +188,7 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 	}
 	values := make([]Value, 0, len(drafts)+1)
 	var batch *record.Batch
-	if len(drafts) > 1 {
+	if together && len(drafts) > 1 {
 		if len(drafts) > record.MaxParts {
 			return fmt.Errorf("%d edits at once, at most %d", len(drafts), record.MaxParts)
 		}
