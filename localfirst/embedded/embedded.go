@@ -75,50 +75,55 @@ type space struct {
 // Versions implements localfirst.Space.
 func (s *space) Versions() *versions.Set { return s.Set.Set }
 
+// Arrived implements localfirst.Space.
+func (s *space) Arrived(ctx context.Context) (bool, error) {
+	pending, err := s.n.PendingContent(ctx, s.id)
+	return pending == 0, err
+}
+
 // syncTime is how long peers may take to be reached and to send what they have.
 const syncTime = time.Minute
 
 // Sync implements localfirst.Space.
-func (s *space) Sync(ctx context.Context) error {
-	if !s.n.Online() {
+func (s *space) Sync(ctx context.Context) error { return syncNow(ctx, s.n, s.id, s.CatchUp) }
+
+// syncNow brings a replica to what peers have, with its content, and calls then.
+func syncNow(
+	ctx context.Context, n *node.Node, id replica.ID, then func(context.Context) error,
+) error {
+	if !n.Online() {
 		return nil
 	}
 	within, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
-	results, err := s.n.SyncNow(within, s.id, "", nil)
+	results, err := n.SyncNow(within, id, "", nil)
 	if err != nil {
 		return err
 	}
 	for _, r := range results {
 		if r.EntriesReceived > 0 { // their content follows
-			return s.arrive(within)
+			arrive(within, n, id)
+			break
 		}
 	}
-	return s.CatchUp(within)
+	return then(within)
 }
 
 // contentTime is how long Sync waits for content that has been announced.
 const contentTime = 10 * time.Second
 
-// arrive waits for content, and until the versions that have it have been looked at.
-func (s *space) arrive(ctx context.Context) error {
-	within, cancel := context.WithTimeout(ctx, contentTime)
+// arrive waits for content.
+func arrive(ctx context.Context, n *node.Node, id replica.ID) {
+	ctx, cancel := context.WithTimeout(ctx, contentTime)
 	defer cancel()
-	for within.Err() == nil {
-		arrived := s.n.ContentArrived()
-		if here, err := s.Arrived(ctx); here || err != nil {
-			break
+	for ctx.Err() == nil {
+		arrived := n.ContentArrived()
+		if pending, err := n.PendingContent(ctx, id); pending == 0 || err != nil {
+			return
 		}
 		select {
 		case <-arrived:
-		case <-within.Done():
+		case <-ctx.Done():
 		}
 	}
-	return s.CatchUp(ctx)
-}
-
-// Arrived implements localfirst.Space.
-func (s *space) Arrived(ctx context.Context) (bool, error) {
-	pending, err := s.n.PendingContent(ctx, s.id)
-	return pending == 0, err
 }

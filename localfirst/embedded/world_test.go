@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -176,4 +177,8 @@ func same(t *testing.T, key string, a, b *device) {
 		time.Sleep(tick)
 	}
 	require.Equal(t, a.get(key), b.get(key))
+}
+
+func peersOf(d *device) []peer.AddrInfo {
+	return []peer.AddrInfo{{ID: d.n.ID(), Addrs: d.n.AllAddrs()}}
 }
