@@ -7,7 +7,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/blobs"
@@ -15,6 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/localfirst"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/session"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/ticket"
@@ -132,9 +136,43 @@ func (b *board) Notes(ctx context.Context, prefix string) (all []localfirst.Note
 	return all, nil
 }
 
-// Sync implements localfirst.Board.
+// Sync implements localfirst.Board. It gives peers that it reached some time to fetch what the
+// notes of this node say: it may go offline then.
 func (b *board) Sync(ctx context.Context) error {
-	return syncNow(ctx, b.n, b.id, func(context.Context) error { return nil })
+	reached, err := syncNow(ctx, b.n, b.id)
+	if err != nil || len(reached) == 0 {
+		return err
+	}
+	author, err := b.n.Authors().Default(ctx)
+	if err != nil {
+		return err
+	}
+	var own []replica.Entry
+	for e, err := range b.n.Replicas().Entries(ctx, b.id, replica.Query{Author: &author}) {
+		if err != nil {
+			return err
+		}
+		if own = append(own, e); len(own) == session.MaxAsked {
+			break
+		}
+	}
+	within, cancel := context.WithTimeout(ctx, contentTime)
+	defer cancel()
+	for wait := 20 * time.Millisecond; len(own) > 0; wait *= 2 {
+		for _, p := range reached {
+			held, err := b.n.Holdings(within, peer.AddrInfo{ID: p}, b.id, own)
+			if err == nil && len(held) == len(own) && !slices.ContainsFunc(held,
+				func(h session.Holding) bool { return h != session.WithContent }) {
+				return nil
+			}
+		}
+		select {
+		case <-time.After(wait):
+		case <-within.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // Leave implements localfirst.Board.

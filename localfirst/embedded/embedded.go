@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/skerry-sync/skerry/localfirst"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
@@ -85,28 +87,42 @@ func (s *space) Arrived(ctx context.Context) (bool, error) {
 const syncTime = time.Minute
 
 // Sync implements localfirst.Space.
-func (s *space) Sync(ctx context.Context) error { return syncNow(ctx, s.n, s.id, s.CatchUp) }
+func (s *space) Sync(ctx context.Context) error {
+	reached, err := syncNow(ctx, s.n, s.id)
+	if err != nil || len(reached) == 0 {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, contentTime)
+	defer cancel()
+	_ = s.WaitHeld(within, 1) // they fetch content by themselves, if it takes longer
+	return s.CatchUp(ctx)
+}
 
-// syncNow brings a replica to what peers have, with its content, and calls then.
+// syncNow brings a replica to what peers have, with its content, and returns those that were
+// reached.
 func syncNow(
-	ctx context.Context, n *node.Node, id replica.ID, then func(context.Context) error,
-) error {
+	ctx context.Context, n *node.Node, id replica.ID,
+) (reached []peer.ID, err error) {
 	if !n.Online() {
-		return nil
+		return nil, nil
 	}
 	within, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
 	results, err := n.SyncNow(within, id, "", nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	came := false
 	for _, r := range results {
-		if r.EntriesReceived > 0 { // their content follows
-			arrive(within, n, id)
-			break
+		if r.Err == nil {
+			reached = append(reached, r.Peer)
 		}
+		came = came || r.EntriesReceived > 0
 	}
-	return then(within)
+	if came { // their content follows
+		arrive(within, n, id)
+	}
+	return reached, nil
 }
 
 // contentTime is how long Sync waits for content that has been announced.
