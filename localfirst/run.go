@@ -116,6 +116,13 @@ func (e *Engine) SyncNow(ctx context.Context) error {
 	return err
 }
 
+// Pass makes a pass without asking peers for anything: what has come by itself is applied, and what
+// the app has changed is published.
+func (e *Engine) Pass(ctx context.Context) error {
+	_, err := e.pass(ctx, false)
+	return err
+}
+
 // pass makes one pass over all that is open. waiting tells that items wait for something.
 func (e *Engine) pass(ctx context.Context, meet bool) (waiting bool, err error) {
 	e.passing.Lock()

@@ -43,7 +43,7 @@ func (p person) Derive(_ context.Context, purpose string) (out [32]byte, err err
 
 // device is a node with an engine, and an app with one collection of strings.
 type device struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	who    person
 	store  localfirst.Store
@@ -60,7 +60,7 @@ type device struct {
 
 func equal(a, b string) bool { return a == b }
 
-func newDevice(t *testing.T, who person) *device {
+func newDevice(t testing.TB, who person) *device {
 	d := &device{
 		t: t, dir: t.TempDir(), who: who, store: localfirst.NewMemoryStore(),
 		app: localfirst.NewMemoryValueBackend(equal),
