@@ -406,8 +406,11 @@ func (s *Set) merger(ctx context.Context, key []byte) plan.MergeFunc {
 		if err != nil {
 			return nil, false, err
 		}
-		out, ok := s.cfg.Merge(key, b, l, r)
-		if !ok || uint64(len(out)) > s.cfg.MaxMerge {
+		out, err := s.cfg.Merge(key, b, l, r)
+		if err != nil {
+			return nil, false, fmt.Errorf("%w: %w", plan.ErrContents, err)
+		}
+		if uint64(len(out)) > s.cfg.MaxMerge {
 			return nil, false, nil
 		}
 		return merged{out, s.hashes.Of(out)}, true, nil

@@ -23,9 +23,11 @@ type Config struct {
 	// its author writes elsewhere, too. It returns ErrNoAuthor if there can be none.
 	NewKey func(ctx context.Context) (replica.SecretKey, error)
 	// Merge merges two contents of a key that follow on base, which is nil if they have nothing in
-	// common. It must give the same on all devices, and may be called from several goroutines. ok is
-	// false if only a person can.
-	Merge func(key, base, local, remote []byte) (merged []byte, ok bool)
+	// common. It must give the same on all devices, and may be called from several goroutines. An
+	// error says why only a person can; what an item has as Conflict wraps it. Nil is for contents
+	// that cannot be merged. merge.Func(merge.Any).Keyed is for text and JSON, and the method Keyed
+	// of any other merge.Func for what that merges; a function of one's own can choose by the key.
+	Merge func(key, base, local, remote []byte) (merged []byte, err error)
 	// MaxMerge is how many bytes a content may have to be merged; larger ones are conflicts.
 	// 0 is DefaultMaxMerge.
 	MaxMerge uint64

@@ -14,7 +14,7 @@ import (
 
 // Options are for Open; the zero value is fine. The first four are those of versions.Config.
 type Options struct {
-	Merge          func(key, base, local, remote []byte) (merged []byte, ok bool)
+	Merge          func(key, base, local, remote []byte) (merged []byte, err error)
 	MaxMerge       uint64
 	MaxKept        uint64
 	DeletionStands bool
