@@ -12,22 +12,19 @@ import (
 	"github.com/skerry-sync/skerry/versions"
 )
 
-// Options are for Open; the zero value is fine. The first four are those of versions.Config.
+// Options are for Open; the zero value is fine. They are those of versions.Config.
 type Options struct {
 	Merge          func(key, base, local, remote []byte) (merged []byte, err error)
 	MaxMerge       uint64
 	MaxKept        uint64
 	DeletionStands bool
-	// Changed, if set, is told the keys of items that may have changed by what has come from peers,
-	// one call after the other: those of all items once the Set is open, and again if it was too slow.
-	// It may use the Set, but must not close it.
-	Changed func(keys [][]byte)
 }
 
 // Set is the versions of a replica of a node. It looks at what comes from peers until it is closed.
 type Set struct {
 	*versions.Set
 	watcher *watcher
+	watches watches
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	release func()
@@ -71,12 +68,13 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 		return nil, err
 	}
 	s.watcher = &watcher{
-		n: n, slots: of, set: s.Set, watch: watch, changed: o.Changed, log: n.Log(), all: true,
-		waits: map[place]replica.Item{},
+		n: n, slots: of, set: s.Set, watch: watch, changed: s.watches.tell, lost: s.watches.lose, log: n.Log(),
+		all: true, waits: map[place]replica.Item{},
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	s.running.Go(func() {
+		defer s.watches.end()
 		defer watch.Close()
 		fault.Keep(running, n.Log(), "looking at versions", s.watcher.run)
 	})

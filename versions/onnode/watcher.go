@@ -20,6 +20,7 @@ type watcher struct {
 	set     *versions.Set
 	watch   *node.Watch
 	changed func(keys [][]byte)
+	lost    func() // there were changes whose keys are not known
 	log     *slog.Logger
 
 	all    bool                   // all entries are to be looked at
@@ -148,19 +149,20 @@ func (w *watcher) lookForKey(ctx context.Context) error {
 func (w *watcher) take(ctx context.Context, x seen) error {
 	if x.missed > 0 {
 		w.all = true
+		w.lost() // entries that are gone are not among all
 		return nil
 	}
 	var here []replica.Item
-	var gone [][]byte
+	var others [][]byte // keys of what is gone, or was written here: there is nothing to look at
 	for i := range x.all {
 		switch e := &x.all[i]; {
-		case e.Dropped:
-			gone = append(gone, e.Key)
-		case e.From != replica.Local:
+		case e.Dropped || e.From == replica.Local:
+			others = append(others, e.Key)
+		default:
 			here = append(here, e.Item)
 		}
 	}
-	w.tell(gone)
+	w.tell(others)
 	for len(here) > 0 {
 		n := min(len(here), lookAtOnce)
 		if err := w.arrived(ctx, here[:n], w.set.Arrived); err != nil {
@@ -172,7 +174,7 @@ func (w *watcher) take(ctx context.Context, x seen) error {
 }
 
 func (w *watcher) tell(keys [][]byte) {
-	if w.changed != nil && len(keys) > 0 {
+	if len(keys) > 0 {
 		w.changed(keys)
 	}
 }
