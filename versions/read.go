@@ -408,7 +408,7 @@ func (s *Set) merger(ctx context.Context, key []byte) plan.MergeFunc {
 		}
 		out, err := s.cfg.Merge(key, b, l, r)
 		if err != nil {
-			return nil, false, fmt.Errorf("%w: %w", plan.ErrContents, err)
+			return nil, false, contentsError{err}
 		}
 		if uint64(len(out)) > s.cfg.MaxMerge {
 			return nil, false, nil
@@ -416,6 +416,12 @@ func (s *Set) merger(ctx context.Context, key []byte) plan.MergeFunc {
 		return merged{out, s.hashes.Of(out)}, true, nil
 	}
 }
+
+// contentsError says why contents cannot be merged.
+type contentsError struct{ why error }
+
+func (e contentsError) Error() string   { return e.why.Error() }
+func (e contentsError) Unwrap() []error { return []error{plan.ErrContents, e.why} }
 
 // following opens what follows the record of a version.
 func (s *Set) following(ctx context.Context, v *plan.Version) (*io.SectionReader, error) {

@@ -24,9 +24,9 @@ type Config struct {
 	NewKey func(ctx context.Context) (replica.SecretKey, error)
 	// Merge merges two contents of a key that follow on base, which is nil if they have nothing in
 	// common. It must give the same on all devices, and may be called from several goroutines. An
-	// error says why only a person can; what an item has as Conflict wraps it. Nil is for contents
-	// that cannot be merged. merge.Func(merge.Any).Keyed is for text and JSON, and the method Keyed
-	// of any other merge.Func for what that merges; a function of one's own can choose by the key.
+	// error says why only a person can; the item's Conflict wraps it and has its text. Nil is for
+	// contents that cannot be merged. For text and JSON there is merge.Func(merge.Any).Keyed, and for
+	// others the method Keyed of their merge.Func; a function of one's own can choose by the key.
 	Merge func(key, base, local, remote []byte) (merged []byte, err error)
 	// MaxMerge is how many bytes a content may have to be merged; larger ones are conflicts.
 	// 0 is DefaultMaxMerge.

@@ -68,8 +68,8 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 		return nil, err
 	}
 	s.watcher = &watcher{
-		n: n, slots: of, set: s.Set, watch: watch, changed: s.watches.tell, lost: s.watches.lose, log: n.Log(),
-		all: true, waits: map[place]replica.Item{},
+		n: n, slots: of, set: s.Set, watch: watch, changed: s.watches.tell, lost: s.watches.lose,
+		log: n.Log(), all: true, waits: map[place]replica.Item{},
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
