@@ -108,10 +108,10 @@ func (a *app) conflictsShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show REPLICA KEY",
 		Short: "Show the versions that are in conflict",
-		Long:  `Show the versions that are in conflict: of each what it changed in the version
+		Long: `Show the versions that are in conflict: of each what it changed in the version
 that all of them follow on, or its text. --content writes one of them to
 standard output, as it is.`,
-		Args:  cobra.ExactArgs(2),
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := api.ParseKey(args[1])
 			if err != nil {
@@ -188,7 +188,7 @@ func (a *app) conflictsResolve() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resolve REPLICA KEY",
 		Short: "End a conflict, on all devices",
-		Long:  `End a conflict, on all devices: with one of its versions (--take, by its number
+		Long: `End a conflict, on all devices: with one of its versions (--take, by its number
 or its id), with a file (--file), or by deleting the item (--delete). The other
 versions stay in the item's history: skerry replica history.`,
 		Example: "  skerry conflicts resolve notes todo.txt --take 2\n" +

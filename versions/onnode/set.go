@@ -18,6 +18,8 @@ type Options struct {
 	MaxMerge       uint64
 	MaxKept        uint64
 	DeletionStands bool
+	// Name is what people call this device; see versions.Config.
+	Name string
 }
 
 // Set is the versions of a replica of a node. It looks at what comes from peers until it is closed.
@@ -25,6 +27,7 @@ type Set struct {
 	*versions.Set
 	watcher *watcher
 	watches watches
+	asker   *asker
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	release func()
@@ -63,13 +66,15 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 	s.Set, err = versions.Open(ctx, versions.Config{
 		Slots: of, State: &device{n: n, id: id}, Key: n.Authors().Key, NewKey: of.newKey,
 		Merge: o.Merge, MaxMerge: o.MaxMerge, MaxKept: o.MaxKept, DeletionStands: o.DeletionStands,
+		Name: o.Name,
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.asker = newAsker(n, id, s.Set)
 	s.watcher = &watcher{
 		n: n, slots: of, set: s.Set, watch: watch, changed: s.watches.tell, lost: s.watches.lose,
-		log: n.Log(), all: true, waits: map[place]replica.Item{},
+		wrote: s.asker.poke, log: n.Log(), all: true, waits: map[place]replica.Item{},
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -78,6 +83,11 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 		defer watch.Close()
 		fault.Keep(running, n.Log(), "looking at versions", s.watcher.run)
 	})
+	if n.Online() {
+		s.running.Go(func() {
+			fault.Keep(running, n.Log(), "asking what peers hold", s.asker.run)
+		})
+	}
 	return s, nil
 }
 

@@ -21,6 +21,7 @@ type watcher struct {
 	watch   *node.Watch
 	changed func(keys [][]byte)
 	lost    func() // there were changes whose keys are not known
+	wrote   func() // is told that this node has written
 	log     *slog.Logger
 
 	all    bool                   // all entries are to be looked at
@@ -45,6 +46,9 @@ const (
 	// pause is how long the watcher waits after something failed, and how often it looks for another
 	// read key.
 	pause = time.Minute
+	// saySoon is when a device says what it has seen, since it was opened, and sayEvery how often it
+	// does afterwards, if there is more.
+	saySoon, sayEvery = time.Minute, time.Hour
 )
 
 // seen is what a Watch has seen.
@@ -68,6 +72,8 @@ func (w *watcher) run(ctx context.Context) {
 	arrived := w.n.ContentArrived()
 	again := time.NewTicker(pause)
 	defer again.Stop()
+	say := time.NewTimer(saySoon)
+	defer say.Stop()
 	for ctx.Err() == nil {
 		var err error
 		if w.all {
@@ -88,6 +94,9 @@ func (w *watcher) run(ctx context.Context) {
 				w.all, w.retry = true, false
 			}
 			err = w.lookForKey(ctx)
+		case <-say.C:
+			say.Reset(sayEvery)
+			err = w.set.Acknowledge(ctx)
 		case <-ctx.Done():
 		}
 		w.failed(ctx, err)
@@ -150,14 +159,18 @@ func (w *watcher) take(ctx context.Context, x seen) error {
 	if x.missed > 0 {
 		w.all = true
 		w.lost() // entries that are gone are not among all
+		w.wrote()
 		return nil
 	}
 	var here []replica.Item
 	var others [][]byte // keys of what is gone, or was written here: there is nothing to look at
 	for i := range x.all {
 		switch e := &x.all[i]; {
-		case e.Dropped || e.From == replica.Local:
+		case e.Dropped:
 			others = append(others, e.Key)
+		case e.From == replica.Local:
+			others = append(others, e.Key)
+			w.wrote()
 		default:
 			here = append(here, e.Item)
 		}
