@@ -12,7 +12,8 @@ type ItemVersion struct {
 	ID     string `json:"id,omitempty"` // names it whatever comes; none of a plain value
 	// Author is an author's id or, of a former version by somebody unknown, its first 25 characters.
 	Author  string    `json:"author"`
-	Here    bool      `json:"here,omitempty"` // the author is one of this node
+	Here    bool      `json:"here,omitempty"`   // the author is one of this node
+	Device  string    `json:"device,omitempty"` // what the author's device calls itself
 	Time    time.Time `json:"time"`
 	Size    uint64    `json:"size,omitempty"` // bytes, if it is known
 	Deleted bool      `json:"deleted,omitempty"`

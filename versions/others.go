@@ -48,6 +48,7 @@ func (s *Set) Others(ctx context.Context, key []byte) (all []Other, err error) {
 
 // Contested yields the items, in the order of their keys, that may have several heads: those whose
 // key several authors have written, or of which a version was displaced. Others are not looked at.
+// Contents of ancestors that are not here are not waited for.
 func (s *Set) Contested(ctx context.Context) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
 		displaced := map[string]bool{}
@@ -64,6 +65,9 @@ func (s *Set) Contested(ctx context.Context) iter.Seq2[*Item, error] {
 				return true
 			}
 			item, err := s.item(ctx, slots[0].Key, slots, Looked{})
+			if err == nil && item.Missing {
+				item, err = s.item(ctx, slots[0].Key, slots, Looked{Waited: true})
+			}
 			return yield(item, s.failed(err)) && err == nil
 		}
 		for it, err := range s.cfg.Slots.Entries(ctx, replica.Query{}) {
@@ -91,4 +95,26 @@ func (s *Set) Contested(ctx context.Context) iter.Seq2[*Item, error] {
 func (s *Set) OpenOther(ctx context.Context, e *replica.Entry) (Content, error) {
 	c, err := s.cfg.Slots.Open(ctx, e)
 	return c, s.failed(err)
+}
+
+// ReadDevices reads what all devices say of themselves, for whoever only looks: the other devices,
+// as Devices returns them, and the name that this one has told, empty if it has told none.
+func (s *Set) ReadDevices(ctx context.Context) (others []DeviceInfo, name string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := replica.Query{Key: []byte(acknowledgementKey)}
+	for it, err := range s.cfg.Slots.Entries(ctx, q) {
+		if err == nil {
+			err = s.acknowledged(ctx, &it.Entry)
+		}
+		if err != nil {
+			return nil, "", s.failed(err)
+		}
+	}
+	s.acks.mu.Lock()
+	if s.acks.said != nil {
+		name = s.acks.said.Name
+	}
+	s.acks.mu.Unlock()
+	return s.acks.devices(), name, nil
 }

@@ -14,8 +14,9 @@ import (
 
 func itemVersion(v review.Version) api.ItemVersion {
 	return api.ItemVersion{
-		Number: v.Number, ID: v.ID, Author: v.Author, Here: v.Here, Time: shownTime(v.Time),
-		Size: v.Size, Deleted: v.Deleted, Head: v.Head, Shown: v.Shown, Kept: v.Kept, Plain: v.Plain,
+		Number: v.Number, ID: v.ID, Author: v.Author, Here: v.Here, Device: v.Device,
+		Time: shownTime(v.Time), Size: v.Size, Deleted: v.Deleted, Head: v.Head, Shown: v.Shown,
+		Kept: v.Kept, Plain: v.Plain,
 	}
 }
 

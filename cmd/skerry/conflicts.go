@@ -72,14 +72,20 @@ func conflictText(c api.ItemConflict) display {
 	return text
 }
 
-// authorColumns is how much of an author's id a list shows.
-const authorColumns = 11
+// whoseColumns is how much of a device's name, or of an author's id, a list shows.
+const whoseColumns = 11
 
+// whose names who wrote a version: this device, another by its name, or an author.
 func whose(v api.ItemVersion) string {
-	if v.Here {
+	switch name := []rune(v.Device); {
+	case v.Here:
 		return "this device"
+	case len(name) > whoseColumns:
+		return string(name[:whoseColumns-1]) + "…"
+	case len(name) > 0:
+		return v.Device
 	}
-	return v.Author[:min(len(v.Author), authorColumns)]
+	return v.Author[:min(len(v.Author), whoseColumns)]
 }
 
 // versionLine describes a version in a list, in 80 columns.

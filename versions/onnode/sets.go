@@ -122,6 +122,9 @@ func wait(ctx context.Context, done <-chan struct{}) error {
 
 func (x *Sets) openFor(ctx context.Context, id replica.ID, s *shared) {
 	_, o, err := x.UserOf(ctx, id)
+	if err == nil && o.Name == "" {
+		o.Name, err = x.toldName(ctx, id)
+	}
 	var set *Set
 	if err == nil {
 		set, err = Open(ctx, x.n, id, o)
@@ -132,6 +135,17 @@ func (x *Sets) openFor(ctx context.Context, id replica.ID, s *shared) {
 		delete(x.open, id)
 	}
 	close(s.opened)
+}
+
+// toldName returns the name that this device has told in a replica. Whoever opens its versions and
+// knows no name does not take that away.
+func (x *Sets) toldName(ctx context.Context, id replica.ID) (string, error) {
+	look, err := x.Look(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	_, name, err := look.ReadDevices(ctx)
+	return name, err
 }
 
 func (x *Sets) releaser(id replica.ID, s *shared) func() {

@@ -17,30 +17,30 @@ import (
 func (s *Service) History(
 	ctx context.Context, r replica.Replica, key []byte,
 ) (all []Version, waiting int, err error) {
-	set, err := s.sets.Look(ctx, r.ID)
-	if err != nil {
-		return nil, 0, failed(r, err)
-	}
-	_, all, waiting, err = s.history(ctx, set, r, key)
+	_, _, all, waiting, err = s.history(ctx, r, key)
 	return all, waiting, err
 }
 
-func (s *Service) history(
-	ctx context.Context, set *versions.Set, r replica.Replica, key []byte,
-) (item *versions.Item, all []Version, waiting int, err error) {
-	if item, err = read(ctx, set, key); err != nil {
-		return nil, nil, 0, about(r, key, err)
-	}
-	of, err := s.authors(ctx, r, item, true)
+func (s *Service) history(ctx context.Context, r replica.Replica, key []byte) (
+	set *versions.Set, item *versions.Item, all []Version, waiting int, err error,
+) {
+	set, devices, err := s.look(ctx, r)
 	if err != nil {
-		return nil, nil, 0, about(r, key, err)
+		return nil, nil, nil, 0, err
+	}
+	if item, err = read(ctx, set, key); err != nil {
+		return nil, nil, nil, 0, about(r, key, err)
+	}
+	of, err := s.authors(ctx, r, devices, item, true)
+	if err != nil {
+		return nil, nil, nil, 0, about(r, key, err)
 	}
 	for _, p := range item.History() {
 		all = append(all, of.version(item, p))
 	}
 	others, err := set.Others(ctx, key)
 	if err != nil {
-		return nil, nil, 0, about(r, key, err)
+		return nil, nil, nil, 0, about(r, key, err)
 	}
 	for i := range others {
 		o := &others[i]
@@ -52,15 +52,16 @@ func (s *Service) history(
 			continue // it withdraws a version of its author, and says nothing of the item
 		}
 		all = append(all, Version{
-			Author: o.Author.String(), Here: of.here[o.Author], Time: o.Time(), Size: o.Size,
-			Deleted: o.IsTombstone(), Kept: !o.IsTombstone(), Plain: true, entry: &o.Entry,
+			Author: o.Author.String(), Here: of.here[o.Author], Device: of.devices[o.Author],
+			Time: o.Time(), Size: o.Size, Deleted: o.IsTombstone(), Kept: !o.IsTombstone(),
+			Plain: true, entry: &o.Entry,
 		})
 	}
 	if len(all) == 0 && waiting == 0 {
-		return nil, nil, 0, about(r, key, replica.ErrNotFound)
+		return nil, nil, nil, 0, about(r, key, replica.ErrNotFound)
 	}
 	number(all)
-	return item, all, waiting, nil
+	return set, item, all, waiting, nil
 }
 
 // ErrNoVersion reports a version that was asked for and is not known.
@@ -110,11 +111,7 @@ var ErrPlain = kind.New(
 func (s *Service) Restore(
 	ctx context.Context, r replica.Replica, key []byte, c Choice,
 ) (Version, error) {
-	look, err := s.sets.Look(ctx, r.ID)
-	if err != nil {
-		return Version{}, failed(r, err)
-	}
-	_, all, _, err := s.history(ctx, look, r, key)
+	_, _, all, _, err := s.history(ctx, r, key)
 	if err != nil {
 		return Version{}, err
 	}
@@ -176,11 +173,7 @@ func (s *Service) write(
 func (s *Service) Open(
 	ctx context.Context, r replica.Replica, key []byte, c Choice,
 ) (*io.SectionReader, error) {
-	set, err := s.sets.Look(ctx, r.ID)
-	if err != nil {
-		return nil, failed(r, err)
-	}
-	item, all, _, err := s.history(ctx, set, r, key)
+	set, item, all, _, err := s.history(ctx, r, key)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,9 @@ type Version struct {
 	Author string
 	// Here says that the author is one of this node.
 	Here bool
-	Time time.Time
+	// Device is what the author's device calls itself; empty if it is not known.
+	Device string
+	Time   time.Time
 	// Size is that of the content in bytes; 0 if it is not known.
 	Size    uint64
 	Deleted bool
@@ -78,13 +80,13 @@ type Conflict struct {
 // Of a replica whose versions cannot be read here, no conflicts are known.
 func readable(r replica.Replica) bool { return r.Capability >= replica.Read }
 
-// Conflicts yields all conflicts of a replica, by keys. Items that wait for content which is not
-// here are not among them.
+// Conflicts yields all conflicts of a replica, by keys. Versions that are not all here yet have no
+// part in them.
 func (s *Service) Conflicts(ctx context.Context, r replica.Replica) iter.Seq2[Conflict, error] {
 	return func(yield func(Conflict, error) bool) {
-		set, err := s.sets.Look(ctx, r.ID)
+		set, devices, err := s.look(ctx, r)
 		if err != nil {
-			yield(Conflict{}, failed(r, err))
+			yield(Conflict{}, err)
 			return
 		}
 		for item, err := range set.Contested(ctx) {
@@ -93,7 +95,7 @@ func (s *Service) Conflicts(ctx context.Context, r replica.Replica) iter.Seq2[Co
 				if item.Conflict == nil {
 					continue
 				}
-				c, err = s.describe(ctx, r, item)
+				c, err = s.describe(ctx, r, devices, item)
 			}
 			if !yield(c, failed(r, err)) || err != nil {
 				return
@@ -127,6 +129,16 @@ func (s *Service) All(ctx context.Context) iter.Seq2[Conflict, error] {
 	}
 }
 
+// look opens the versions of a replica to be read.
+func (s *Service) look(
+	ctx context.Context, r replica.Replica,
+) (set *versions.Set, devices []versions.DeviceInfo, err error) {
+	if set, err = s.sets.Look(ctx, r.ID); err == nil {
+		devices, _, err = set.ReadDevices(ctx)
+	}
+	return set, devices, failed(r, err)
+}
+
 func failed(r replica.Replica, err error) error {
 	if err == nil {
 		return nil
@@ -136,7 +148,7 @@ func failed(r replica.Replica, err error) error {
 
 // describe returns what a person sees of a conflict.
 func (s *Service) describe(
-	ctx context.Context, r replica.Replica, item *versions.Item,
+	ctx context.Context, r replica.Replica, devices []versions.DeviceInfo, item *versions.Item,
 ) (c Conflict, err error) {
 	c = Conflict{Replica: r, Key: item.Key, Reason: item.Conflict}
 	user, _, err := s.sets.UserOf(ctx, r.ID)
@@ -149,7 +161,7 @@ func (s *Service) describe(
 			return c, err
 		}
 	}
-	about, err := s.authors(ctx, r, item, false)
+	about, err := s.authors(ctx, r, devices, item, false)
 	if err != nil {
 		return c, err
 	}
@@ -171,16 +183,24 @@ func number(all []Version) {
 
 // authors knows whose versions are whose.
 type authors struct {
-	of   map[record.AuthorTag]replica.AuthorID
-	here map[replica.AuthorID]bool
+	of      map[record.AuthorTag]replica.AuthorID
+	here    map[replica.AuthorID]bool
+	devices map[replica.AuthorID]string
 }
 
 // authors returns what is known of the authors of an item: of its heads or, if all are asked for,
 // of all that ever had a grant.
 func (s *Service) authors(
-	ctx context.Context, r replica.Replica, item *versions.Item, all bool,
+	ctx context.Context, r replica.Replica, devices []versions.DeviceInfo, item *versions.Item,
+	all bool,
 ) (x authors, err error) {
-	x = authors{map[record.AuthorTag]replica.AuthorID{}, map[replica.AuthorID]bool{}}
+	x = authors{
+		map[record.AuthorTag]replica.AuthorID{}, map[replica.AuthorID]bool{},
+		map[replica.AuthorID]string{},
+	}
+	for _, d := range devices {
+		x.devices[d.Author], x.of[record.TagOf(d.Author)] = d.Name, d.Author
+	}
 	own, err := s.n.Authors().All(ctx)
 	if err != nil {
 		return x, err
@@ -210,7 +230,7 @@ func (x *authors) version(item *versions.Item, p versions.Past) Version {
 		past: p,
 	}
 	if a, ok := x.of[p.Dot.Device.Author]; ok {
-		v.Author, v.Here = a.String(), x.here[a]
+		v.Author, v.Here, v.Device = a.String(), x.here[a], x.devices[a]
 	} else {
 		text := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(p.Dot.Device.Author[:])
 		v.Author = strings.ToLower(text)[:tagText]

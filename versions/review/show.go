@@ -44,9 +44,9 @@ var (
 
 // Show returns a conflict with its contents. It returns ErrNoConflict.
 func (s *Service) Show(ctx context.Context, r replica.Replica, key []byte) (x Shown, err error) {
-	set, err := s.sets.Look(ctx, r.ID)
+	set, devices, err := s.look(ctx, r)
 	if err != nil {
-		return x, failed(r, err)
+		return x, err
 	}
 	item, err := read(ctx, set, key)
 	switch {
@@ -55,13 +55,13 @@ func (s *Service) Show(ctx context.Context, r replica.Replica, key []byte) (x Sh
 	case item.Conflict == nil:
 		return x, about(r, key, ErrNoConflict)
 	}
-	if x.Conflict, err = s.describe(ctx, r, item); err != nil {
+	if x.Conflict, err = s.describe(ctx, r, devices, item); err != nil {
 		return x, about(r, key, err)
 	}
 	base, at := commonBase(item.Heads)
 	var old []byte
 	if base != nil {
-		of, err := s.authors(ctx, r, item, true)
+		of, err := s.authors(ctx, r, devices, item, true)
 		if err != nil {
 			return x, about(r, key, err)
 		}
