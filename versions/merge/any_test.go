@@ -1,6 +1,7 @@
 package merge_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -70,6 +71,31 @@ func TestAny(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The lists that docs/versions.md draws are merged as they are drawn there.
+func TestDrawnLists(t *testing.T) {
+	list := func(lines ...string) []byte { return []byte(strings.Join(lines, "\n") + "\n") }
+	merged := func(base, local, remote []byte) []byte {
+		got, err := merge.Any(base, local, remote)
+		require.NoError(t, err)
+		return got
+	}
+	base := list("flour", "milk", "eggs")
+	phone := list("flour, 500 g", "milk", "eggs")
+	require.Equal(t, string(list("flour, 500 g", "milk", "eggs", "butter")),
+		string(merged(base, list("flour", "milk", "eggs", "butter"), phone)))
+	require.Equal(t, string(list("flour, 500 g", "milk", "6 eggs", "tea")),
+		string(merged(base, list("flour", "milk", "6 eggs", "tea"), phone)))
+	_, err := merge.Any(base, list("flour", "oat milk", "eggs"), list("flour", "milk, 1 l", "eggs"))
+	require.EqualError(t, err, "cannot merge: line 2: both sides changed it, in different ways")
+
+	base = list("flour", "milk", "eggs", "tea", "salt")
+	two := merged(base, list("flour", "milk", "eggs", "tea", "sea salt"),
+		list("flour, 500 g", "milk", "eggs", "tea", "salt"))
+	require.Equal(t, string(list("flour, 500 g", "milk", "eggs", "tea", "sea salt")), string(two))
+	require.Equal(t, string(list("flour, 500 g", "milk", "6 eggs", "tea", "sea salt")),
+		string(merged(base, two, list("flour", "milk", "6 eggs", "tea", "salt"))))
 }
 
 // Objects that two devices made without each other are merged if nothing in them is in conflict;
