@@ -26,6 +26,39 @@ func (i *Item) Shown() Shown {
 	return s
 }
 
+// ShownWith returns what somebody has seen of the item who has seen one content of it, by its hash;
+// zero is for a deletion. ok is false if no version that is here has it.
+func (i *Item) ShownWith(hash record.Hash) (s Shown, ok bool) {
+	for _, from := range [][]*plan.Version{i.Heads, i.all} {
+		for _, v := range from {
+			if v.Content.Hash == hash {
+				s.basis = append(s.basis,
+					&plan.Version{Record: v.Record, Author: v.Author, Time: v.Time})
+			}
+		}
+		if len(s.basis) > 0 {
+			s.hash = hash
+			return s, true
+		}
+	}
+	return s, false
+}
+
+// HasAncestor reports whether a content is that of a version which a head of the item supersedes,
+// and whether it is that of the newest of these.
+func (i *Item) HasAncestor(hash record.Hash) (is, newest bool) {
+	for _, v := range i.Heads {
+		at := slices.IndexFunc(v.Ancestors, func(a record.Ancestor) bool {
+			return a.Hash == hash.Short()
+		})
+		is, newest = is || at >= 0, newest || at == 0
+	}
+	return is, newest
+}
+
+// HashOf returns the hash of a content in the replica.
+func (s *Set) HashOf(content []byte) record.Hash { return s.hashes.Of(content) }
+
 // Hash returns the hash of the content; zero if the item was not there.
 func (x *Shown) Hash() record.Hash { return x.hash }
 

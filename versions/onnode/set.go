@@ -91,6 +91,12 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 	return s, nil
 }
 
+// CatchUp returns when all entries that the replica had when it was called have been looked at:
+// Changed has been told of them.
+func (s *Set) CatchUp(ctx context.Context) error {
+	return s.watcher.looked.wait(ctx, s.watcher.watch.Come())
+}
+
 // Close ends the Set, and returns when it looks at nothing any more.
 func (s *Set) Close() {
 	s.closing.Do(func() {

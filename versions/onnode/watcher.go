@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/skerry-sync/skerry/internal/seldom"
@@ -29,6 +31,45 @@ type watcher struct {
 	waits  map[place]replica.Item // for their content
 	key    replica.EpochID        // the newest read key that was here
 	logged seldom.Told
+	looked progress
+}
+
+// progress says how many entries have been looked at since the watch began.
+type progress struct {
+	mu    sync.Mutex
+	count uint64
+	moved chan struct{} // is closed when there are more
+}
+
+func (p *progress) set(n uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count = n
+	if p.moved != nil {
+		close(p.moved)
+		p.moved = nil
+	}
+}
+
+// wait returns when n have been looked at.
+func (p *progress) wait(ctx context.Context, n uint64) error {
+	for {
+		p.mu.Lock()
+		if p.count >= n {
+			p.mu.Unlock()
+			return nil
+		}
+		if p.moved == nil {
+			p.moved = make(chan struct{})
+		}
+		moved := p.moved
+		p.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // place is where an entry is, in plain.
@@ -55,9 +96,11 @@ const (
 type seen struct {
 	all    []node.Seen
 	missed uint64
+	come   uint64 // entries until now
 }
 
 func (w *watcher) run(ctx context.Context) {
+	defer w.looked.set(math.MaxUint64) // nobody waits for it any more
 	ctx, cancel := context.WithCancel(ctx)
 	came := make(chan seen)
 	go func() {
@@ -85,7 +128,10 @@ func (w *watcher) run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			err = w.take(ctx, x)
+			if err = w.take(ctx, x); err == nil && w.all {
+				err = w.lookAtAll(ctx)
+			}
+			w.looked.set(x.come)
 		case <-arrived:
 			arrived = w.n.ContentArrived() // before the look: what comes during it is not missed
 			err = w.lookAtWaiting(ctx)
@@ -106,7 +152,7 @@ func (w *watcher) run(ctx context.Context) {
 // listen hands on what comes.
 func (w *watcher) listen(ctx context.Context, came chan<- seen) {
 	for {
-		all, missed, err := w.watch.Next(ctx)
+		all, missed, come, err := w.watch.NextUntil(ctx)
 		if ctx.Err() != nil || errors.Is(err, node.ErrClosed) {
 			return
 		}
@@ -119,7 +165,7 @@ func (w *watcher) listen(ctx context.Context, came chan<- seen) {
 			}
 		}
 		select {
-		case came <- seen{all, missed}:
+		case came <- seen{all, missed, come}:
 		case <-ctx.Done():
 			return
 		}
