@@ -12,12 +12,17 @@ import (
 	"github.com/skerry-sync/skerry/versions"
 )
 
-// Options are for Open; the zero value is fine. They are those of versions.Config.
+// Options are for Open; the zero value is fine. But for Changed, they are those of versions.Config.
 type Options struct {
 	Merge          func(key, base, local, remote []byte) (merged []byte, err error)
 	MaxMerge       uint64
 	MaxKept        uint64
 	DeletionStands bool
+	// Changed, if set, is told the keys of items that may have changed by what has come from peers,
+	// one call after the other: those of all items once the Set is open, and again if it was too slow.
+	// It may use the Set, but must not close it. Whoever wants to know of what is written here, too,
+	// or opens the Set together with others, uses Watch.
+	Changed func(keys [][]byte)
 	// Name is what people call this device; see versions.Config.
 	Name string
 }
@@ -73,7 +78,7 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 	}
 	s.asker = newAsker(n, id, s.Set)
 	s.watcher = &watcher{
-		n: n, slots: of, set: s.Set, watch: watch, changed: s.watches.tell, lost: s.watches.lose,
+		n: n, slots: of, set: s.Set, watch: watch, changed: o.Changed, watches: &s.watches,
 		wrote: s.asker.poke, log: n.Log(), all: true, waits: map[place]replica.Item{},
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))

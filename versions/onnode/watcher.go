@@ -22,7 +22,7 @@ type watcher struct {
 	set     *versions.Set
 	watch   *node.Watch
 	changed func(keys [][]byte)
-	lost    func() // there were changes whose keys are not known
+	watches *watches
 	wrote   func() // is told that this node has written
 	log     *slog.Logger
 
@@ -204,24 +204,25 @@ func (w *watcher) lookForKey(ctx context.Context) error {
 func (w *watcher) take(ctx context.Context, x seen) error {
 	if x.missed > 0 {
 		w.all = true
-		w.lost() // entries that are gone are not among all
+		w.watches.lose() // entries that are gone are not among all
 		w.wrote()
 		return nil
 	}
 	var here []replica.Item
-	var others [][]byte // keys of what is gone, or was written here: there is nothing to look at
+	var gone, own [][]byte // keys, where there is nothing to look at
 	for i := range x.all {
 		switch e := &x.all[i]; {
 		case e.Dropped:
-			others = append(others, e.Key)
+			gone = append(gone, e.Key)
 		case e.From == replica.Local:
-			others = append(others, e.Key)
+			own = append(own, e.Key)
 			w.wrote()
 		default:
 			here = append(here, e.Item)
 		}
 	}
-	w.tell(others)
+	w.tell(gone)
+	w.watches.tell(own)
 	for len(here) > 0 {
 		n := min(len(here), lookAtOnce)
 		if err := w.arrived(ctx, here[:n], w.set.Arrived); err != nil {
@@ -232,8 +233,10 @@ func (w *watcher) take(ctx context.Context, x seen) error {
 	return nil
 }
 
+// tell tells what peers may have changed.
 func (w *watcher) tell(keys [][]byte) {
-	if len(keys) > 0 {
+	w.watches.tell(keys)
+	if w.changed != nil && len(keys) > 0 {
 		w.changed(keys)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions"
 )
@@ -152,6 +153,10 @@ func (s *Service) write(
 	decide func(*versions.Set, *versions.Item) error,
 ) error {
 	set, release, err := s.sets.Open(ctx, r.ID)
+	if errors.Is(err, node.ErrDisplacedInUse) {
+		return fmt.Errorf("an app of this node has its versions open: decide in the app, or end it: %w",
+			err)
+	}
 	if err != nil {
 		return err
 	}

@@ -318,6 +318,24 @@ func TestBaseThatIsNotKept(t *testing.T) {
 	require.Empty(t, d.conflicts())
 }
 
+// Versions that somebody else has open can be seen, and are not written beside that.
+func TestVersionsInUse(t *testing.T) {
+	ctx := t.Context()
+	d := newDesk(t, false)
+	d.write("k", "a")
+	app, err := onnode.Open(ctx, d.n, d.r.ID, onnode.Options{})
+	require.NoError(t, err)
+	past, _, err := d.History(ctx, d.r, []byte("k"))
+	require.NoError(t, err)
+	require.Len(t, past, 1)
+	_, err = d.Restore(ctx, d.r, []byte("k"), Choice{Number: 1})
+	require.ErrorIs(t, err, node.ErrDisplacedInUse)
+	require.ErrorContains(t, err, "decide in the app")
+	app.Close()
+	_, err = d.Restore(ctx, d.r, []byte("k"), Choice{Number: 1})
+	require.NoError(t, err)
+}
+
 // folders is a layer above, as it may come to be.
 type folders struct{ of replica.ID }
 
