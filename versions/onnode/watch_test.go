@@ -113,7 +113,9 @@ func TestWatchMissesWhatTheNodeMissed(t *testing.T) {
 	a.set.watches.ended = false
 	w := watch(t, a.set)
 	require.NoError(t, a.set.watcher.take(t.Context(), seen{missed: 1}))
-	keys, missed, err := w.Next(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	keys, missed, err := w.Next(ctx)
 	require.NoError(t, err)
 	require.True(t, missed)
 	require.Empty(t, keys)
