@@ -147,6 +147,8 @@ func TestUserOfSets(t *testing.T) {
 		require.NoError(t, err)
 		defer release()
 		require.NoError(t, s.Set.Set(ctx, read(t, s, "k"), []byte("a")))
+		_, _, err = s.ReadDevices(ctx) // what it has said before is known
+		require.NoError(t, err)
 		require.NoError(t, s.Acknowledge(ctx))
 		_, name, err = s.ReadDevices(ctx)
 		require.NoError(t, err)
