@@ -230,7 +230,9 @@ func (ns *Namespace) nameOf(ctx context.Context, at []byte) (name, key string, e
 
 // nameIn is nameOf an item. Of one that was deleted everywhere, the last content that is kept
 // tells.
-func (ns *Namespace) nameIn(ctx context.Context, item *versions.Item) (name, key string, err error) {
+func (ns *Namespace) nameIn(
+	ctx context.Context, item *versions.Item,
+) (name, key string, err error) {
 	for _, p := range item.History() {
 		if !p.Kept {
 			continue
