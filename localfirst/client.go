@@ -61,7 +61,7 @@ type Note struct {
 // SpaceOptions are for Client.Open.
 type SpaceOptions struct {
 	// Merge is versions.Config.Merge.
-	Merge func(key, base, local, remote []byte) (merged []byte, ok bool)
+	Merge func(key, base, local, remote []byte) (merged []byte, err error)
 	// Changed is told the keys of items that others may have changed. It must not block.
 	Changed func(keys [][]byte)
 	// Device is what people call this device; see versions.Config.Name.
