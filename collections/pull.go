@@ -170,6 +170,9 @@ func (x *exchange) keyring(now int64) (shown *view, asked bool) {
 	if o == nil { // where nobody can have written one
 		return nil, x.who.Scope.HasPath(key)
 	}
+	if o.Collection.AppendOnly != nil || o.Collection.Binary() { // no pull without bounds shows it
+		return nil, false
+	}
 	who, err := x.permit(x.r.Context(), o, reach.Pull)
 	if err != nil {
 		return nil, false
