@@ -114,7 +114,7 @@ func rateOf(requests, windowMS int64) limit {
 // Generate returns the configuration of nginx, to be included within http.
 //
 // As its model does, it keeps public documents for 1 h if nobody may write them here, for 30 s
-// otherwise; limits all requests of an address to the configuration's rate, and pushes to
+// otherwise; limits all requests of an address, or an IPv6 network of 56 bits, to the configuration's rate, and pushes to
 // collections with a limit of their own to half of that. Other than there: paths are matched with
 // their case; what is answered from the cache does not count; the same headers about the caller are
 // sent everywhere; bodies may be as large as the largest collection takes; nothing is cached whose
@@ -133,7 +133,9 @@ func Generate(c *config.Config, o Options) ([]byte, error) {
 		Rest           location
 		MaxBody        int64
 		Health         []string
+		Parties        map[string]string // variables with an address, and with whose it is
 	}{
+		Parties: map[string]string{"remote_addr": "sync_party", "http_x_real_ip": "sync_party_behind"},
 		Options: o, Rest: location{Of: "everything else"}, MaxBody: 1 << 20,
 		Health: slices.Compact([]string{"/health", o.Prefix + "/health"}),
 	}
@@ -240,7 +242,15 @@ var text = template.Must(
 proxy_cache_path {{.Cache}} levels=1:2 keys_zone=sync_cache:10m max_size=1g inactive=60m use_temp_path=off;
 {{- if .Global}}
 
-# Whose requests are counted together: those of an address, also where the cache asks on somebody's behalf.
+# Whose requests are counted together: those of an IPv4 address, or of an IPv6 network of 56 bits,
+# also where the cache asks on somebody's behalf.
+{{- range $of, $to := .Parties}}
+map ${{$of}} ${{$to}} {
+    default ${{$of}};
+    "~^(?<{{$to}}_56>(?:[0-9a-f]+:){3}(?:[0-9a-f]{1,2}(?=[0-9a-f]{2}:))?)" ${{$to}}_56;
+    "~^(?<{{$to}}_32>(?:[0-9a-f]+:){1,2})" ${{$to}}_32;
+}
+{{- end}}
 limit_req_zone $sync_client zone=sync_global:10m rate={{.Global.Rate}};
 limit_req_zone $sync_client zone=sync_strict:10m rate={{.Strict.Rate}};
 limit_req_status 429;
@@ -263,7 +273,7 @@ server {
     server_name _;
     client_max_body_size {{.MaxBody}};
 {{- if .Global}}
-    set $sync_client $remote_addr;
+    set $sync_client $sync_party;
 {{- end}}
 
     proxy_http_version 1.1;
@@ -317,7 +327,7 @@ server {
     listen unix:{{.Socket}};
     server_name _;
     access_log off;
-    set $sync_client $http_x_real_ip;
+    set $sync_client $sync_party_behind;
 
     location / {
         limit_req zone={{.Rest.Limit}} burst={{.Rest.Burst}} nodelay;
