@@ -247,8 +247,8 @@ proxy_cache_path {{.Cache}} levels=1:2 keys_zone=sync_cache:10m max_size=1g inac
 {{- range $of, $to := .Parties}}
 map ${{$of}} ${{$to}} {
     default ${{$of}};
-    "~^(?<{{$to}}_56>(?:[0-9a-f]+:){3}(?:[0-9a-f]{1,2}(?=[0-9a-f]{2}:))?)" ${{$to}}_56;
-    "~^(?<{{$to}}_32>(?:[0-9a-f]+:){1,2})" ${{$to}}_32;
+    "~^(?<sync_56>(?:[0-9a-f]+:){3}(?:[0-9a-f]{1,2}(?=[0-9a-f]{2}:))?)" $sync_56;
+    "~^(?<sync_32>(?:[0-9a-f]+:){1,2})" $sync_32;
 }
 {{- end}}
 limit_req_zone $sync_client zone=sync_global:10m rate={{.Global.Rate}};

@@ -107,8 +107,8 @@ func TestContend(t *testing.T) {
 	}
 }
 
-// Servers that begin to use a bucket at the same time do not take each other for a service that heeds
-// no conditions.
+// Servers that begin to use a bucket at the same time do not take each other for a service that
+// heeds no conditions.
 func TestOpenTogether(t *testing.T) {
 	b := &bucket{tags: map[string]string{}}
 	srv := httptest.NewServer(b)

@@ -95,8 +95,8 @@ func Open(ctx context.Context, at string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// probe finds out whether the bucket is there, may be written to, and conditions are heeded. Several
-// servers may begin to use it at once, so each has an object of its own for that.
+// probe finds out whether the bucket is there, may be written to, and conditions are heeded.
+// Several servers may begin to use it at once, so each has an object of its own for that.
 func (s *Store) probe(ctx context.Context) (err error) {
 	there, err := s.client.BucketExists(ctx, s.bucket)
 	if err != nil {
