@@ -40,7 +40,8 @@ func (partly) Since(
 // cache keeps that.
 func TestPullsSayWhatIsUndecided(t *testing.T) {
 	w := newWorld(t, configOf(
-		column("log", "log/{id}", `"public"`, `"public"`, `, "appendOnly": true, "cacheDurationMs": 1000`),
+		column("log", "log/{id}", `"public"`, `"public"`,
+			`, "appendOnly": true, "cacheDurationMs": 1000`),
 	), func(o *collections.Options) {
 		o.Documents = document.In(partly{store.NewMemory()}, nil)
 	})

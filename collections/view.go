@@ -106,7 +106,9 @@ type logPart struct {
 }
 
 // with adds to an answer what it lacks, of which readers need to know.
-func (p *logPart) with(answer *value.Object) *value.Object { return withUndecided(answer, p.undecided) }
+func (p *logPart) with(answer *value.Object) *value.Object {
+	return withUndecided(answer, p.undecided)
+}
 
 func withUndecided(answer *value.Object, n int) *value.Object {
 	if n > 0 {

@@ -136,8 +136,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return base.RoundTrip(r)
 }
 
-// asksTheSame reports whether what is signed for a request, but for its time, was signed for the one
-// that it is a redirect of, if it is one; and for the same server.
+// asksTheSame reports whether what is signed for a request, but for its time, was signed for the
+// one that it is a redirect of, if it is one; and for the same server.
 func asksTheSame(r *http.Request) bool {
 	if r.Response == nil {
 		return true

@@ -114,13 +114,14 @@ func rateOf(requests, windowMS int64) limit {
 // Generate returns the configuration of nginx, to be included within http.
 //
 // As its model does, it keeps public documents for 1 h if nobody may write them here, for 30 s
-// otherwise; limits all requests of an address, or an IPv6 network of 56 bits, to the configuration's rate, and pushes to
-// collections with a limit of their own to half of that. Other than there: paths are matched with
-// their case; what is answered from the cache does not count; the same headers about the caller are
-// sent everywhere; bodies may be as large as the largest collection takes; nothing is cached whose
-// readers are restricted, nor what is over after a time (ttlMs); pages of several origins, each of
-// which is told that it may read an answer, have answers of their own, as nginx before 1.23 heeds
-// but one line of Vary; and text that nginx would read as its own is quoted or refused.
+// otherwise; limits all requests of an address, or an IPv6 network of 56 bits, to the
+// configuration's rate, and pushes to collections with a limit of their own to half of that. Other
+// than there: paths are matched with their case; what is answered from the cache does not count;
+// the same headers about the caller are sent everywhere; bodies may be as large as the largest
+// collection takes; nothing is cached whose readers are restricted, nor what is over after a time
+// (ttlMs); pages of several origins, each of which is told that it may read an answer, have answers
+// of their own, as nginx before 1.23 heeds but one line of Vary; and text that nginx would read as
+// its own is quoted or refused.
 func Generate(c *config.Config, o Options) ([]byte, error) {
 	o, err := o.checked()
 	if err != nil {

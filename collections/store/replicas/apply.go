@@ -66,9 +66,9 @@ func (s *Store) applyAll(ctx context.Context, all []*put, again bool) bool {
 	}
 }
 
-// storeAllowed writes those to the replica, one by one, that this node's author may write, and drops
-// the others: it could write them when they were taken, and its grant has been revoked since. They
-// would keep all that comes after them from the replica. It returns those that have failed
+// storeAllowed writes those to the replica, one by one, that this node's author may write, and
+// drops the others: it could write them when they were taken, and its grant has been revoked since.
+// They would keep all that comes after them from the replica. It returns those that have failed
 // otherwise.
 func (s *Store) storeAllowed(ctx context.Context, all []*put) (left []*put, err error) {
 	for i, p := range all {

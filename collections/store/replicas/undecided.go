@@ -9,11 +9,11 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// Of an element of a log it may be unknown for a time whether it counts, as a chain does not answer,
-// or what it is, as its content has not come. Readers get the others. Who goes on from what it gets
-// would miss such an element when it is decided; so what is behind it is held back, or its cursor
-// names it. Anybody who may write to the replica can write elements that are never decided, and
-// holds others up no longer than this.
+// Of an element of a log it may be unknown for a time whether it counts, as a chain does not
+// answer, or what it is, as its content has not come. Readers get the others. Who goes on from what
+// it gets would miss such an element when it is decided; so what is behind it is held back, or its
+// cursor names it. Anybody who may write to the replica can write elements that are never decided,
+// and holds others up no longer than this.
 const (
 	// undecidedFor is for how long after its time an element is waited for. What chains have said an
 	// hour ago, servers are believed; so by then it is decided, if it is a server's.
