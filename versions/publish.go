@@ -117,9 +117,9 @@ func isCopy(w, v *plan.Version) bool {
 		w.Height == v.Height && slices.Equal(w.Context, v.Context)
 }
 
-// adopt publishes the heads of an item that are in no slot any more, since another of the same
-// author took it, so that all devices have them.
-func (s *Set) adopt(ctx context.Context, item *Item) error {
+// publishDisplaced publishes the heads of an item that are in no slot any more, since another of
+// the same author took it, so that all devices have them.
+func (s *Set) publishDisplaced(ctx context.Context, item *Item) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.become(ctx); err != nil {

@@ -29,7 +29,10 @@ type Slots interface {
 	// entries of the same author that came from elsewhere, in the order in which that happened. Their
 	// content is kept until Forget.
 	Displaced(ctx context.Context, key []byte) iter.Seq2[replica.Item, error]
-	// Forget forgets what Displaced has yielded.
+	// Void yields the entries by authors of this device that nobody lets write any more, which
+	// therefore are in no slot. Their content is kept until Forget.
+	Void(ctx context.Context) iter.Seq2[replica.Item, error]
+	// Forget forgets what Displaced or Void has yielded.
 	Forget(ctx context.Context, displaced ...replica.Item) error
 }
 

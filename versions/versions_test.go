@@ -57,6 +57,9 @@ func (d *device) reopen() {
 // from brings what another device has.
 func (d *device) from(o *device) {
 	var came []replica.Item
+	for a := range o.disk.revoked {
+		d.disk.revoke(a)
+	}
 	for at, e := range o.disk.slots {
 		if d.disk.take(at.key, e, o.disk.content[e.Hash]) {
 			came = append(came, replica.Item{Key: []byte(at.key), Entry: e})

@@ -44,7 +44,9 @@ type Edit struct {
 
 // Write writes edits as a batch, all with one time, and returns when they are durable: other
 // devices show all of them or none. Each supersedes what its item showed. It returns ErrStale for
-// an item that this device has written since, and ErrPending.
+// an item that this device has written since, and ErrPending; ErrNoAuthor or ErrRemoved if this
+// device may not write; and replica.ErrNoReadKey while the read key of the replica's present epoch
+// is not here.
 func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 	return s.writeEdits(ctx, edits, true)
 }
@@ -105,7 +107,7 @@ func (s *Set) Resolve(ctx context.Context, item *Item, content []byte) error {
 
 // Settle reads an item and writes what its plan says is to be written: at once, if it is for this
 // device to do, or after it has waited for another. After that, it also publishes heads that others
-// cannot have.
+// cannot have. A device that may not write shows the same, and leaves the writing to others.
 func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 	item, err := s.Read(ctx, key, l)
 	if err != nil {
@@ -113,7 +115,7 @@ func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 	}
 	if !item.Plan.Write || !item.First && !l.Waited {
 		if l.Waited && len(item.Heads) > 1 {
-			if err := s.adopt(ctx, item); err != nil {
+			if err := s.publishDisplaced(ctx, item); err != nil && !mayNotWrite(err) {
 				return nil, s.failed(err)
 			}
 			return s.Read(ctx, key, l)
@@ -127,7 +129,10 @@ func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 		schema: schemaOf(item.Heads),
 	}}, false)
 	s.mu.Unlock()
-	if err != nil {
+	switch {
+	case mayNotWrite(err):
+		return item, nil
+	case err != nil:
 		return nil, s.failed(err)
 	}
 	return s.Read(ctx, key, l)

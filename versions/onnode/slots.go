@@ -93,6 +93,11 @@ func (s *slots) Displaced(ctx context.Context, key []byte) iter.Seq2[replica.Ite
 	return s.displaced.All(ctx, key)
 }
 
+// Void implements versions.Slots.
+func (s *slots) Void(ctx context.Context) iter.Seq2[replica.Item, error] {
+	return s.displaced.Void(ctx)
+}
+
 // Forget implements versions.Slots.
 func (s *slots) Forget(ctx context.Context, displaced ...replica.Item) error {
 	return s.displaced.Forget(ctx, displaced...)
@@ -181,5 +186,9 @@ func (s *slots) Put(
 			return nil, err
 		}
 	}
-	return b.Commit()
+	items, err := b.Commit()
+	if _, no := errors.AsType[*replica.NotAllowedError](err); no {
+		err = fmt.Errorf("%w: %w", versions.ErrRemoved, err)
+	}
+	return items, err
 }
