@@ -163,6 +163,14 @@ func (a *adopting) load(ctx context.Context, key []byte) (*found, error) {
 		if v.Displaced = i >= len(slots); v.Displaced && a.s.namedBy(f.all, v) {
 			continue
 		}
+		if !is && !v.Displaced && v.Author != a.s.dev.Author {
+			// A part of a batch that does not come supersedes nothing.
+			if whole, err := a.s.isWhole(ctx, v); err != nil {
+				return nil, err
+			} else if !whole {
+				continue
+			}
+		}
 		f.all, f.gone[v] = append(f.all, v), is
 	}
 	return f, nil

@@ -26,6 +26,7 @@ type disk struct {
 	keys      map[replica.AuthorID]replica.SecretKey
 	displaced []replica.Item
 	revoked   map[replica.AuthorID]bool
+	removed   bool           // an author of this disk is revoked: there is no new one for it
 	void      []replica.Item // of authors whose keys are here
 	device    *Device
 	now       func() uint64
@@ -294,8 +295,11 @@ func (d *disk) open(ctx context.Context, newKey func() replica.SecretKey) (*Set,
 			}
 			return k, nil
 		},
-		NewKey: func(context.Context) (replica.SecretKey, error) {
-			k := newKey()
+		NewKey: func(context.Context) (k replica.SecretKey, err error) {
+			if d.removed {
+				return k, ErrNoAuthor
+			}
+			k = newKey()
 			d.keys[k.Author()] = k
 			return k, nil
 		},
