@@ -51,6 +51,9 @@ func (n *Node) KeepDisplaced(ctx context.Context, id replica.ID) (*Displaced, er
 	return &Displaced{n: n, id: id}, nil
 }
 
+// KeepsDisplaced reports whether displaced entries of a replica are kept.
+func (n *Node) KeepsDisplaced(id replica.ID) bool { return n.displaced.Keeps(id) }
+
 // Close lets somebody else have the entries. They are kept all the same.
 func (d *Displaced) Close() {
 	d.closed.Do(func() {

@@ -14,9 +14,9 @@ import (
 )
 
 // A revocation takes entries from all devices, so their versions are gone, and what they superseded
-// is a head again, if it is still in a slot. Whoever revokes keeps what there is by a version of its
-// own over each head that is going to be void. Such a version names the head with its content: what
-// others have written over the head meanwhile follows on the same, and stands.
+// is a head again, if it is still in a slot. Whoever revokes keeps what there is by a version of
+// its own over each head that is going to be void. Such a version names the head with its content:
+// what others have written over the head meanwhile follows on the same, and stands.
 
 // A MissingError reports versions that cannot be adopted, since they are not all here.
 type MissingError struct {
@@ -310,4 +310,22 @@ func (a *adopting) publishAsHelper(ctx context.Context, key []byte, d *draft, us
 		return err
 	}
 	return s.put(ctx, as.key, []Value{{key, stream, mayReplace(nil)}})
+}
+
+// Author returns the author of this device; ok is false if it has written nothing yet.
+func (s *Set) Author() (a replica.AuthorID, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dev.Author, s.dev.Author != (replica.AuthorID{})
+}
+
+// IsVersion reports whether an entry of some slots is a version. It returns plan.ErrMissing if its
+// content is not here.
+func IsVersion(ctx context.Context, slots Slots, e *replica.Entry) (bool, error) {
+	s := &Set{cfg: Config{Slots: slots}, hashes: record.HashesOf(slots.ID())}
+	_, err := s.load(ctx, e)
+	if errors.Is(err, record.ErrMalformed) {
+		return false, nil
+	}
+	return err == nil, s.failed(err)
 }

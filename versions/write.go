@@ -300,7 +300,7 @@ func (s *Set) stream(
 func (s *Set) withOwn(d *draft) []*plan.Version {
 	over := slices.Clone(d.over)
 	for _, h := range d.item.Heads {
-		if h.Author == s.dev.Author && !slices.Contains(over, h) {
+		if h.Author == s.dev.Author && !h.Displaced && !slices.Contains(over, h) {
 			over = append(over, h)
 		}
 	}

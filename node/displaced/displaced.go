@@ -158,6 +158,9 @@ func (l *List) get(id replica.ID) *kept {
 	return l.of[id]
 }
 
+// Keeps reports whether displaced entries of a replica are kept.
+func (l *List) Keeps(id replica.ID) bool { return l.get(id) != nil }
+
 // Any reports whether there may be displaced entries of a replica. It reads nothing from the store.
 func (l *List) Any(id replica.ID) bool {
 	k := l.get(id)

@@ -167,6 +167,9 @@ func (s *slots) Put(
 	ctx context.Context, as replica.SecretKey, all []versions.Value,
 ) ([]replica.Item, error) {
 	b, err := s.r.Batch(ctx, node.WriteOptions{As: as})
+	if errors.Is(err, replica.ErrNoReadKey) { // whoever was revoked gets no other key either
+		return nil, errors.Join(removed(s.n.Replicas().MayWrite(ctx, s.ID(), as.Author(), nil)), err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -187,8 +190,13 @@ func (s *slots) Put(
 		}
 	}
 	items, err := b.Commit()
+	return items, removed(err)
+}
+
+// removed says that the device may not write if that is what is wrong.
+func removed(err error) error {
 	if _, no := errors.AsType[*replica.NotAllowedError](err); no {
-		err = fmt.Errorf("%w: %w", versions.ErrRemoved, err)
+		return fmt.Errorf("%w: %w", versions.ErrRemoved, err)
 	}
-	return items, err
+	return err
 }
