@@ -136,7 +136,9 @@ func (a *adopting) load(ctx context.Context, key []byte) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := slots
+	entries, older := newestSlots(slots)
+	newest := len(entries)
+	entries = append(entries, older...)
 	for it, err := range a.s.cfg.Slots.Displaced(ctx, key) {
 		if err != nil {
 			return nil, err
@@ -160,7 +162,7 @@ func (a *adopting) load(ctx context.Context, key []byte) (*found, error) {
 		case err != nil:
 			return nil, err
 		}
-		if v.Displaced = i >= len(slots); v.Displaced && a.s.namedBy(f.all, v) {
+		if v.Displaced = i >= newest; v.Displaced && a.s.namedBy(f.all, v) {
 			continue
 		}
 		if !is && !v.Displaced && v.Author != a.s.dev.Author {

@@ -180,7 +180,7 @@ func (s *Set) namedBy(slots []*plan.Version, v *plan.Version) bool {
 	own := s.device()
 	return slices.ContainsFunc(slots, func(w *plan.Version) bool {
 		clear := v.Author != s.dev.Author || w.Dot.Device == own && w.Dot.Counter < s.first
-		return w.Names(v) || isCopy(w, v) || clear && w.Cut && w.Context.Covers(v.Dot)
+		return w.Names(v) || isCopy(w, v) || isResealed(w, v) || clear && w.Cut && w.Context.Covers(v.Dot)
 	})
 }
 

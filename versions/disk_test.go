@@ -26,12 +26,14 @@ type disk struct {
 	keys      map[replica.AuthorID]replica.SecretKey
 	displaced []replica.Item
 	revoked   map[replica.AuthorID]bool
-	removed   bool           // an author of this disk is revoked: there is no new one for it
-	void      []replica.Item // of authors whose keys are here
-	device    *Device
-	now       func() uint64
-	writes    int // of values
-	left      int // how often it can still be written to; 0 is without end
+	// unreadable says that there may be entries that cannot be opened.
+	unreadable error
+	removed    bool           // an author of this disk is revoked: there is no new one for it
+	void       []replica.Item // of authors whose keys are here
+	device     *Device
+	now        func() uint64
+	writes     int // of values
+	left       int // how often it can still be written to; 0 is without end
 	// beforeWrite, if set, is called when values are about to take their places.
 	beforeWrite func()
 	onWrite     func(it replica.Item, content []byte)
@@ -112,6 +114,8 @@ func (d *disk) Entries(
 		}
 	}
 }
+
+func (d *disk) Unreadable(context.Context) error { return d.unreadable }
 
 func (d *disk) Entry(
 	_ context.Context, key []byte, by replica.AuthorID,

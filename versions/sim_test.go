@@ -440,7 +440,7 @@ func (p *party) edit() error {
 		}
 	}
 	var content []byte
-	if !item.Deleted() {
+	if !item.Plan.Deleted() {
 		var err error
 		if content, err = item.Content(ctx, 1<<20); err != nil {
 			return err

@@ -93,7 +93,7 @@ func (s *Set) Set(ctx context.Context, item *Item, content []byte) error {
 
 // Delete deletes an item. One that is not there stays as it is.
 func (s *Set) Delete(ctx context.Context, item *Item) error {
-	if item.Deleted() && len(item.Heads) < 2 {
+	if item.Plan.Deleted() && len(item.Heads) < 2 {
 		return nil
 	}
 	return s.Write(ctx, Edit{Item: item, Delete: true})
@@ -300,7 +300,7 @@ func (s *Set) stream(
 func (s *Set) withOwn(d *draft) []*plan.Version {
 	over := slices.Clone(d.over)
 	for _, h := range d.item.Heads {
-		if h.Author == s.dev.Author && !h.Displaced && !slices.Contains(over, h) {
+		if h.Author == s.dev.Author && d.item.own[h.Entry.Hash] && !slices.Contains(over, h) {
 			over = append(over, h)
 		}
 	}

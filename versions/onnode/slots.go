@@ -59,7 +59,7 @@ func (s *slots) Entries(
 			yield(replica.Item{}, err)
 			return
 		}
-		for it, err := range view.Entries(ctx, q) {
+		for it, err := range view.EveryEpoch(ctx, q) {
 			if !yield(it, err) {
 				return
 			}
@@ -73,10 +73,11 @@ func (s *slots) Entry(
 ) (e replica.Entry, err error) {
 	view := s.view.Load()
 	if view == nil || view.Encrypted() {
-		for it, err := range s.Entries(ctx, replica.Query{Key: key, Author: &by}) {
-			return it.Entry, err
+		err = replica.ErrNotFound
+		for it, one := range s.Entries(ctx, replica.Query{Key: key, Author: &by}) {
+			e, err = it.Entry, one // the last is the newest
 		}
-		return e, replica.ErrNotFound
+		return e, err
 	}
 	err = s.n.Store().View(ctx, func(rd kv.Reader) error {
 		e, err = replica.EntryIn(rd, s.ID(), key, by)
@@ -86,6 +87,15 @@ func (s *slots) Entry(
 		err = replica.ErrNotFound
 	}
 	return e, err
+}
+
+// Unreadable implements versions.Slots.
+func (s *slots) Unreadable(ctx context.Context) error {
+	view, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	return view.Lacking()
 }
 
 // Displaced implements versions.Slots.
