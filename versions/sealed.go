@@ -20,9 +20,9 @@ func isResealed(w, v *plan.Version) bool {
 		w.Content == v.Content && w.Entry.Hash != v.Entry.Hash
 }
 
-// Reseal writes those of this device's versions again that are pending (see Pending) and sealed with
-// an old key, as old says, and returns how many entries it wrote, manifests of batches included. They
-// stay the versions that they were.
+// Reseal writes those of this device's versions again that are pending (see Pending) and sealed
+// with an old key, as old says, and returns how many entries it wrote, manifests of batches
+// included. They stay the versions that they were.
 func (s *Set) Reseal(ctx context.Context, old func(e *replica.Entry) bool) (n int, err error) {
 	var all []replica.Item
 	for it, err := range s.Written(ctx, s.HeldUntil()+1) {
