@@ -25,7 +25,7 @@ import (
 
 // Arrived takes note of entries that have come from other peers, and returns the keys of items that
 // may have changed, also with an error. An entry whose content was not here is to be given again
-// when that has come. Without entries, all that were displaced are looked at.
+// when that has come. Without entries, all that were displaced or are void are looked at.
 func (s *Set) Arrived(ctx context.Context, all []replica.Item) (keys [][]byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,6 +98,9 @@ func (s *Set) arrived(
 	look := keys
 	if len(all) == 0 {
 		look = [][]byte{nil}
+		if err := s.tidyVoid(ctx); err != nil {
+			return keys, s.failed(err)
+		}
 	}
 	for _, key := range look {
 		more, err := s.checkDisplaced(ctx, key)
@@ -177,7 +180,7 @@ func (s *Set) namedBy(slots []*plan.Version, v *plan.Version) bool {
 	own := s.device()
 	return slices.ContainsFunc(slots, func(w *plan.Version) bool {
 		clear := v.Author != s.dev.Author || w.Dot.Device == own && w.Dot.Counter < s.first
-		return w.Names(v) || isCopy(w, v) || clear && w.Cut && w.Context.Covers(v.Dot)
+		return w.Names(v) || isCopy(w, v) || isResealed(w, v) || clear && w.Cut && w.Context.Covers(v.Dot)
 	})
 }
 
