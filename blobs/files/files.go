@@ -183,10 +183,14 @@ func (s *Store) CheckSpace() error {
 }
 
 // Free returns how many bytes of the file system are left.
-func (s *Store) Free() (uint64, error) {
-	free, err := s.opt.FreeBytes(s.dir)
+func (s *Store) Free() (uint64, error) { return s.FreeIn(s.dir) }
+
+// FreeIn returns how many bytes are left of the file system of a directory, which may be another
+// one.
+func (s *Store) FreeIn(dir string) (uint64, error) {
+	free, err := s.opt.FreeBytes(dir)
 	if err != nil {
-		return 0, fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
+		return 0, fmt.Errorf("ask for free disk space of %s: %w", dir, err)
 	}
 	return free, nil
 }
