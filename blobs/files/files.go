@@ -195,6 +195,23 @@ func (s *Store) FreeIn(dir string) (uint64, error) {
 	return free, nil
 }
 
+// Left returns how many bytes of content may come before CheckSpace fails, about.
+func (s *Store) Left() (uint64, error) {
+	free, err := s.Free()
+	if err != nil {
+		return 0, err
+	}
+	left := free - min(s.opt.Reserve, free)
+	if s.opt.Limit == 0 {
+		return left, nil
+	}
+	used := s.Used()
+	if s.opt.Beside != nil {
+		used += s.opt.Beside()
+	}
+	return min(left, s.opt.Limit-min(used, s.opt.Limit)), nil
+}
+
 // full turns the operating system's word for a full disk into the one of this program.
 func (s *Store) full(err error) error {
 	if !disk.IsFull(err) {
