@@ -82,11 +82,24 @@ func (d *disk) Entries(
 		var all []slot
 		for at, e := range d.slots {
 			if (q.Key == nil || at.key == string(q.Key)) && bytes.HasPrefix([]byte(at.key), q.Prefix) &&
-				(q.Author == nil || *q.Author == at.by) && (q.Tombstones || !e.IsTombstone()) {
+				(q.Author == nil || *q.Author == at.by) && (q.Tombstones || !e.IsTombstone()) &&
+				e.Timestamp >= uint64(max(0, q.Since.UnixMicro())) {
 				all = append(all, at)
 			}
 		}
-		slices.SortFunc(all, compareSlots)
+		slices.SortFunc(all, func(a, b slot) int {
+			byTime := 0
+			if q.ByTime {
+				byTime = cmp.Compare(d.slots[a].Timestamp, d.slots[b].Timestamp)
+			}
+			return cmp.Or(byTime, compareSlots(a, b))
+		})
+		if q.Reverse {
+			slices.Reverse(all)
+		}
+		if q.Limit > 0 {
+			all = all[:min(len(all), q.Limit)]
+		}
 		for _, at := range all {
 			e, ok := d.slots[at]
 			if ok && !yield(replica.Item{Key: []byte(at.key), Entry: e}, nil) {

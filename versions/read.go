@@ -37,6 +37,7 @@ type Item struct {
 	Pending, Malformed int
 
 	set *Set
+	all []*plan.Version     // heads and others that are here
 	own map[blobs.Hash]bool // what the slots of this device's author hold
 	// ownPending says that the content of one of them is not here: it would be overwritten unseen.
 	ownPending bool
@@ -225,6 +226,7 @@ func (s *Set) item(
 		if err != nil {
 			return nil, fmt.Errorf("key %q: %w", key, err)
 		}
+		item.all = all
 		return item, nil
 	}
 }

@@ -32,6 +32,9 @@ type Config struct {
 	// MaxKept is how many bytes of former contents a version keeps for merges to come, and to be
 	// restored; less if they are larger than MaxMerge. 0 is DefaultMaxKept.
 	MaxKept uint64
+	// Name is what people call this device. It is in the replica, for all who can read that; empty is
+	// no name. It has at most record.MaxName bytes.
+	Name string
 	// DeletionStands has a deletion stand against an edit that did not know of it.
 	DeletionStands bool
 
@@ -80,6 +83,8 @@ type Set struct {
 	next  uint64
 
 	seen seen
+	held held
+	acks acks
 }
 
 // seen is what has been found out about what others have written. It can be forgotten, and is found

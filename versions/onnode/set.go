@@ -22,12 +22,15 @@ type Options struct {
 	// one call after the other: those of all items once the Set is open, and again if it was too slow.
 	// It may use the Set, but must not close it.
 	Changed func(keys [][]byte)
+	// Name is what people call this device; see versions.Config.
+	Name string
 }
 
 // Set is the versions of a replica of a node. It looks at what comes from peers until it is closed.
 type Set struct {
 	*versions.Set
 	watcher *watcher
+	asker   *asker
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	release func()
@@ -66,13 +69,15 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 	s.Set, err = versions.Open(ctx, versions.Config{
 		Slots: of, State: &device{n: n, id: id}, Key: n.Authors().Key, NewKey: of.newKey,
 		Merge: o.Merge, MaxMerge: o.MaxMerge, MaxKept: o.MaxKept, DeletionStands: o.DeletionStands,
+		Name: o.Name,
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.asker = newAsker(n, id, s.Set)
 	s.watcher = &watcher{
 		n: n, slots: of, set: s.Set, watch: watch, changed: o.Changed, log: n.Log(), all: true,
-		waits: map[place]replica.Item{},
+		waits: map[place]replica.Item{}, wrote: s.asker.poke,
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -80,6 +85,11 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 		defer watch.Close()
 		fault.Keep(running, n.Log(), "looking at versions", s.watcher.run)
 	})
+	if n.Online() {
+		s.running.Go(func() {
+			fault.Keep(running, n.Log(), "asking what peers hold", s.asker.run)
+		})
+	}
 	return s, nil
 }
 

@@ -20,6 +20,7 @@ type watcher struct {
 	set     *versions.Set
 	watch   *node.Watch
 	changed func(keys [][]byte)
+	wrote   func() // is told that this node has written
 	log     *slog.Logger
 
 	all    bool                   // all entries are to be looked at
@@ -44,6 +45,9 @@ const (
 	// pause is how long the watcher waits after something failed, and how often it looks for another
 	// read key.
 	pause = time.Minute
+	// saySoon is when a device says what it has seen, since it was opened, and sayEvery how often it
+	// does afterwards, if there is more.
+	saySoon, sayEvery = time.Minute, time.Hour
 )
 
 // seen is what a Watch has seen.
@@ -67,6 +71,8 @@ func (w *watcher) run(ctx context.Context) {
 	arrived := w.n.ContentArrived()
 	again := time.NewTicker(pause)
 	defer again.Stop()
+	say := time.NewTimer(saySoon)
+	defer say.Stop()
 	for ctx.Err() == nil {
 		var err error
 		if w.all {
@@ -87,6 +93,9 @@ func (w *watcher) run(ctx context.Context) {
 				w.all, w.retry = true, false
 			}
 			err = w.lookForKey(ctx)
+		case <-say.C:
+			say.Reset(sayEvery)
+			err = w.set.Acknowledge(ctx)
 		case <-ctx.Done():
 		}
 		w.failed(ctx, err)
@@ -148,6 +157,7 @@ func (w *watcher) lookForKey(ctx context.Context) error {
 func (w *watcher) take(ctx context.Context, x seen) error {
 	if x.missed > 0 {
 		w.all = true
+		w.wrote()
 		return nil
 	}
 	var here []replica.Item
@@ -158,6 +168,8 @@ func (w *watcher) take(ctx context.Context, x seen) error {
 			gone = append(gone, e.Key)
 		case e.From != replica.Local:
 			here = append(here, e.Item)
+		default:
+			w.wrote()
 		}
 	}
 	w.tell(gone)
