@@ -1,0 +1,101 @@
+package onnode
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions"
+	"github.com/skerry-sync/skerry/versions/record"
+)
+
+// hostile is an author who may write.
+func (m *machine) hostile() replica.SecretKey {
+	key := replica.NewSecretKey()
+	require.NoError(m.t, m.n.Authors().Import(m.t.Context(), key))
+	_, err := m.n.Grant(m.t.Context(), m.id, key.Author(), replica.Permission{})
+	require.NoError(m.t, err)
+	return key
+}
+
+// Any number of manifests can share one content that names very many keys, and versions can claim
+// to be parts of them. Keys are told when a batch has become whole, and each of them once.
+func TestManifestsThatShareAContent(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(false)
+	by := a.hostile()
+	of := &slots{n: a.n, r: a.n.ReplicaOf(a.id)}
+	keys := make([][]byte, record.MaxParts)
+	for i := range keys {
+		keys[i] = fmt.Appendf(nil, "%04x", i)
+	}
+	manifest := record.AppendManifest(nil, keys)
+	dev := record.Device{Author: record.TagOf(by.Author())}
+	var values []versions.Value
+	for i := range uint64(200) {
+		first := 1 + i*record.MaxParts
+		values = append(values, versions.Value{
+			Key:    fmt.Appendf(nil, "\x00batch.%x.%x.%016x", dev.Author[:], dev.Incarnation[:], first),
+			Stream: bytes.NewReader(manifest),
+		})
+		r := record.Record{Kind: record.Deletion, Height: 1, Dot: record.Dot{Device: dev, Counter: first},
+			Batch: &record.Batch{First: first, Parts: record.MaxParts}}
+		b, err := r.Append(nil)
+		require.NoError(t, err)
+		values = append(values, versions.Value{Key: keys[i], Stream: bytes.NewReader(b)})
+	}
+	items, err := of.Put(ctx, by, values)
+	require.NoError(t, err)
+	got, err := a.set.LookAgain(ctx, items)
+	require.NoError(t, err)
+	require.Len(t, got, 200, "of the versions that have come, and of nothing that has not")
+}
+
+// All parts of a batch are told with the last, whatever comes last, and once.
+func TestBatchIsToldWhenItIsWhole(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(false)
+	by := a.hostile()
+	of := &slots{n: a.n, r: a.n.ReplicaOf(a.id)}
+	dev := record.Device{Author: record.TagOf(by.Author())}
+	keys := [][]byte{[]byte("a"), []byte("b")}
+	for round, last := range []string{"part", "manifest"} {
+		first := uint64(1 + 10*round)
+		part := func(i int) versions.Value {
+			r := record.Record{Kind: record.Deletion, Height: 1,
+				Dot:   record.Dot{Device: dev, Counter: first + uint64(i)},
+				Batch: &record.Batch{First: first, Parts: 2}}
+			b, err := r.Append(nil)
+			require.NoError(t, err)
+			return versions.Value{Key: keys[i], Stream: bytes.NewReader(b)}
+		}
+		manifest := versions.Value{
+			Key:    fmt.Appendf(nil, "\x00batch.%x.%x.%016x", dev.Author[:], dev.Incarnation[:], first),
+			Stream: bytes.NewReader(record.AppendManifest(nil, keys)),
+		}
+		comes := func(v versions.Value) (told []string) {
+			items, err := of.Put(ctx, by, []versions.Value{v})
+			require.NoError(t, err)
+			got, err := a.set.LookAgain(ctx, items)
+			require.NoError(t, err)
+			for _, key := range got {
+				told = append(told, string(key))
+			}
+			return told
+		}
+		require.Equal(t, []string{"a"}, comes(part(0)))
+		if last == "part" {
+			require.Empty(t, comes(manifest))
+			require.ElementsMatch(t, []string{"a", "b"}, comes(part(1)))
+			require.Equal(t, []string{"a"}, comes(part(0)), "once")
+			continue
+		}
+		require.Equal(t, []string{"b"}, comes(part(1)))
+		_, err := a.set.Read(ctx, keys[0], versions.Looked{})
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{"a", "b"}, comes(manifest))
+	}
+}
