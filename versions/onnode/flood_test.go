@@ -3,6 +3,7 @@ package onnode
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -98,4 +99,67 @@ func TestBatchIsToldWhenItIsWhole(t *testing.T) {
 		require.NoError(t, err)
 		require.ElementsMatch(t, []string{"a", "b"}, comes(manifest))
 	}
+}
+
+// Each version of a key can take much memory, and many entries can share one content. So few are
+// held at a time, whatever there is of each key, and what is the same is held once.
+func TestManyVersionsOfManyKeys(t *testing.T) {
+	const keys, authors = 128, 40
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(false).found(false)
+	of := &slots{n: a.n, r: a.n.ReplicaOf(a.id)}
+	content := func(last byte) []byte {
+		r := record.Record{Kind: record.Deletion, Height: 1, Dot: record.Dot{Counter: 1}}
+		for i := range record.MaxDevices {
+			d := record.Device{Author: record.AuthorTag{byte(i >> 8), byte(i), last, 1}}
+			r.Context = append(r.Context, record.Dot{Device: d, Counter: 1})
+		}
+		b, err := r.Append(nil)
+		require.NoError(t, err)
+		return b
+	}
+	shared := content(0)
+	for i := range authors {
+		by := a.hostile()
+		own := content(byte(i + 1))
+		var values []versions.Value
+		for k := range keys {
+			b := own
+			if k == 0 {
+				b = shared
+			}
+			values = append(values, versions.Value{
+				Key: fmt.Appendf(nil, "%04x", k), Stream: bytes.NewReader(b),
+			})
+		}
+		_, err := of.Put(ctx, by, values)
+		require.NoError(t, err)
+	}
+	a.set.Close() // it looks at them, too
+	defer func() { a.set = nil }()
+	held := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, most, n := held(), uint64(0), 0
+	for it, err := range a.set.All(ctx, nil, nil) {
+		require.NoError(t, err)
+		require.Len(t, it.Heads, authors)
+		if n%16 == 0 {
+			most = max(most, held()-before)
+		}
+		n++
+	}
+	require.Equal(t, keys, n)
+	const each = record.MaxDevices * 56 // bytes that a version takes
+	require.Less(t, most, uint64(keys*authors*each/2))
+
+	before = held()
+	it, err := a.set.Read(ctx, []byte("0000"), versions.Looked{})
+	require.NoError(t, err)
+	after := held()
+	require.Less(t, after-min(before, after), uint64(authors*each/4))
+	require.Len(t, it.Heads, authors)
 }
