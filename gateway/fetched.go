@@ -18,8 +18,8 @@ import (
 const (
 	// roomLook is after how many fetched bytes it is looked how many may still come.
 	roomLook = 64 << 20
-	// maxFetched is how many blobs are remembered that the gateway has fetched. They are looked through
-	// when there are more.
+	// maxFetched is how many blobs are remembered that the gateway has fetched. They are looked
+	// through when there are more.
 	maxFetched = 1 << 16
 )
 

@@ -16,8 +16,8 @@ import (
 )
 
 // A web page can have a gateway fetch any amount of content. What the gateway has fetched takes no
-// more room than it leaves: it goes, unless something keeps it, and what is larger is not fetched as
-// a whole.
+// more room than it leaves: it goes, unless something keeps it, and what is larger is not fetched
+// as a whole.
 func TestFetchedContentGoes(t *testing.T) {
 	const piece, disk = 512 << 10, 4 << 20
 	a, _ := start(t)
@@ -68,7 +68,8 @@ func TestFetchedContentGoes(t *testing.T) {
 
 	info, err := a.Blobs().ImportBytes(ctx, testkit.Random(100, 2*disk))
 	require.NoError(t, err)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL+"/blobs/"+info.Hash.String(), nil)
+	at := l.URL + "/blobs/" + info.Hash.String()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	require.NoError(t, err)
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)

@@ -33,11 +33,9 @@ func parseManifestKey(key []byte, author replica.AuthorID) (first record.Dot, ok
 	if err != nil {
 		return first, false
 	}
-	counter, err := strconv.ParseUint(parts[2], 16, 64)
-	first = record.Dot{
-		Device:  record.Device{Author: record.TagOf(author), Incarnation: record.Incarnation(incarnation)},
-		Counter: counter,
-	}
+	first.Device.Author = record.TagOf(author)
+	first.Device.Incarnation = record.Incarnation(incarnation)
+	first.Counter, err = strconv.ParseUint(parts[2], 16, 64)
 	return first, err == nil && bytes.Equal(manifestKey(first), key)
 }
 

@@ -90,9 +90,9 @@ func (d *Finder) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo
 	return all, nil
 }
 
-// noteFailed remembers a claim that was not proved: for long, if whoever was asked does not hold the
-// replica; for a while, if it was reached and has not said; and else that it could not be reached.
-// One that is busy has said that it holds the replica. The caller does not hold the lock.
+// noteFailed remembers a claim that was not proved: for long, if whoever was asked does not hold
+// the replica; for a while, if it was reached and has not said; and else that it could not be
+// reached. One that is busy has said that it holds the replica. The caller does not hold the lock.
 func (d *Finder) noteFailed(c claimant, err error) {
 	if errors.Is(err, contacts.ErrBusy) {
 		return

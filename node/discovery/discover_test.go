@@ -120,8 +120,8 @@ func TestFalseClaims(t *testing.T) {
 }
 
 // One that cannot be reached has not lied: it is asked again in the next search, after the others
-// while there are more than one search asks. Neither has one that is connected and slow: it is asked
-// again in a few minutes.
+// while there are more than one search asks. Neither has one that is connected and slow: it is
+// asked again in a few minutes.
 func TestUnreachableIsNotLying(t *testing.T) {
 	testkit.Bubble(t, func(t *testing.T) {
 		id := replica.ID{1}

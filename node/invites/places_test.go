@@ -48,8 +48,8 @@ func bring(
 
 // A stranger with any number of identities who sends requests a byte at a time holds few places
 // from one network, and each for a few seconds. So others are served meanwhile; those of the same
-// network when that is over; those of another network also when strangers of a few networks hold all
-// places of strangers; and when each place is held from another network, whom the node knows.
+// network when that is over; those of another network also when strangers of a few networks hold
+// all places of strangers; and when each place is held from another network, whom the node knows.
 func TestPlacesOfInvites(t *testing.T) {
 	testkit.Bubble(t, func(t *testing.T) {
 		ctx := t.Context()

@@ -26,10 +26,10 @@ const (
 	// noNames is a score that no peer reaches: from none does gossip take the names and addresses of
 	// others to dial. The node finds peers by other ways, which are rationed.
 	noNames = 10
-	// A stranger has a score below zero: it is sent messages, and is listened to, but takes none of the
-	// places among the few peers that pass messages on to each other at once. Of those that hold such
-	// a place, the ones whose score is best keep it when there are too many. Every minute two better
-	// ones get a place while most have a score below fineScore.
+	// A stranger has a score below zero: it is sent messages, and is listened to, but takes none of
+	// the places among the few peers that pass messages on to each other at once. Of those that hold
+	// such a place, the ones whose score is best keep it when there are too many. Every minute two
+	// better ones get a place while most have a score below fineScore.
 	strangerScore = -1
 	fineScore     = 1
 	historyScore  = 1
@@ -55,7 +55,8 @@ func (n *Network) startGossip() error {
 	}
 	limits := &pubsub.PeerScoreThresholds{
 		SkipAtomicValidation: true, GossipThreshold: noGossip, PublishThreshold: noPublish,
-		GraylistThreshold: noWord, AcceptPXThreshold: noNames, OpportunisticGraftThreshold: fineScore,
+		GraylistThreshold: noWord, AcceptPXThreshold: noNames,
+		OpportunisticGraftThreshold: fineScore,
 	}
 	ps, err := pubsub.NewGossipSub(n.ctx, gossipHost{n.host, n},
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),

@@ -164,9 +164,9 @@ func TestWhatIsBeyondIsNobodysOffence(t *testing.T) {
 	require.False(t, b.blamed.Refused(a.id))
 }
 
-// Delegates give one node the first of their grants, and another later ones. Whoever passes these on
-// in a session has done nothing wrong, however many delegates there are; and a peer that makes up
-// more than all of them can have is refused.
+// Delegates give one node the first of their grants, and another later ones. Whoever passes these
+// on in a session has done nothing wrong, however many delegates there are; and a peer that makes
+// up more than all of them can have is refused.
 func TestMoreMayBeRefusedWithDelegates(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	n := alone(t, &now)

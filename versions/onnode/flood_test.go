@@ -22,6 +22,11 @@ func (m *machine) hostile() replica.SecretKey {
 	return key
 }
 
+// manifestKey is the key of the manifest of a batch.
+func manifestKey(d record.Device, first uint64) []byte {
+	return fmt.Appendf(nil, "\x00batch.%x.%x.%016x", d.Author[:], d.Incarnation[:], first)
+}
+
 // Any number of manifests can share one content that names very many keys, and versions can claim
 // to be parts of them. Keys are told when a batch has become whole, and each of them once.
 func TestManifestsThatShareAContent(t *testing.T) {
@@ -39,10 +44,10 @@ func TestManifestsThatShareAContent(t *testing.T) {
 	for i := range uint64(200) {
 		first := 1 + i*record.MaxParts
 		values = append(values, versions.Value{
-			Key:    fmt.Appendf(nil, "\x00batch.%x.%x.%016x", dev.Author[:], dev.Incarnation[:], first),
-			Stream: bytes.NewReader(manifest),
+			Key: manifestKey(dev, first), Stream: bytes.NewReader(manifest),
 		})
-		r := record.Record{Kind: record.Deletion, Height: 1, Dot: record.Dot{Device: dev, Counter: first},
+		r := record.Record{Kind: record.Deletion, Height: 1,
+			Dot:   record.Dot{Device: dev, Counter: first},
 			Batch: &record.Batch{First: first, Parts: record.MaxParts}}
 		b, err := r.Append(nil)
 		require.NoError(t, err)
@@ -74,7 +79,7 @@ func TestBatchIsToldWhenItIsWhole(t *testing.T) {
 			return versions.Value{Key: keys[i], Stream: bytes.NewReader(b)}
 		}
 		manifest := versions.Value{
-			Key:    fmt.Appendf(nil, "\x00batch.%x.%x.%016x", dev.Author[:], dev.Incarnation[:], first),
+			Key:    manifestKey(dev, first),
 			Stream: bytes.NewReader(record.AppendManifest(nil, keys)),
 		}
 		comes := func(v versions.Value) (told []string) {
