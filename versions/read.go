@@ -72,8 +72,14 @@ func (s *Set) slots(ctx context.Context, key []byte) (all []replica.Item, err er
 	return all, nil
 }
 
-// readAhead is how many keys All looks at together, on all processors.
-const readAhead = 256
+const (
+	// readAhead is how many keys All looks at together, on all processors.
+	readAhead = 256
+	// entriesAhead is how many entries these may have together, unless it is one key. Whoever may have
+	// others write can give any number of keys any number of versions, each of which takes up to 64
+	// KiB of memory, however little its author has sent: entries can share a content.
+	entriesAhead = 1 << 10
+)
 
 // slotsOf is what there is of a key.
 type slotsOf struct {
@@ -89,9 +95,11 @@ func (s *Set) All(
 ) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
 		var ahead []slotsOf
+		entries := 0 // in ahead
 		flush := func() bool {
 			items, err := s.items(ctx, ahead)
-			ahead = ahead[:0]
+			clear(ahead)
+			ahead, entries = ahead[:0], 0
 			for _, item := range items {
 				if !yield(item, nil) {
 					return false
@@ -114,11 +122,13 @@ func (s *Set) All(
 			}
 			if n := len(ahead); n > 0 && bytes.Equal(it.Key, ahead[n-1].key) {
 				ahead[n-1].slots = append(ahead[n-1].slots, it)
+				entries++
 				continue
 			}
-			if len(ahead) == readAhead && !flush() {
+			if (len(ahead) == readAhead || entries >= entriesAhead) && !flush() {
 				return
 			}
+			entries++
 			x := slotsOf{key: slices.Clone(it.Key), slots: []replica.Item{it}}
 			if looked != nil {
 				x.looked = looked(x.key)
@@ -177,6 +187,7 @@ func (s *Set) item(
 		}
 		entries = append(entries, it)
 	}
+	contexts := map[blobs.Hash]record.Vector{} // by the content that says so: entries can share one
 	for {
 		item.Pending, item.Malformed = 0, 0
 		var all []*plan.Version
@@ -193,6 +204,11 @@ func (s *Set) item(
 				continue
 			case err != nil:
 				return nil, fmt.Errorf("key %q: %w", key, err)
+			}
+			if c, ok := contexts[e.Hash]; ok && slices.Equal(c, v.Context) {
+				v.Context = c
+			} else if !ok {
+				contexts[e.Hash] = v.Context
 			}
 			if v.Displaced = i >= slots; v.Displaced {
 				s.mu.Lock()
