@@ -40,10 +40,8 @@ func TestSeedGolden(t *testing.T) {
 	id := replica.ID(bytes.Repeat([]byte{0xab}, 32))
 	require.NoError(t, b.AddSeed(ctx, id, "own", true))
 	require.NoError(t, b.AddSeed(ctx, id, "theirs", false))
-	golden := []string{
-		"6e7a" + "abababababababababababababababababababababababababababababababab" + "6f776e" + " 01",
-		"6e7a" + "abababababababababababababababababababababababababababababababab" + "746865697273" + " 00",
-	}
+	const prefix = "6e7a" + "abababababababababababababababababababababababababababababababab"
+	golden := []string{prefix + "6f776e" + " 01", prefix + "746865697273" + " 00"}
 	var got []string
 	require.NoError(t, store.View(ctx, func(r kv.Reader) error {
 		got = nil
@@ -101,9 +99,11 @@ func TestSeedsOfReplicas(t *testing.T) {
 	ctx := t.Context()
 	b, store := newBook(t)
 	one, two := replica.ID{1}, replica.ID{2}
-	addr := ma.StringCast("/ip4/192.0.2.1/tcp/4001")
+	at := peer.AddrInfo{
+		ID: "own", Addrs: []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/tcp/4001")},
+	}
 	for _, id := range []replica.ID{one, two} {
-		_, err := b.Named(ctx, []replica.ID{id}, []peer.AddrInfo{{ID: "own", Addrs: []ma.Multiaddr{addr}}})
+		_, err := b.Named(ctx, []replica.ID{id}, []peer.AddrInfo{at})
 		require.NoError(t, err)
 		require.NoError(t, b.AddSeed(ctx, id, "own", true))
 		require.NoError(t, b.AddSeed(ctx, id, "theirs", false))
@@ -118,7 +118,6 @@ func TestSeedsOfReplicas(t *testing.T) {
 		require.NoError(t, err)
 		return all
 	}
-	at := peer.AddrInfo{ID: "own", Addrs: []ma.Multiaddr{addr}}
 	require.Equal(t, []peer.ID{"own", "theirs"}, seeds(one))
 	require.Equal(t, []SeedOf{{Seed: at, Replicas: []replica.ID{one, two}}}, registered())
 	where, err := b.SeedPeers(ctx, one)
