@@ -61,6 +61,9 @@ var guests = map[string]admission.Shares{
 	session.PushProtocol: {
 		Strangers: admission.Share{Peer: 8, Net: 64, All: 256}, Known: admission.Share{Peer: 64},
 	},
+	session.HeldProtocol: {
+		Strangers: admission.Share{Peer: 2, Net: 16, All: 64}, Known: admission.Share{Peer: 8},
+	},
 	clock.Protocol: {
 		Strangers: admission.Share{Peer: 2, Net: 32, All: 256}, Known: admission.Share{Peer: 4},
 	},

@@ -238,7 +238,8 @@ func (n *Node) GoOnline(network link.Network) error {
 	for protocol, fn := range map[string]func(link.Stream){
 		wire.Protocol: n.serveBlobs, session.Protocol: n.syncer.ServeSync,
 		session.OverviewProtocol: n.syncer.ServeOverview, session.PushProtocol: n.syncer.ServePush,
-		clock.Protocol: n.clocks.Serve,
+		session.HeldProtocol: n.syncer.ServeHeld,
+		clock.Protocol:       n.clocks.Serve,
 	} {
 		network.Handle(protocol, n.admitted(protocol, fn))
 	}

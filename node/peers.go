@@ -13,7 +13,9 @@ import (
 	"github.com/skerry-sync/skerry/node/contacts"
 	"github.com/skerry-sync/skerry/node/discovery"
 	"github.com/skerry-sync/skerry/node/holders"
+	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -75,6 +77,10 @@ func (n *Node) newSyncer() *session.Syncer {
 		Discovery: n.discovery, Sessions: n.sessions, Go: n.work.Go, Within: n.within,
 		Limits: n.limits, Search: n.search, Missed: n.missed,
 		Sending: n.handing.Sent,
+		Complete: func(ctx context.Context, e *replica.Entry) (bool, error) {
+			state, err := n.ContentOf(ctx, e)
+			return state == wanted.Complete, err
+		},
 		KeysChanged: func(ctx context.Context, id replica.ID) error {
 			n.keyChanged(id)
 			return n.downloads.SealPolicy(ctx, id)
@@ -156,6 +162,25 @@ func (n *Node) SyncNow(
 	ctx context.Context, id replica.ID, only peer.ID, prefix []byte,
 ) ([]session.Result, error) {
 	return n.syncer.SyncNow(ctx, id, only, prefix, false)
+}
+
+// Holdings asks a peer how much of some entries of a replica it holds: of the first of them, at
+// most session.MaxAsked. It connects to the peer if need be. The peer is believed: one that keeps
+// nothing of what it is given can say that it does.
+func (n *Node) Holdings(
+	ctx context.Context, p peer.AddrInfo, id replica.ID, entries []replica.Entry,
+) (held []session.Holding, err error) {
+	ctx, done := n.within(ctx)
+	if n.net == nil {
+		return nil, done(link.ErrOffline)
+	}
+	if !n.net.Connected(p.ID) {
+		err = n.net.Connect(ctx, p)
+	}
+	if err == nil {
+		held, err = n.syncer.Holdings(ctx, p.ID, id, entries)
+	}
+	return held, done(err)
 }
 
 // ClockOffset is [clock.Clocks.Offset].

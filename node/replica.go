@@ -471,6 +471,7 @@ type Watch struct {
 	r    *Replica
 	sub  *replica.Subscription
 	view *replica.Plain
+	come uint64 // entries that Next has taken
 }
 
 // Watch begins to watch: nothing that is stored from now on is missed.
@@ -479,7 +480,7 @@ func (r *Replica) Watch(ctx context.Context) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Watch{r, r.n.replicas.Subscribe(r.id), view}, nil
+	return &Watch{r: r, sub: r.n.replicas.Subscribe(r.id), view: view}, nil
 }
 
 // Next waits for entries and returns all that have come, in the order in which they were stored.
@@ -487,32 +488,45 @@ func (r *Replica) Watch(ctx context.Context) (*Watch, error) {
 // read key opens are left out. It returns ctx's error when that ends, and ErrClosed after the
 // node's Close.
 func (w *Watch) Next(ctx context.Context) (all []Seen, missed uint64, err error) {
-	for {
-		events, lost, err := w.sub.Next(ctx)
-		if err != nil {
-			return nil, missed, err
-		}
+	for len(all) == 0 && missed == 0 && err == nil {
+		var lost uint64
+		all, lost, _, err = w.NextUntil(ctx)
 		missed += lost
-		fresh := false
-		for _, e := range events {
-			it, ok := w.view.Open(e.Entry)
-			if !ok && !fresh { // there may be a new epoch, whose key has come with the statements
-				view, err := w.r.n.replicas.Plain(ctx, w.r.id)
-				if err != nil {
-					return all, missed, err
-				}
-				w.view, fresh = view, true
-				it, ok = w.view.Open(e.Entry)
+	}
+	return all, missed, err
+}
+
+// NextUntil is Next, and also returns when nothing is left of what has come, and how many entries
+// have come by then: see Come.
+func (w *Watch) NextUntil(
+	ctx context.Context,
+) (all []Seen, missed, come uint64, err error) {
+	events, missed, err := w.sub.Next(ctx)
+	if err != nil {
+		return nil, missed, w.come, err
+	}
+	w.come += uint64(len(events)) + missed
+	fresh := false
+	for _, e := range events {
+		it, ok := w.view.Open(e.Entry)
+		if !ok && !fresh { // there may be a new epoch, whose key has come with the statements
+			view, err := w.r.n.replicas.Plain(ctx, w.r.id)
+			if err != nil {
+				return all, missed, w.come, err
 			}
-			if ok {
-				all = append(all, Seen{it, e.From, e.Dropped})
-			}
+			w.view, fresh = view, true
+			it, ok = w.view.Open(e.Entry)
 		}
-		if len(all) > 0 || missed > 0 {
-			return all, missed, nil
+		if ok {
+			all = append(all, Seen{it, e.From, e.Dropped})
 		}
 	}
+	return all, missed, w.come, nil
 }
+
+// Come returns how many entries have been stored or dropped since the watch began, those that Next
+// has not returned yet included.
+func (w *Watch) Come() uint64 { return w.sub.Added() }
 
 // View shows the entries that Next has returned under the keys that people gave them.
 func (w *Watch) View() *replica.Plain { return w.view }

@@ -38,7 +38,8 @@ func newMallory(s *simnet.Net, seed uint64) *mallory {
 	}
 	_ = m.Start(func(peer.ID, bool) {}) // never fails
 	for _, protocol := range []string{
-		session.Protocol, session.OverviewProtocol, session.PushProtocol, wire.Protocol,
+		session.Protocol, session.OverviewProtocol, session.PushProtocol, session.HeldProtocol,
+		wire.Protocol,
 	} {
 		m.Handle(protocol, func(s link.Stream) {
 			_, _ = s.Write(m.rubbish())
@@ -86,8 +87,8 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 	}
 	m.Pass(n.ID(), names.Topic(id), msg)
 	protocol := []string{
-		session.Protocol, session.OverviewProtocol, session.PushProtocol,
-	}[m.rng.IntN(3)]
+		session.Protocol, session.OverviewProtocol, session.PushProtocol, session.HeldProtocol,
+	}[m.rng.IntN(4)]
 	if s, err := m.Open(ctx, n.ID(), protocol); err == nil {
 		_, _ = s.Write(m.rubbish())
 		_ = s.Close()

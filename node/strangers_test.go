@@ -238,6 +238,9 @@ func TestMemoryOfStrangers(t *testing.T) {
 		{session.PushProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) {
 			drip(s, []byte{session.PushVersion})
 		}, guestBytes},
+		{session.HeldProtocol, func(_ *besieged, s link.Stream, _ blobs.Hash) {
+			drip(s, []byte{session.HeldVersion})
+		}, guestBytes},
 		{testRoom, func(_ *besieged, s link.Stream, _ blobs.Hash) {
 			drip(s, []byte{0, 1, 0, 0})
 		}, guestBytes + 64<<10},

@@ -25,6 +25,7 @@ type Subscription struct {
 	mu    sync.Mutex
 	queue []Event
 	lost  uint64
+	added uint64 // events, all together
 }
 
 // maxQueued is how many events wait for a subscriber that does not keep up; beyond, the oldest are
@@ -75,6 +76,7 @@ func (s *Subscription) add(entries []Entry, from Origin, dropped bool) {
 			s.lost++
 		}
 		s.queue = append(s.queue, Event{e, from, dropped})
+		s.added++
 	}
 	select {
 	case s.wake <- struct{}{}:
@@ -126,6 +128,13 @@ func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, e
 			return nil, 0, ctx.Err()
 		}
 	}
+}
+
+// Added returns how many events there have been, also those that were dropped.
+func (s *Subscription) Added() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.added
 }
 
 // Poll returns what Next would, without waiting: nothing if nothing has come. What a call has

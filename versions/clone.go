@@ -51,6 +51,12 @@ func (s *Set) arrived(
 	batches := map[record.Dot]bool{} // whose keys are among keys, by their first parts
 	for i := range all {
 		it := &all[i]
+		if string(it.Key) == acknowledgementKey {
+			if err := s.acknowledged(ctx, &it.Entry); err != nil {
+				return keys, s.failed(err)
+			}
+			continue
+		}
 		if len(it.Key) > 0 && it.Key[0] == 0 {
 			more, err := s.arrivedBatch(ctx, it)
 			if err != nil {
@@ -67,6 +73,7 @@ func (s *Set) arrived(
 		if err != nil {
 			return keys, s.failed(err)
 		}
+		s.acks.saw(v.Dot, s.device())
 		if s.dev.Author != (replica.AuthorID{}) {
 			if v.Dot.Device == s.device() && v.Dot.Counter >= unused {
 				copied = true

@@ -82,11 +82,24 @@ func (d *disk) Entries(
 		var all []slot
 		for at, e := range d.slots {
 			if (q.Key == nil || at.key == string(q.Key)) && bytes.HasPrefix([]byte(at.key), q.Prefix) &&
-				(q.Author == nil || *q.Author == at.by) && (q.Tombstones || !e.IsTombstone()) {
+				(q.Author == nil || *q.Author == at.by) && (q.Tombstones || !e.IsTombstone()) &&
+				e.Timestamp >= uint64(max(0, q.Since.UnixMicro())) {
 				all = append(all, at)
 			}
 		}
-		slices.SortFunc(all, compareSlots)
+		slices.SortFunc(all, func(a, b slot) int {
+			byTime := 0
+			if q.ByTime {
+				byTime = cmp.Compare(d.slots[a].Timestamp, d.slots[b].Timestamp)
+			}
+			return cmp.Or(byTime, compareSlots(a, b))
+		})
+		if q.Reverse {
+			slices.Reverse(all)
+		}
+		if q.Limit > 0 {
+			all = all[:min(len(all), q.Limit)]
+		}
 		for _, at := range all {
 			e, ok := d.slots[at]
 			if ok && !yield(replica.Item{Key: []byte(at.key), Entry: e}, nil) {
@@ -248,7 +261,7 @@ func (d *disk) open(ctx context.Context, newKey func() replica.SecretKey) (*Set,
 func isCapital(c byte) bool { return c >= 'A' && c <= 'Z' }
 
 // mergeLetters merges sets of letters.
-func mergeLetters(_, base, local, remote []byte) ([]byte, bool) {
+func mergeLetters(_, base, local, remote []byte) ([]byte, error) {
 	out := []byte{}
 	for _, c := range slices.Concat(local, remote) {
 		both := bytes.IndexByte(local, c) >= 0 && bytes.IndexByte(remote, c) >= 0
@@ -258,5 +271,11 @@ func mergeLetters(_, base, local, remote []byte) ([]byte, bool) {
 	}
 	slices.Sort(out)
 	capitals := slices.DeleteFunc(slices.Clone(out), func(c byte) bool { return !isCapital(c) })
-	return out, len(capitals) < 2
+	if len(capitals) > 1 {
+		return nil, errCapitals
+	}
+	return out, nil
 }
+
+// errCapitals says why letters are not merged.
+var errCapitals = errors.New("two capitals")

@@ -150,8 +150,33 @@ func (s *Set) adopt(ctx context.Context, item *Item) error {
 	return nil
 }
 
-// publishFor publishes a version of another device: as this one, or, if its slot is taken, as an
-// author that is made for that.
+// rescueKey returns the key of an author of this device whose slot of an item is free. It makes one
+// only if the last that was made has a version of the item already: whoever may write can have any
+// number of versions displaced.
+func (s *Set) rescueKey(ctx context.Context, item []byte) (key replica.SecretKey, err error) {
+	if s.dev.Rescue != (replica.AuthorID{}) {
+		_, err := s.cfg.Slots.Entry(ctx, item, s.dev.Rescue)
+		if errors.Is(err, replica.ErrNotFound) {
+			return s.cfg.Key(ctx, s.dev.Rescue)
+		}
+		if err != nil {
+			return key, err
+		}
+	}
+	if key, err = s.cfg.NewKey(ctx); err != nil {
+		return key, err
+	}
+	dev := s.dev
+	dev.Rescue = key.Author()
+	if err := s.cfg.State.Save(ctx, dev); err != nil {
+		return key, err
+	}
+	s.dev = dev
+	return key, nil
+}
+
+// publishFor publishes a version of another device: as this one, or, if its slot is taken, as
+// another author of this device.
 func (s *Set) publishFor(ctx context.Context, item *Item, v *plan.Version) error {
 	taken := false
 	for _, h := range item.Heads {
@@ -160,7 +185,7 @@ func (s *Set) publishFor(ctx context.Context, item *Item, v *plan.Version) error
 	if !taken {
 		return s.republish(ctx, item.Key, v, item.check)
 	}
-	key, err := s.cfg.NewKey(ctx)
+	key, err := s.rescueKey(ctx, item.Key)
 	if err != nil {
 		return err
 	}
@@ -205,8 +230,7 @@ func (s *Set) publishAs(
 	if err != nil {
 		return err
 	}
-	_, err = s.cfg.Slots.Put(ctx, as, []Value{{key, joined(b, rest), check}})
-	return err
+	return s.put(ctx, as, []Value{{key, joined(b, rest), check}})
 }
 
 // becomeAgain gives the device a new incarnation, and publishes its versions of some keys with it.

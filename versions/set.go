@@ -23,15 +23,20 @@ type Config struct {
 	// its author writes elsewhere, too. It returns ErrNoAuthor if there can be none.
 	NewKey func(ctx context.Context) (replica.SecretKey, error)
 	// Merge merges two contents of a key that follow on base, which is nil if they have nothing in
-	// common. It must give the same on all devices, and may be called from several goroutines. ok is
-	// false if only a person can.
-	Merge func(key, base, local, remote []byte) (merged []byte, ok bool)
+	// common. It must give the same on all devices, and may be called from several goroutines. An
+	// error says why only a person can; the item's Conflict wraps it and has its text. Nil is for
+	// contents that cannot be merged. For text and JSON there is merge.Func(merge.Any).Keyed, and for
+	// others the method Keyed of their merge.Func; a function of one's own can choose by the key.
+	Merge func(key, base, local, remote []byte) (merged []byte, err error)
 	// MaxMerge is how many bytes a content may have to be merged; larger ones are conflicts.
 	// 0 is DefaultMaxMerge.
 	MaxMerge uint64
 	// MaxKept is how many bytes of former contents a version keeps for merges to come, and to be
 	// restored; less if they are larger than MaxMerge. 0 is DefaultMaxKept.
 	MaxKept uint64
+	// Name is what people call this device. It is in the replica, for all who can read that; empty is
+	// no name. It has at most record.MaxName bytes.
+	Name string
 	// DeletionStands has a deletion stand against an edit that did not know of it.
 	DeletionStands bool
 
@@ -80,6 +85,8 @@ type Set struct {
 	next  uint64
 
 	seen seen
+	held held
+	acks acks
 }
 
 // seen is what has been found out about what others have written. It can be forgotten, and is found

@@ -60,7 +60,7 @@ func TestHistories(t *testing.T) {
 		"merge of two", "merge of three or more", "conflict", "resolution", "edit against deletion",
 		"equal contents", "part of a batch", "content that is missing", "displaced version",
 		"copied device", "old directory", "death", "stale edit", "restored version", "no base here",
-		"clock goes back",
+		"clock goes back", "acknowledgement",
 	} {
 		require.Positive(t, met[what], what)
 	}
@@ -350,6 +350,9 @@ func (h *history) step() {
 	var err error
 	h.tell("%s dies %v", p.name, dies)
 	switch n := h.rand.IntN(100); {
+	case n < 2:
+		err = p.set.Acknowledge(h.t.Context())
+		h.met["acknowledgement"]++
 	case n < 30:
 		err = p.edit()
 	case n < 35:
@@ -591,7 +594,7 @@ func (p *party) from(o *party, part float64, withheld bool) error {
 		h.tell("  %s was copied", p.name)
 	}
 	for _, it := range came {
-		if it.Key[0] == 0 && len(keys) > 0 {
+		if bytes.HasPrefix(it.Key, []byte(manifestPrefix)) && len(keys) > 0 {
 			h.met["part of a batch"]++
 		}
 	}

@@ -56,6 +56,12 @@ type Device struct {
 	Reserved uint64
 	// Copied says that the device's author writes elsewhere, too: it needs a new one.
 	Copied bool
+	// Rescue is another author of the device, which publishes versions of others where the device has
+	// one of its own; zero for nobody.
+	Rescue replica.AuthorID
+	// Held is a time, in µs since 1970: of this device's entries, those until then are known to be
+	// elsewhere, with their content.
+	Held uint64
 	// Former is the author whose versions are still to be published as the device's own; zero for
 	// nobody.
 	Former replica.AuthorID

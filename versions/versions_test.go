@@ -182,6 +182,7 @@ func TestConflict(t *testing.T) {
 	b.set("k", "B")
 	l.sync()
 	require.ErrorIs(t, a.settle("k").Conflict, plan.ErrContents)
+	require.ErrorIs(t, a.settle("k").Conflict, errCapitals, "it says why")
 	require.Equal(t, "A", a.text("k"))
 	require.Equal(t, "B", b.text("k"))
 	b.set("k", "Bb")
@@ -644,4 +645,48 @@ func TestArrivalWithinWrite(t *testing.T) {
 	l.sync()
 	l.requireAll("k", "abc")
 	l.requireAll("new", "n")
+}
+
+// However many versions of another author are displaced beside a device's own, it makes one more
+// author to publish them, and a third if another of the same item is.
+func TestRescuedVersionsHaveOneAuthor(t *testing.T) {
+	l := newLab(t)
+	a, e := l.device(), l.device()
+	e.set("first", "x")
+	copied := l.deviceOn(e.disk.copy())
+	again := l.deviceOn(e.disk.copy())
+	var keys []string
+	for i := range 10 {
+		keys = append(keys, fmt.Sprint("k", i))
+	}
+	for _, key := range keys {
+		a.set(key, "A")
+		e.set(key, "B")
+		copied.set(key, "C")
+	}
+	again.set(keys[0], "D")
+	take := func(o *device) {
+		for at, entry := range o.disk.slots {
+			a.disk.take(at.key, entry, o.disk.content[entry.Hash])
+		}
+	}
+	take(e)
+	take(copied)
+	take(again)
+	for _, key := range keys {
+		a.settle(key)
+	}
+	require.Len(t, a.disk.keys, 3)
+	require.Empty(t, a.disk.displaced)
+	require.Len(t, a.read(keys[0]).Heads, 4)
+	require.Len(t, a.read(keys[1]).Heads, 3)
+	a.reopen()
+	a.set("later", "A")
+	e.set("later", "B")
+	copied.set("later", "C")
+	take(e)
+	take(copied)
+	a.settle("later")
+	require.Empty(t, a.disk.displaced)
+	require.Len(t, a.disk.keys, 3)
 }

@@ -36,12 +36,26 @@ type Edit struct {
 	Schema  uint64
 	// Resolve has the edit supersede all heads, also those that are not shown: it ends a conflict.
 	Resolve bool
+	// Over, if not nil, is what the edit follows on, instead of what Item shows: what was shown when
+	// the edit was made, which may be long ago. If this device has written since, and that is a head,
+	// the edit stands beside it: another author of the device writes it, by itself.
+	Over *Shown
 }
 
-// Write writes edits, all with one time, and returns when they are durable. Each supersedes what
-// its item showed. It returns ErrStale for an item that this device has written since, and
-// ErrPending.
+// Write writes edits as a batch, all with one time, and returns when they are durable: other
+// devices show all of them or none. Each supersedes what its item showed. It returns ErrStale for
+// an item that this device has written since, and ErrPending.
 func (s *Set) Write(ctx context.Context, edits ...Edit) error {
+	return s.writeEdits(ctx, edits, true)
+}
+
+// WriteEach writes edits that have nothing to do with each other, all with one time, as Write does
+// each.
+func (s *Set) WriteEach(ctx context.Context, edits ...Edit) error {
+	return s.writeEdits(ctx, edits, false)
+}
+
+func (s *Set) writeEdits(ctx context.Context, edits []Edit, together bool) error {
 	drafts := make([]draft, len(edits))
 	for i := range edits {
 		e := &edits[i]
@@ -55,13 +69,18 @@ func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 		case e.Resolve && len(e.Item.Heads) > 1:
 			d.kind = record.Resolution
 		}
-		if e.Resolve {
+		switch {
+		case e.Resolve && e.Over != nil:
+			return s.failed(fmt.Errorf("key %q: a resolution supersedes all heads", e.Item.Key))
+		case e.Resolve:
 			d.over = e.Item.Heads
+		case e.Over != nil:
+			d.over, d.shown = e.Over.basis, true
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed(s.write(ctx, drafts))
+	return s.failed(s.write(ctx, drafts, together))
 }
 
 // Set gives an item a content.
@@ -106,7 +125,7 @@ func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 	err = s.write(ctx, []draft{{
 		item: item, content: &src, over: item.Heads, generation: item.Generation,
 		schema: schemaOf(item.Heads),
-	}})
+	}}, false)
 	s.mu.Unlock()
 	if err != nil {
 		return nil, s.failed(err)
@@ -130,15 +149,25 @@ type draft struct {
 	over       []*plan.Version
 	generation uint8
 	schema     uint64
+	shown      bool // over is what was shown at another time
 }
 
-// write writes drafts. The caller holds the lock.
-func (s *Set) write(ctx context.Context, drafts []draft) error {
+// write writes drafts, as a batch if together. The caller holds the lock.
+func (s *Set) write(ctx context.Context, drafts []draft, together bool) error {
 	if len(drafts) == 0 {
 		return nil
 	}
 	if err := s.become(ctx); err != nil {
 		return err
+	}
+	drafts, beside := s.besideOwn(drafts)
+	for i := range beside {
+		if err := s.writeBeside(ctx, &beside[i]); err != nil {
+			return fmt.Errorf("key %q: %w", beside[i].item.Key, err)
+		}
+	}
+	if len(drafts) == 0 {
+		return nil
 	}
 	used := uint64(0) // as others say
 	for i := range drafts {
@@ -159,7 +188,7 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 	}
 	values := make([]Value, 0, len(drafts)+1)
 	var batch *record.Batch
-	if len(drafts) > 1 {
+	if together && len(drafts) > 1 {
 		if len(drafts) > record.MaxParts {
 			return fmt.Errorf("%d edits at once, at most %d", len(drafts), record.MaxParts)
 		}
@@ -174,16 +203,17 @@ func (s *Set) write(ctx context.Context, drafts []draft) error {
 			nil,
 		})
 	}
+	seen := s.acks.seen()
 	for i := range drafts {
-		stream, err := s.stream(ctx, &drafts[i], counter+uint64(i), batch)
+		dot := record.Dot{Device: s.device(), Counter: counter + uint64(i)}
+		stream, err := s.stream(ctx, &drafts[i], dot, batch, seen)
 		if err != nil {
 			return fmt.Errorf("key %q: %w", drafts[i].item.Key, err)
 		}
 		// What comes from elsewhere meanwhile is not overwritten unseen.
 		values = append(values, Value{drafts[i].item.Key, stream, drafts[i].item.check})
 	}
-	_, err = s.cfg.Slots.Put(ctx, s.key, values)
-	return err
+	return s.put(ctx, s.key, values)
 }
 
 // checkOwn returns ErrStale if this device has written an item since it was read: its slot would be
@@ -217,7 +247,7 @@ func (i *Item) check(own *replica.Entry) error {
 
 // stream returns what is stored for a draft: its record, its content, and those that it keeps.
 func (s *Set) stream(
-	ctx context.Context, d *draft, counter uint64, batch *record.Batch,
+	ctx context.Context, d *draft, dot record.Dot, batch *record.Batch, seen []record.Vector,
 ) (io.Reader, error) {
 	left := s.cfg.MaxKept
 	keeps := func(a record.Ancestor) bool {
@@ -227,9 +257,8 @@ func (s *Set) stream(
 		left -= a.Size
 		return true
 	}
-	r := plan.Over(d.over, s.device(), keeps)
-	r.Dot.Counter, r.Kind, r.Generation, r.Schema, r.Batch = counter, d.kind, d.generation, d.schema,
-		batch
+	r := plan.Over(d.over, dot.Device, seen, keeps)
+	r.Dot, r.Kind, r.Generation, r.Schema, r.Batch = dot, d.kind, d.generation, d.schema, batch
 	var parts []io.Reader
 	if d.content != nil {
 		r.Content = record.Content{Size: d.content.Size, Hash: d.content.Hash}
@@ -244,7 +273,7 @@ func (s *Set) stream(
 		if !a.Kept {
 			continue
 		}
-		content, err := s.kept(ctx, d.over, a)
+		content, err := s.kept(ctx, append(slices.Clone(d.over), d.item.all...), a)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, errFalse) {
 			a.Kept, a.Size = false, 0
 			continue
@@ -273,13 +302,20 @@ func (s *Set) withOwn(d *draft) []*plan.Version {
 	return over
 }
 
-// kept returns the content of an ancestor from where it is now.
+// kept returns the content of an ancestor from one of the versions that have it.
 func (s *Set) kept(
-	ctx context.Context, over []*plan.Version, a *record.Ancestor,
+	ctx context.Context, from []*plan.Version, a *record.Ancestor,
 ) ([]byte, error) {
-	for _, v := range over {
+	for _, v := range from {
+		if v.Entry == nil {
+			continue // it was shown once, and may be gone
+		}
 		if v.Dot == a.Dot && v.Content.Hash.Short() == a.Hash {
-			return s.Bytes(ctx, v, -1, s.cfg.MaxMerge)
+			b, err := s.Bytes(ctx, v, -1, s.cfg.MaxMerge)
+			if !errors.Is(err, plan.ErrMissing) {
+				return b, err
+			}
+			continue
 		}
 		i := slices.IndexFunc(v.Ancestors, func(x record.Ancestor) bool {
 			return x.Dot == a.Dot && x.Hash == a.Hash && x.Kept

@@ -26,10 +26,15 @@ func TestWireGolden(t *testing.T) {
 	proofs := [][32]byte{proofOf(key, "initiator", false), proofOf(key, "responder", false),
 		proofOf(key, "responder", true)}
 	all := o.digest()
+	held := heldKey(id, nonceI, nonceR, "initiator", "responder")
+	asked := appendAsked(nil, &replica.Entry{
+		Replica: id, Author: replica.AuthorID{10}, Key: []byte("key"), Timestamp: 11, Size: 12,
+		Hash: [32]byte{13},
+	})
 	for name, got := range map[string][]byte{
 		"lookup": lookup[:], "key": key[:], "initiator": proofs[0][:], "responder": proofs[1][:],
-		"same statements": proofs[2][:],
-		"statements":      digest[:], "overview key": o.key[:], "overview digest": all[:],
+		"same statements": proofs[2][:], "held key": held[:], "asked": asked,
+		"statements": digest[:], "overview key": o.key[:], "overview digest": all[:],
 	} {
 		require.Equal(t, golden[name], hex.EncodeToString(got), name)
 	}
@@ -43,6 +48,9 @@ func TestWireGolden(t *testing.T) {
 }
 
 var golden = map[string]string{
+	"asked": "f078f1b3691e88337ad8f3e862a841750a000000000000000000000000000000" +
+		"000000000000000000000000000000006b6579",
+	"held key":   "be43c4e9e37c2be28a8eb921e06dc62d8ca4ddb9e081234a7a54086905d5df56",
 	"statements": "2439fd6db9d35cad",
 	"initiator":  "bd77f4c3ab61a195d4266f3c8c1c28dd818c349176b5a6efe4ea7b23bd15b1a3",
 	"key":        "e2da7868bea56057fbf4efcfa1fbd8abb76012e48a1a9c465435f850b03b356b",

@@ -161,47 +161,16 @@ func (n *Syncer) welcome(
 	if hello[0] != Version {
 		return g, fmt.Errorf("sync of version %d, expected %d", hello[0], Version)
 	}
-	if err := n.cfg.Limits.MayAsk(s); err != nil {
-		return g, err
-	}
-	answerAt := time.NewTimer(answerTime)
-	defer answerAt.Stop()
 	nonceI, lookup, digest := [32]byte(hello[1:]), [32]byte(hello[33:]),
 		[statementsDigest]byte(hello[65:])
-	var nonceR, answer, proof [32]byte
-	_, _ = rand.Read(nonceR[:]) // never fails
-	_, _ = rand.Read(answer[:])
-	found := n.lookUpFor(ctx, s, lookup, &g)
-	if found == nil {
+	err = n.meet(ctx, s, r, lookup, &g, func(nonceR [32]byte) error {
 		statements, err := n.replicas.StatementsFingerprint(ctx, g.id)
-		if err != nil {
-			return g, err
-		}
 		g.sameStatements = statementsDigestOf(g.id, nonceI, statements) == digest
 		g.key = sessionKey(g.id, nonceI, nonceR, s.Remote(), n.id)
-		answer = proofOf(g.key, "responder", g.sameStatements)
-	} else if !errors.Is(found, contacts.ErrNotShared) {
-		return g, found
-	}
-	select {
-	case <-answerAt.C:
-	case <-ctx.Done():
-		return g, ctx.Err()
-	}
-	if _, err := s.Write(append(nonceR[:], answer[:]...)); err != nil {
-		return g, fmt.Errorf("sync: %w", err)
-	}
-	if _, err := io.ReadFull(r, proof[:]); err != nil {
-		if found != nil {
-			return g, found // the peer has seen that this is no proof
-		}
-		return g, fmt.Errorf("sync: %w", link.NoEOF(err))
-	}
-	if found != nil {
-		return g, found
-	}
-	if want := proofOf(g.key, "initiator", false); subtle.ConstantTimeCompare(want[:], proof[:]) != 1 {
-		return g, errors.New("sync: the peer does not know the replica that it asks for")
+		return err
+	})
+	if err != nil {
+		return g, err
 	}
 	var size [2]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
@@ -212,6 +181,53 @@ func (n *Syncer) welcome(
 		return g, fmt.Errorf("sync: %w", link.NoEOF(err))
 	}
 	return g, nil
+}
+
+// meet shows the peer that this node holds what it asks for, and has it show that it knows that,
+// too. found is called once g names the replica: it sets the rest of g. meet returns ErrNotShared
+// if there is none.
+func (n *Syncer) meet(
+	ctx context.Context, s link.Stream, r *bufio.Reader, lookup [32]byte, g *greeting,
+	found func(nonceR [32]byte) error,
+) error {
+	if err := n.cfg.Limits.MayAsk(s); err != nil {
+		return err
+	}
+	answerAt := time.NewTimer(answerTime)
+	defer answerAt.Stop()
+	var nonceR, answer, proof [32]byte
+	_, _ = rand.Read(nonceR[:]) // never fails
+	_, _ = rand.Read(answer[:])
+	missing := n.lookUpFor(ctx, s, lookup, g)
+	if missing == nil {
+		if err := found(nonceR); err != nil {
+			return err
+		}
+		answer = proofOf(g.key, "responder", g.sameStatements)
+	} else if !errors.Is(missing, contacts.ErrNotShared) {
+		return missing
+	}
+	select {
+	case <-answerAt.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if _, err := s.Write(append(nonceR[:], answer[:]...)); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	if _, err := io.ReadFull(r, proof[:]); err != nil {
+		if missing != nil {
+			return missing // the peer has seen that this is no proof
+		}
+		return fmt.Errorf("sync: %w", link.NoEOF(err))
+	}
+	if missing != nil {
+		return missing
+	}
+	if want := proofOf(g.key, "initiator", false); subtle.ConstantTimeCompare(want[:], proof[:]) != 1 {
+		return errors.New("sync: the peer does not know the replica that it asks for")
+	}
+	return nil
 }
 
 // lookUpFor finds what a peer asks for, if it is to be told.

@@ -88,6 +88,8 @@ type Config struct {
 	// Sending returns what is to be told of each item that is sent to a peer in a session: it tells
 	// also, which may be nil.
 	Sending func(p peer.ID, also func(*reconcile.Item)) func(*reconcile.Item)
+	// Complete reports whether all content of an entry is here.
+	Complete func(ctx context.Context, e *replica.Entry) (bool, error)
 	// KeysChanged is told that epochs or read keys of a replica have come or been made.
 	KeysChanged func(ctx context.Context, id replica.ID) error
 	// Given is told that peers may have content to give, and GivenAnywhere that any may.

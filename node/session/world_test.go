@@ -33,7 +33,8 @@ const interval = time.Minute
 // world is a Syncer with all that it needs, of which nothing runs by itself.
 type world struct {
 	*Syncer
-	full bool // there is no room for entries
+	full  bool // there is no room for entries
+	whole bool // all content is here
 }
 
 // newWorld makes a Syncer that knows nobody, with an id of its own.
@@ -56,6 +57,7 @@ func newWorld(t testing.TB, now func() time.Time) *world {
 		Sending: func(_ peer.ID, also func(*reconcile.Item)) func(*reconcile.Item) {
 			return also
 		},
+		Complete:      func(context.Context, *replica.Entry) (bool, error) { return w.whole, nil },
 		KeysChanged:   func(context.Context, replica.ID) error { return nil },
 		Given:         func(...peer.ID) {},
 		GivenAnywhere: func() {},

@@ -16,7 +16,8 @@ import (
 // The record of the device in the node's store; integers are big-endian:
 //
 //	v d replica[32]   version u8 = 1, since when the node holds the replica i64 µs,
-//	                  flags u8: 1 copied, author[32], incarnation[8], reserved u64, former[32]
+//	                  flags u8: 1 copied, author[32], incarnation[8], reserved u64, former[32],
+//	held u64 µs, rescue[32]
 //
 // A device that has left a replica begins anew when it comes back: what it wrote in between may be
 // gone. So a record of an earlier time at which the replica was held says nothing.
@@ -24,7 +25,7 @@ const keyDevice = "vd"
 
 const (
 	deviceVersion = 1
-	deviceLength  = 1 + 8 + 1 + 32 + 8 + 8 + 32
+	deviceLength  = 1 + 8 + 1 + 32 + 8 + 8 + 32 + 8 + 32
 	flagCopied    = 1
 )
 
@@ -42,7 +43,8 @@ func marshal(d *versions.Device, held time.Time) []byte {
 	}
 	b = append(append(b, d.Author[:]...), d.Incarnation[:]...)
 	b = binary.BigEndian.AppendUint64(b, d.Reserved)
-	return append(b, d.Former[:]...)
+	b = binary.BigEndian.AppendUint64(append(b, d.Former[:]...), d.Held)
+	return append(b, d.Rescue[:]...)
 }
 
 func parse(b []byte) (d versions.Device, held time.Time, err error) {
@@ -58,7 +60,10 @@ func parse(b []byte) (d versions.Device, held time.Time, err error) {
 	b = b[copy(d.Author[:], b):]
 	b = b[copy(d.Incarnation[:], b):]
 	d.Reserved = binary.BigEndian.Uint64(b)
-	copy(d.Former[:], b[8:])
+	b = b[8:]
+	b = b[copy(d.Former[:], b):]
+	d.Held = binary.BigEndian.Uint64(b)
+	copy(d.Rescue[:], b[8:])
 	return d, held, nil
 }
 

@@ -239,12 +239,12 @@ func TestChanged(t *testing.T) {
 func TestDeviceGolden(t *testing.T) {
 	d := versions.Device{
 		Author: replica.AuthorID{1, 2}, Incarnation: record.Incarnation{3, 4}, Reserved: 4097,
-		Copied: true, Former: replica.AuthorID{5},
+		Copied: true, Former: replica.AuthorID{5}, Held: 6, Rescue: replica.AuthorID{7},
 	}
 	b := marshal(&d, time.UnixMicro(0x0102030405))
 	zeros := func(n int) string { return hex.EncodeToString(make([]byte, n)) }
 	require.Equal(t, "01"+"0000000102030405"+"01"+"0102"+zeros(30)+"0304"+zeros(6)+
-		"0000000000001001"+"05"+zeros(31), hex.EncodeToString(b))
+		"0000000000001001"+"05"+zeros(31)+"0000000000000006"+"07"+zeros(31), hex.EncodeToString(b))
 	require.Len(t, b, deviceLength)
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/skerry-sync/skerry/internal/seldom"
@@ -20,6 +22,8 @@ type watcher struct {
 	set     *versions.Set
 	watch   *node.Watch
 	changed func(keys [][]byte)
+	watches *watches
+	wrote   func() // is told that this node has written
 	log     *slog.Logger
 
 	all    bool                   // all entries are to be looked at
@@ -27,6 +31,45 @@ type watcher struct {
 	waits  map[place]replica.Item // for their content
 	key    replica.EpochID        // the newest read key that was here
 	logged seldom.Told
+	looked progress
+}
+
+// progress says how many entries have been looked at since the watch began.
+type progress struct {
+	mu    sync.Mutex
+	count uint64
+	moved chan struct{} // is closed when there are more
+}
+
+func (p *progress) set(n uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count = n
+	if p.moved != nil {
+		close(p.moved)
+		p.moved = nil
+	}
+}
+
+// wait returns when n have been looked at.
+func (p *progress) wait(ctx context.Context, n uint64) error {
+	for {
+		p.mu.Lock()
+		if p.count >= n {
+			p.mu.Unlock()
+			return nil
+		}
+		if p.moved == nil {
+			p.moved = make(chan struct{})
+		}
+		moved := p.moved
+		p.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // place is where an entry is, in plain.
@@ -44,15 +87,20 @@ const (
 	// pause is how long the watcher waits after something failed, and how often it looks for another
 	// read key.
 	pause = time.Minute
+	// saySoon is when a device says what it has seen, since it was opened, and sayEvery how often it
+	// does afterwards, if there is more.
+	saySoon, sayEvery = time.Minute, time.Hour
 )
 
 // seen is what a Watch has seen.
 type seen struct {
 	all    []node.Seen
 	missed uint64
+	come   uint64 // entries until now
 }
 
 func (w *watcher) run(ctx context.Context) {
+	defer w.looked.set(math.MaxUint64) // nobody waits for it any more
 	ctx, cancel := context.WithCancel(ctx)
 	came := make(chan seen)
 	go func() {
@@ -67,6 +115,8 @@ func (w *watcher) run(ctx context.Context) {
 	arrived := w.n.ContentArrived()
 	again := time.NewTicker(pause)
 	defer again.Stop()
+	say := time.NewTimer(saySoon)
+	defer say.Stop()
 	for ctx.Err() == nil {
 		var err error
 		if w.all {
@@ -78,7 +128,10 @@ func (w *watcher) run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			err = w.take(ctx, x)
+			if err = w.take(ctx, x); err == nil && w.all {
+				err = w.lookAtAll(ctx)
+			}
+			w.looked.set(x.come)
 		case <-arrived:
 			arrived = w.n.ContentArrived() // before the look: what comes during it is not missed
 			err = w.lookAtWaiting(ctx)
@@ -87,6 +140,9 @@ func (w *watcher) run(ctx context.Context) {
 				w.all, w.retry = true, false
 			}
 			err = w.lookForKey(ctx)
+		case <-say.C:
+			say.Reset(sayEvery)
+			err = w.set.Acknowledge(ctx)
 		case <-ctx.Done():
 		}
 		w.failed(ctx, err)
@@ -96,7 +152,7 @@ func (w *watcher) run(ctx context.Context) {
 // listen hands on what comes.
 func (w *watcher) listen(ctx context.Context, came chan<- seen) {
 	for {
-		all, missed, err := w.watch.Next(ctx)
+		all, missed, come, err := w.watch.NextUntil(ctx)
 		if ctx.Err() != nil || errors.Is(err, node.ErrClosed) {
 			return
 		}
@@ -109,7 +165,7 @@ func (w *watcher) listen(ctx context.Context, came chan<- seen) {
 			}
 		}
 		select {
-		case came <- seen{all, missed}:
+		case came <- seen{all, missed, come}:
 		case <-ctx.Done():
 			return
 		}
@@ -148,19 +204,25 @@ func (w *watcher) lookForKey(ctx context.Context) error {
 func (w *watcher) take(ctx context.Context, x seen) error {
 	if x.missed > 0 {
 		w.all = true
+		w.watches.lose() // entries that are gone are not among all
+		w.wrote()
 		return nil
 	}
 	var here []replica.Item
-	var gone [][]byte
+	var gone, own [][]byte // keys, where there is nothing to look at
 	for i := range x.all {
 		switch e := &x.all[i]; {
 		case e.Dropped:
 			gone = append(gone, e.Key)
-		case e.From != replica.Local:
+		case e.From == replica.Local:
+			own = append(own, e.Key)
+			w.wrote()
+		default:
 			here = append(here, e.Item)
 		}
 	}
 	w.tell(gone)
+	w.watches.tell(own)
 	for len(here) > 0 {
 		n := min(len(here), lookAtOnce)
 		if err := w.arrived(ctx, here[:n], w.set.Arrived); err != nil {
@@ -171,7 +233,9 @@ func (w *watcher) take(ctx context.Context, x seen) error {
 	return nil
 }
 
+// tell tells what peers may have changed.
 func (w *watcher) tell(keys [][]byte) {
+	w.watches.tell(keys)
 	if w.changed != nil && len(keys) > 0 {
 		w.changed(keys)
 	}

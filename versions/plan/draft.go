@@ -10,9 +10,10 @@ import (
 // Over returns what a version says of all that it supersedes: some heads, and what
 // these supersede. The dot, the kind and the content are missing, and the generation is 0. keeps
 // says whether the content of an ancestor is kept, one of the heads or older; it is asked about the
-// newest first.
+// newest first. seen is what other devices have seen: the newest ancestor that one of the first
+// maxBases of them has seen is named, however old, since its next edit follows on that.
 func Over(
-	heads []*Version, by record.Device, keeps func(record.Ancestor) bool,
+	heads []*Version, by record.Device, seen []record.Vector, keeps func(record.Ancestor) bool,
 ) *record.Record {
 	r := &record.Record{Dot: record.Dot{Device: by}, Height: 1}
 	if len(heads) == 0 {
@@ -44,7 +45,7 @@ func Over(
 		return a.Dot == b.Dot && a.Height == b.Height
 	})
 	if len(all) > record.MaxAncestors {
-		all, r.Cut = all[:record.MaxAncestors], true
+		all, r.Cut = most(all, seen), true
 	}
 	for i := range all {
 		if a := &all[i]; a.Kept && !keeps(*a) {
@@ -53,6 +54,32 @@ func Over(
 	}
 	r.Ancestors = all
 	return r
+}
+
+// maxBases is how many places among the ancestors are kept for what devices have seen last.
+const maxBases = record.MaxAncestors / 2
+
+// most returns record.MaxAncestors of more ancestors: those that devices have seen last, and
+// otherwise the newest.
+func most(all []record.Ancestor, seen []record.Vector) []record.Ancestor {
+	bases := map[int]bool{}
+	for _, v := range seen[:min(len(seen), maxBases)] {
+		at := slices.IndexFunc(all, func(a record.Ancestor) bool { return v.Covers(a.Dot) })
+		if at >= 0 {
+			bases[at] = true
+		}
+	}
+	room := record.MaxAncestors - len(bases)
+	out := make([]record.Ancestor, 0, record.MaxAncestors)
+	for i, a := range all {
+		switch {
+		case bases[i]:
+			out = append(out, a)
+		case room > 0:
+			out, room = append(out, a), room-1
+		}
+	}
+	return out
 }
 
 func keptFirst(a, b bool) int {

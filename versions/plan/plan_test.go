@@ -38,7 +38,7 @@ func (w *world) write(by byte, content string, over ...*Version) *Version {
 	w.next[by]++
 	w.time++
 	d := record.Device{Author: record.TagOf(author(by)), Incarnation: record.Incarnation{by}}
-	r := Over(over, d, func(record.Ancestor) bool { return true })
+	r := Over(over, d, nil, func(record.Ancestor) bool { return true })
 	r.Dot.Counter = w.next[by]
 	r.Kind, r.Content = record.Deletion, record.Content{}
 	if content != "" {

@@ -1,0 +1,378 @@
+package localfirst
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/skerry-sync/skerry/internal/kind"
+	"github.com/skerry-sync/skerry/versions"
+)
+
+// A pass over a collection has two halves. The first compares the app's store with what it held
+// when the engine last saw it, and publishes what has changed as versions that follow on what the
+// app had seen: beside what has come since. The second applies what has come, merged. What the
+// engine remembers of an item is written after what it says is true, so a pass that ends anywhere
+// is made good by the next: it may repeat work, and takes nothing for a change that was none.
+
+// collection is a collection without the type of its values.
+type collection struct {
+	ns     *Namespace
+	name   string
+	v      values
+	hold   bool
+	schema uint64
+
+	mu       sync.Mutex
+	scope    [32]byte // hash of the keys in the last pass
+	approved bool     // deletions, however many
+	stopped  error    // ErrMassDelete or ErrOldCopy, until somebody approves
+}
+
+var (
+	// ErrMassDelete reports an app's store that has lost so many values that it may have been emptied
+	// by mistake. Nothing of the collection is published or applied until Approve is called.
+	ErrMassDelete = kind.New(kind.Conflict, "many values are gone from the app's store: "+
+		"approve that they are deleted everywhere, or bring them back")
+	// ErrOldCopy reports an app's store of which all changed values are older ones: it is likely to
+	// have been restored from a backup.
+	ErrOldCopy = kind.New(kind.Conflict, "the app's store seems to be an old copy: "+
+		"approve that the old values count everywhere, or refresh it")
+)
+
+const (
+	// An app's store that lost more than a quarter of its values, and at least massDelete, stops the
+	// collection; so does one that lost all.
+	massDelete = 50
+	// oldCopies is how many values must have become older ones for a store to seem an old copy.
+	oldCopies = 8
+	// publishedAtOnce is how many items are published in one transaction.
+	publishedAtOnce = 256
+)
+
+func (c *collection) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("collection %q: %w", c.name, err)
+}
+
+func (c *collection) itemName(key string) Name {
+	return Name{ItemRecord, c.ns.name, c.name, key}
+}
+
+func (c *collection) state(ctx context.Context, key string) (s itemState, known bool, err error) {
+	b, err := c.ns.e.cfg.Store.Get(ctx, c.itemName(key))
+	if errors.Is(err, ErrNotFound) {
+		return s, false, nil
+	}
+	if err != nil {
+		return s, false, err
+	}
+	s, err = parseState(b)
+	if err != nil {
+		return itemState{}, false, nil // it is made anew from what is here
+	}
+	return s, true, nil
+}
+
+func (c *collection) save(ctx context.Context, states map[string]*itemState) error {
+	all := make([]Record, 0, len(states))
+	for _, key := range slices.Sorted(maps.Keys(states)) {
+		b, err := states[key].marshal()
+		if err != nil {
+			return err
+		}
+		all = append(all, Record{c.itemName(key), b})
+	}
+	return c.ns.e.cfg.Store.Apply(ctx, all)
+}
+
+func (c *collection) tell(k EventKind, key string, err error) {
+	c.ns.e.tell(Event{k, c.ns.id, c.name, key, err})
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// scopeOf returns the keys of the scope, and their hash.
+func (c *collection) scopeOf(ctx context.Context) (map[string]bool, [32]byte, error) {
+	keys, err := c.v.keys(ctx)
+	if err != nil {
+		return nil, [32]byte{}, fmt.Errorf("the app's keys: %w", err)
+	}
+	slices.Sort(keys)
+	scope := make(map[string]bool, len(keys))
+	h := sha256.New()
+	for _, k := range slices.Compact(keys) {
+		if err := checkKey(k); err != nil {
+			c.tell(Failed, k, err)
+			continue
+		}
+		scope[k] = true
+		_, _ = fmt.Fprintf(h, "%d %s", len(k), k) // never fails
+	}
+	return scope, [32]byte(h.Sum(nil)), nil
+}
+
+// changes is what is different in the app's store since the engine last saw it.
+type changes struct {
+	changed []string // new, or with another value
+	deleted []string
+	left    []string // the scope
+	had     int      // values that were there, and are known to others
+}
+
+// compare finds what has changed in the app's store.
+func (c *collection) compare(ctx context.Context, scope map[string]bool) (x changes, err error) {
+	type seen struct {
+		hash [32]byte
+		bad  error
+	}
+	here := map[string]seen{}
+	err = c.v.snapshot(ctx, func(key string, encode func() ([]byte, error)) error {
+		if !scope[key] {
+			return nil
+		}
+		b, err := encode()
+		if err != nil {
+			here[key] = seen{bad: err}
+			return nil
+		}
+		here[key] = seen{hash: hashOf(b)}
+		return nil
+	})
+	if err != nil {
+		return x, fmt.Errorf("the app's values: %w", err)
+	}
+	known := map[string]bool{}
+	for r, err := range c.ns.e.cfg.Store.Scan(ctx, ItemRecord, c.ns.name, c.name) {
+		if err != nil {
+			return x, fmt.Errorf("the engine's store: %w", err)
+		}
+		base, flags, ok := baseOf(r.Value)
+		if !ok {
+			continue // it is made anew
+		}
+		known[r.Key] = true
+		now, found := here[r.Key]
+		has := flags&stateHas != 0
+		if has {
+			x.had++
+		}
+		switch {
+		case !scope[r.Key]:
+			if flags&stateScoped != 0 {
+				x.left = append(x.left, r.Key)
+			}
+		case now.bad != nil:
+			c.tell(Failed, r.Key, now.bad)
+		case found && (!has || now.hash != base):
+			x.changed = append(x.changed, r.Key)
+		case !found && has && flags&stateScoped != 0:
+			x.deleted = append(x.deleted, r.Key)
+		}
+	}
+	for _, key := range sortedKeys(here) {
+		if known[key] {
+			continue
+		}
+		if bad := here[key].bad; bad != nil {
+			c.tell(Failed, key, bad)
+			continue
+		}
+		x.changed = append(x.changed, key)
+	}
+	return x, nil
+}
+
+// publish is the first half of a pass.
+func (c *collection) publish(ctx context.Context, scope map[string]bool) error {
+	x, err := c.compare(ctx, scope)
+	if err != nil {
+		return err
+	}
+	for _, key := range x.left {
+		if s, known, err := c.state(ctx, key); err != nil {
+			return err
+		} else if known {
+			s.Scoped = false
+			if err := c.save(ctx, map[string]*itemState{key: &s}); err != nil {
+				return err
+			}
+		}
+	}
+	c.mu.Lock()
+	approved := c.approved
+	c.mu.Unlock()
+	n := len(x.deleted)
+	if !approved && (n == x.had && n > 1 || n >= massDelete && 4*n > x.had) {
+		return fmt.Errorf("%d of %d values: %w", n, x.had, ErrMassDelete)
+	}
+	for all := x.changed; len(all) > 0; {
+		n := min(len(all), publishedAtOnce)
+		if err := c.publishSome(ctx, all[:n], approved); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	for all := x.deleted; len(all) > 0; {
+		n := min(len(all), publishedAtOnce)
+		if err := c.publishSome(ctx, all[:n], true); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	c.mu.Lock()
+	c.approved = c.approved && !approved
+	c.mu.Unlock()
+	return nil
+}
+
+// oldValues counts values that were there before: the last before the present one, to which a
+// person may have gone back, and older ones.
+type oldValues struct{ undone, older int }
+
+// outgoing is an item that is about to be published.
+type outgoing struct {
+	key   string
+	now   current
+	state itemState
+	hash  [32]byte // of the encoded value
+	edit  versions.Edit
+	want  versions.Source
+}
+
+// publishSome publishes the values that the app's store holds now of some keys, as far as nobody
+// has the same. approved says that old values count as new ones.
+func (c *collection) publishSome(ctx context.Context, keys []string, approved bool) error {
+	var out []*outgoing
+	settled := map[string]*itemState{}
+	var old oldValues
+	for _, key := range keys {
+		o, err := c.outgoing(ctx, key, settled, &old)
+		if err != nil {
+			if isFatal(err) {
+				return err
+			}
+			c.tell(Failed, key, err)
+			continue
+		}
+		if o != nil {
+			out = append(out, o)
+		}
+	}
+	n := old.older + old.undone
+	if !approved && old.older > 0 && n >= oldCopies && 10*n >= 9*len(out) {
+		return fmt.Errorf("%d values: %w", n, ErrOldCopy)
+	}
+	if len(settled) > 0 {
+		if err := c.save(ctx, settled); err != nil {
+			return err
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	intents := map[string]*itemState{}
+	edits := make([]versions.Edit, len(out))
+	for i, o := range out {
+		o.state.Intent = o.want.Hash
+		intents[o.key] = &o.state
+		edits[i] = o.edit
+	}
+	if err := c.save(ctx, intents); err != nil {
+		return err
+	}
+	if err := c.ns.set.WriteEach(ctx, edits...); err != nil {
+		return err
+	}
+	for _, o := range out {
+		item, err := c.ns.set.Read(ctx, o.edit.Item.Key, versions.Looked{})
+		if err != nil {
+			return err
+		}
+		if shown, ok := item.ShownWith(o.want.Hash); ok {
+			o.state.Shown = shown
+		}
+		o.state.Has, o.state.Base, o.state.Scoped = o.now.found, o.hash, true
+		o.state.Fault = ""
+		if err := c.save(ctx, map[string]*itemState{o.key: &o.state}); err != nil {
+			return err
+		}
+		c.tell(Published, o.key, nil)
+		c.ns.giveBack([]string{string(o.edit.Item.Key)}, false)
+	}
+	return nil
+}
+
+// outgoing returns what is to be published of a key; nil if nothing is, and then perhaps what is
+// known of it now, in settled. It counts values that were there before.
+func (c *collection) outgoing(
+	ctx context.Context, key string, settled map[string]*itemState, old *oldValues,
+) (*outgoing, error) {
+	state, _, err := c.state(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	o := &outgoing{key: key, state: state}
+	if o.now, err = c.v.get(ctx, key); err != nil {
+		return nil, err
+	}
+	if o.now.found {
+		o.hash = hashOf(o.now.encoded)
+	}
+	if o.now.found == state.Has && o.hash == state.Base {
+		return nil, nil // it has been changed back
+	}
+	at := c.ns.namer.of(c.name, key)
+	item, err := c.ns.set.Read(ctx, at, versions.Looked{})
+	if err != nil {
+		return nil, err
+	}
+	if o.now.found {
+		o.want = c.ns.set.SourceOf(appendEnvelope(nil, c.name, key, o.now.encoded))
+	}
+	fresh := len(item.Heads) == 0
+	if shown, ok := item.ShownWith(o.want.Hash); ok && !fresh && (o.now.found || item.Deleted()) &&
+		(!state.Has || state.Intent == o.want.Hash || shown.Covers(item)) {
+		// Others have the same, or this device published it and did not come to remember that.
+		state.Has, state.Base, state.Scoped, state.Shown = o.now.found, o.hash, true, shown
+		settled[key] = &state
+		c.ns.giveBack([]string{string(at)}, false)
+		return nil, nil
+	}
+	if state.Conflict && c.hold {
+		return nil, nil
+	}
+	switch former, newest := item.HasAncestor(o.want.Hash); {
+	case !o.now.found && fresh, !state.Has && c.v.isDefault(key, o.now):
+		return nil, nil
+	case !o.now.found || !former:
+	case !state.Has: // an old copy, of which nothing is remembered: what is newer is applied
+		state.Has, state.Base, state.Scoped = true, o.hash, true
+		settled[key] = &state
+		c.ns.giveBack([]string{string(at)}, false)
+		return nil, nil
+	case newest:
+		old.undone++
+	default:
+		old.older++
+	}
+	o.edit = versions.Edit{Item: item, Over: &o.state.Shown, Schema: c.schema}
+	if o.now.found {
+		o.edit.Content = &o.want
+	} else {
+		o.edit.Delete = true
+	}
+	return o, nil
+}
+
+// isFatal reports an error that is not of one item alone.
+func isFatal(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		kind.Of(err) == kind.NoSpace || errors.Is(err, versions.ErrNoAuthor)
+}
