@@ -7,9 +7,9 @@ import (
 	"github.com/skerry-sync/skerry/versions/merge"
 )
 
-// JSONText is a value as JSON, of which the app understands what T has fields for. An app that keeps
-// its values so, in a column or a file, loses nothing that a newer app has added: Set changes what T
-// has and leaves the rest as it stands.
+// JSONText is a value as JSON, of which the app understands what T has fields for. An app that
+// keeps its values so, in a column or a file, loses nothing that a newer app has added: Set changes
+// what T has and leaves the rest as it stands.
 //
 //	type note struct {
 //		Title string `json:"title"`
@@ -30,8 +30,8 @@ func (t JSONText[T]) Get() (v T, err error) {
 	return v, err
 }
 
-// Set returns the text with v in it: see [merge.Carry]. Items of arrays belong together if they look
-// the same to T, or by their places; use SetByID where they have ids.
+// Set returns the text with v in it: see [merge.Carry]. Items of arrays belong together if they
+// look the same to T, or by their places; use SetByID where they have ids.
 func (t JSONText[T]) Set(v T) (JSONText[T], error) { return t.SetByID(v, "") }
 
 // SetByID is Set where items of arrays are told apart by a member, such as "id".

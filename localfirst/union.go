@@ -6,9 +6,9 @@ import (
 )
 
 // MergeSets merges sets that are written as slices; compare orders the items, and is 0 for two that
-// are the same. Items that one side has added are in the result, those that one has removed are not.
-// Without a base, the result is the union. It has each item once, in order; of items that are the
-// same but look different, local's.
+// are the same. Items that one side has added are in the result, those that one has removed are
+// not. Without a base, the result is the union. It has each item once, in order; of items that are
+// the same but look different, local's.
 //
 // It is commutative if compare is 0 for identical items only, and without a base associative.
 func MergeSets[E any](compare func(a, b E) int) MergeFunc[[]E] {

@@ -1,9 +1,9 @@
 // Package dirbackend is a store of an app's values in a directory, with a file for each value: a
 // backend for package localfirst. Other programs may read and change the files.
 //
-// What belongs here: names of files for keys, and values read and replaced whole. What never belongs
-// here: trees of files that a person arranges, which a folder is for (package project), and the
-// engine's own store.
+// What belongs here: names of files for keys, and values read and replaced whole. What never
+// belongs here: trees of files that a person arranges, which a folder is for (package project), and
+// the engine's own store.
 //
 // Start at [Open].
 package dirbackend
@@ -51,9 +51,9 @@ var (
 	ErrName = kind.New(kind.Usage, "the name is that of no key")
 )
 
-// Dir is a localfirst.ConditionalValueBackend and a localfirst.DeletingBackend. One process may have
-// a directory open at a time. Its methods may be called at the same time; the app writes through
-// them, too.
+// Dir is a localfirst.ConditionalValueBackend and a localfirst.DeletingBackend. One process may
+// have a directory open at a time. Its methods may be called at the same time; the app writes
+// through them, too.
 //
 // Files are replaced whole, and are durable when a call returns. Links are not followed, and are no
 // values. What other programs write is seen by the next Snapshot, also half of it if they do not

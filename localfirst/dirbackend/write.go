@@ -176,8 +176,8 @@ func line(key string) string {
 	return strings.Join(append(dirs, base), "/") + "\n"
 }
 
-// know notes keys. Of a key that has a file it need not be durable: after a loss of power it is noted
-// again.
+// know notes keys. Of a key that has a file it need not be durable: after a loss of power it is
+// noted again.
 func (d *Dir[T]) know(keys []string, durable bool) error {
 	var lines strings.Builder
 	for _, key := range keys {

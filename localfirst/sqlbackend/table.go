@@ -1,10 +1,12 @@
 // Package sqlbackend is a store of an app's values in a table of a SQL database: a backend for
 // package localfirst. The table is the app's own, which reads and writes it as it likes.
 //
-//	db, err := sql.Open("sqlite", "file:notes.db?_pragma=journal_mode(wal)&_pragma=busy_timeout(5000)")
 //	notes, err := sqlbackend.New(db, sqlbackend.Config[Note]{
 //		Dialect: sqlbackend.SQLite(), Table: "notes", Key: "id", Columns: []string{"title", "body"},
-//		Scan:  func(row sqlbackend.Row) (n Note, err error) { return n, row.Scan(&n.Title, &n.Body) },
+//		Scan: func(row sqlbackend.Row) (n Note, err error) {
+//			err = row.Scan(&n.Title, &n.Body)
+//			return n, err
+//		},
 //		Args:  func(n Note) ([]any, error) { return []any{n.Title, n.Body}, nil },
 //		Equal: func(a, b Note) bool { return a == b },
 //	})
@@ -58,8 +60,8 @@ type Row interface {
 // writes in one transaction, so what the app writes in a transaction of its own is never lost. Its
 // methods may be called at the same time.
 //
-// A deletion is only published if its key is in the scope: Config.Keys must return keys of rows that
-// were deleted, or the app calls Delete of the collection. [Tracked] does so by itself.
+// A deletion is only published if its key is in the scope: Config.Keys must return keys of rows
+// that were deleted, or the app calls Delete of the collection. [Tracked] does so by itself.
 type Table[T any] struct {
 	db   *sql.DB
 	c    Config[T]

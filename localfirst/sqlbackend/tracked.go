@@ -14,8 +14,8 @@ import (
 )
 
 // Tracked is a Table whose database notes what is changed, by whomever: a
-// localfirst.ChangingBackend. Keys of rows that were deleted stay in the scope, so that the deletion
-// is published, until Forget.
+// localfirst.ChangingBackend. Keys of rows that were deleted stay in the scope, so that the
+// deletion is published, until Forget.
 //
 // What is noted stands beside the table, under its name and "_skerry_": three triggers, a table
 // "changes" with a row for each key that was ever written, and a table "marks" with the tokens that

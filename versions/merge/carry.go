@@ -11,18 +11,18 @@ import (
 // stands, known is what the writer understood of it, and now is what the writer wants it to be. All
 // are JSON.
 //
-// What is the same in known and now stays as text has it, byte for byte: members that known does not
-// show, and digits that the writer's numbers have no room for. What the writer changed is as now has
-// it; a member that it deleted is gone, with all that is in it. Objects are treated member by
-// member. Names of members that differ in upper and lower case alone are one, since decoders take
-// them so.
+// What is the same in known and now stays as text has it, byte for byte: members that known does
+// not show, and digits that the writer's numbers have no room for. What the writer changed is as
+// now has it; a member that it deleted is gone, with all that is in it. Objects are treated member
+// by member. Names of members that differ in upper and lower case alone are one, since decoders
+// take them so.
 //
 // Items of arrays belong together if they have the same string or number in the member byID (such
-// as "id"; empty for none). Others do if they are the same in known and now; of those that are left,
-// the first, the second and so on do, if known and now have equally many.
+// as "id"; empty for none). Others do if they are the same in known and now; of those that are
+// left, the first, the second and so on do, if known and now have equally many.
 //
-// The error is a *Conflict: an input is not JSON, or is too large. The result has no spaces where it
-// is not as text or now has it.
+// The error is a *Conflict: an input is not JSON, or is too large. The result has no spaces where
+// it is not as text or now has it.
 func Carry(text, known, now []byte, byID string) ([]byte, error) {
 	var c carrier
 	k, t, n, err := c.parseAll(known, text, now)
