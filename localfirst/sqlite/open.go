@@ -59,7 +59,7 @@ CREATE TABLE record (
 // Apple's systems that takes fullfsync, too.
 var pragmas = []string{
 	"busy_timeout(10000)", "synchronous(FULL)", "fullfsync(1)", "checkpoint_fullfsync(1)",
-	"trusted_schema(0)", "cell_size_check(1)", "cache_size(-4096)",
+	"trusted_schema(0)", "cell_size_check(1)", "cache_size(-16384)",
 }
 
 // Open opens the store in a file, which only its owner may read, or makes it. Beside it are three

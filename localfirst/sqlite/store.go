@@ -26,8 +26,10 @@ import (
 // Store is a localfirst.Store in a SQLite database. Its methods may be called at the same time. Close
 // it after the engine.
 //
-// The table record has a row for each record. Its value begins with a checksum: SQLite itself does
-// not notice a wrong bit in a row.
+// The table record has a row for each record. Its value holds the key once more, so that a Scan reads
+// one column, and begins with a checksum, since SQLite itself does not notice a wrong bit in a row:
+//
+//	XXH64 of all that follows u64 BE, length of the key u16 BE, key, value
 type Store struct {
 	path    string
 	lock    *os.File
@@ -41,7 +43,7 @@ type Store struct {
 const (
 	getRecord = `SELECT value FROM record
 		WHERE kind = ? AND namespace = ? AND collection = ? AND key = ?`
-	scanRecords = `SELECT key, value FROM record
+	scanRecords = `SELECT value FROM record
 		WHERE kind = ? AND namespace = ? AND collection = ? ORDER BY key`
 	putRecord = `INSERT INTO record (kind, namespace, collection, key, value) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET value = excluded.value`
@@ -66,31 +68,28 @@ func (s *Store) Close() error {
 	return errors.Join(s.db.Close(), s.lock.Close())
 }
 
-// sumSize is how many bytes of a row's value are its checksum.
-const sumSize = 8
+// headSize is how many bytes stand before the key in the value of a row.
+const headSize = 8 + 2
 
-// sumOf returns the checksum of a record, which is none against somebody who wants to deceive: XXH64
-// of the length of the key in two bytes, the key and the value.
-func sumOf(d *xxhash.Digest, key, value []byte) uint64 {
-	d.Reset()
-	_, _ = d.Write([]byte{byte(len(key) >> 8), byte(len(key))}) // never fails
-	_, _ = d.Write(key)
-	_, _ = d.Write(value)
-	return d.Sum64()
+// rowOf returns the value of a row. The checksum is none against somebody who wants to deceive.
+func rowOf(key string, value []byte) []byte {
+	b := make([]byte, headSize, headSize+len(key)+len(value))
+	binary.BigEndian.PutUint16(b[8:], uint16(len(key)))
+	b = append(append(b, key...), value...)
+	binary.BigEndian.PutUint64(b, xxhash.Sum64(b[8:]))
+	return b
 }
 
-func sealed(d *xxhash.Digest, key, value []byte) []byte {
-	b := make([]byte, sumSize, sumSize+len(value))
-	binary.BigEndian.PutUint64(b, sumOf(d, key, value))
-	return append(b, value...)
-}
-
-// unsealed returns the value in a row, or ErrDamaged.
-func unsealed(d *xxhash.Digest, key, row []byte) ([]byte, error) {
-	if len(row) < sumSize || binary.BigEndian.Uint64(row) != sumOf(d, key, row[sumSize:]) {
-		return nil, fmt.Errorf("%w: a record has a wrong checksum", ErrDamaged)
+// parseRow returns what is in the value of a row, or ErrDamaged.
+func parseRow(b []byte) (key, value []byte, err error) {
+	if len(b) < headSize || binary.BigEndian.Uint64(b) != xxhash.Sum64(b[8:]) {
+		return nil, nil, fmt.Errorf("%w: a record has a wrong checksum", ErrDamaged)
 	}
-	return row[sumSize:], nil
+	end := headSize + int(binary.BigEndian.Uint16(b[8:]))
+	if end > len(b) {
+		return nil, nil, fmt.Errorf("%w: a record is cut short", ErrDamaged)
+	}
+	return b[headSize:end], b[end:], nil
 }
 
 // blob returns a part of a name as a value of SQLite: never nil, which would be NULL.
@@ -102,9 +101,8 @@ func (s *Store) Get(ctx context.Context, n localfirst.Name) ([]byte, error) {
 		return nil, err
 	}
 	// A context that can end costs a goroutine for each call of the driver.
-	key := blob(n.Key)
 	rows, err := s.get.QueryContext(context.WithoutCancel(ctx), blob(string(n.Kind)),
-		blob(n.Namespace), blob(n.Collection), key)
+		blob(n.Namespace), blob(n.Collection), blob(n.Key))
 	if err != nil {
 		return nil, s.failed(err)
 	}
@@ -117,8 +115,14 @@ func (s *Store) Get(ctx context.Context, n localfirst.Name) ([]byte, error) {
 	if err = errors.Join(err, rows.Close()); err != nil {
 		return nil, s.failed(err)
 	}
-	value, err := unsealed(xxhash.New(), key, row)
-	return value, s.failed(err)
+	key, value, err := parseRow(row)
+	if err == nil && string(key) != n.Key {
+		err = fmt.Errorf("%w: a record is in the place of another", ErrDamaged)
+	}
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	return value, nil
 }
 
 // Scan implements localfirst.Store. It reads by the driver itself: with database/sql around each
@@ -158,8 +162,7 @@ func scan(
 		return err
 	}
 	defer func() { _ = rows.Close() }() // it has been read, or failed
-	sum := xxhash.New()
-	row := make([]driver.Value, 2)
+	row := make([]driver.Value, 1)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -170,9 +173,8 @@ func scan(
 		case err != nil:
 			return err
 		}
-		key, _ := row[0].([]byte) // nil if it is empty
-		full, _ := row[1].([]byte)
-		value, err := unsealed(sum, key, full)
+		b, _ := row[0].([]byte)
+		key, value, err := parseRow(b)
 		if err != nil {
 			return err
 		}
@@ -190,17 +192,15 @@ func (s *Store) Apply(ctx context.Context, all []localfirst.Record) error {
 	}
 	return s.write(ctx, func(tx *sql.Tx) error {
 		put, drop := tx.Stmt(s.put), tx.Stmt(s.drop)
-		sum := xxhash.New()
 		for i := range all {
 			r := &all[i]
-			key := blob(r.Key)
 			at := append(make([]any, 0, 5),
-				blob(string(r.Kind)), blob(r.Namespace), blob(r.Collection), key)
+				blob(string(r.Kind)), blob(r.Namespace), blob(r.Collection), blob(r.Key))
 			var err error
 			if r.Value == nil {
 				_, err = drop.Exec(at...)
 			} else {
-				_, err = put.Exec(append(at, sealed(sum, key, r.Value))...)
+				_, err = put.Exec(append(at, rowOf(r.Key, r.Value))...)
 			}
 			if err != nil {
 				return err

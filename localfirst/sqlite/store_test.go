@@ -2,12 +2,9 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/skerry-sync/skerry/localfirst"
@@ -28,5 +25,3 @@ func TestStore(t *testing.T)       { storetest.Run(t, open) }
 func TestStoreOnDisk(t *testing.T) { storetest.RunDisk(t, open) }
 
 func BenchmarkStore(b *testing.B) { storetest.Bench(b, open) }
-
-var _ = []any{sql.Open, os.Open, require.NoError}
