@@ -229,12 +229,15 @@ func TestDamaged(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// What is open is not set aside.
-func TestSetAsideInUse(t *testing.T) {
+// What is open is neither opened again nor set aside.
+func TestInUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	s, err := Open(path)
 	require.NoError(t, err)
+	_, err = Open(path)
+	require.ErrorIs(t, err, ErrInUse)
 	_, err = SetAside(path)
 	require.ErrorIs(t, err, ErrInUse)
 	require.NoError(t, s.Close())
+	write(t, path, 1)
 }

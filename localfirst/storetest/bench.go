@@ -60,6 +60,9 @@ func Bench(b *testing.B, open Open) {
 			b.ReportAllocs()
 			from := 0
 			for b.Loop() {
+				for i := range all[from : from+n] { // else there would be nothing to write
+					all[from+i].Value[0]++
+				}
 				if err := s.Apply(ctx, all[from:from+n]); err != nil {
 					b.Fatal(err)
 				}
