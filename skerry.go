@@ -26,6 +26,7 @@ import (
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/vaults"
 	"github.com/skerry-sync/skerry/vault"
+	"github.com/skerry-sync/skerry/versions/onnode"
 )
 
 // Node is a node with all that stands above it.
@@ -33,6 +34,8 @@ type Node struct {
 	*node.Node
 	Invites *invites.Service
 	Vaults  *vaults.Service
+	// Versions opens the versions of replicas. Layers that keep something in them add themselves.
+	Versions *onnode.Sets
 }
 
 // Open opens a data directory, without a network, with all that stands above a node: whoever opens
@@ -49,6 +52,7 @@ func Open(ctx context.Context, cfg node.Config, keyring vault.Keyring) (_ *Node,
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
+	n.Versions = onnode.NewSets(n.Node)
 	return n, nil
 }
 

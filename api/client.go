@@ -212,6 +212,15 @@ func (c *Client) ReadValue(ctx context.Context, name string, key Key, w io.Write
 	return c.read(ctx, "value?"+url.Values{"name": {name}, "key": {key.String()}}.Encode(), w)
 }
 
+// ReadVersion writes the content of a version of an item to w.
+func (c *Client) ReadVersion(ctx context.Context, req VersionRequest, w io.Writer) error {
+	q := url.Values{
+		"name": {req.Name}, "key": {req.Key.String()}, "number": {strconv.Itoa(req.Number)},
+		"id": {req.ID},
+	}
+	return c.read(ctx, "version?"+q.Encode(), w)
+}
+
 func (c *Client) read(ctx context.Context, path string, w io.Writer) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
 	if err != nil {

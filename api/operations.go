@@ -197,6 +197,36 @@ func (c *Client) ReplicaVerify(ctx context.Context, req CheckRequest) (Checked, 
 	return call[Checked](ctx, c, "replica/verify", req)
 }
 
+// ReplicaHistory calls each for the versions of an item that are known, the newest first
+// (replica/history).
+func (c *Client) ReplicaHistory(
+	ctx context.Context, req ItemRequest, each func(ItemVersion) error,
+) (History, error) {
+	return both[ItemVersion, History](ctx, c, "replica/history", req, each)
+}
+
+// ReplicaRestore gives an item the content of one of its versions again (replica/restore).
+func (c *Client) ReplicaRestore(ctx context.Context, req VersionRequest) (Restored, error) {
+	return call[Restored](ctx, c, "replica/restore", req)
+}
+
+// Conflicts calls each for every conflict of a replica, or of all (conflicts/ls).
+func (c *Client) Conflicts(
+	ctx context.Context, req ConflictsRequest, each func(ItemConflict) error,
+) error {
+	return every[ItemConflict](ctx, c, "conflicts/ls", req, each)
+}
+
+// ConflictShow tells what the versions of a conflict hold (conflicts/show).
+func (c *Client) ConflictShow(ctx context.Context, req ItemRequest) (ShownConflict, error) {
+	return call[ShownConflict](ctx, c, "conflicts/show", req)
+}
+
+// ConflictResolve ends a conflict (conflicts/resolve).
+func (c *Client) ConflictResolve(ctx context.Context, req ResolveRequest) (Resolved, error) {
+	return call[Resolved](ctx, c, "conflicts/resolve", req)
+}
+
 // AuthorNew makes an author (author/new).
 func (c *Client) AuthorNew(ctx context.Context) (Author, error) {
 	return call[Author](ctx, c, "author/new", nil)

@@ -353,14 +353,13 @@ func (b *batch) read(
 	if err := x.beforePull(ctx, o, who); err != nil {
 		return failed(err)
 	}
-	var data *value.Object
-	var hash string
+	var shown logPart
 	if part != nil || col.AppendOnly != nil && col.AppendOnly.Persist {
-		data, hash, err = b.readLog(ctx, o, part, who, now)
+		shown, err = b.readLog(ctx, o, part, who, now)
 	} else {
 		var d *view
 		if d, err = x.view(ctx, o, who, now); err == nil {
-			data, hash = d.Data(), d.hash
+			shown.data, shown.hash = d.Data(), d.hash
 		}
 	}
 	if err != nil {
@@ -368,34 +367,34 @@ func (b *batch) read(
 	}
 	entry.Status = http.StatusOK
 	x.audit(ctx, entry)
-	return value.NewObject(
-		value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash},
+	return shown.with(value.NewObject(
+		value.Member{Key: "data", Value: shown.data}, value.Member{Key: "hash", Value: shown.hash},
 		value.Member{Key: "timestamp", Value: float64(now)},
-	)
+	))
 }
 
 func (b *batch) readLog(
 	ctx context.Context, o *reach.Object, part *bounds, who *caller, now int64,
-) (data *value.Object, hash string, err error) {
+) (p logPart, err error) {
 	a := o.Collection.AppendOnly
 	if a == nil || !a.Persist {
-		return nil, "", bad("append_params_not_supported")
+		return p, bad("append_params_not_supported")
 	}
-	p := unsaid(a, now)
+	of := unsaid(a, now)
 	if part != nil {
-		p = *part
-		if err := p.check(a, now); err != nil {
-			return nil, "", err
+		of = *part
+		if err := of.check(a, now); err != nil {
+			return p, err
 		}
 	}
-	data, hash, err = b.x.elements(ctx, o, p, who, now)
+	p, err = b.x.elements(ctx, o, of, who, now)
 	switch {
 	case err != nil:
-		return nil, "", err
-	case hash == "" && part == nil:
-		data = &value.Object{}
-	case data == nil:
-		data = value.NewObject(value.Member{Key: a.Field, Value: value.Array{}})
+		return p, err
+	case p.hash == "" && part == nil:
+		p.data = &value.Object{}
+	case p.data == nil:
+		p.data = value.NewObject(value.Member{Key: a.Field, Value: value.Array{}})
 	}
-	return data, hash, nil
+	return p, nil
 }

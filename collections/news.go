@@ -75,10 +75,10 @@ func (x *exchange) pullNews(ctx context.Context, q url.Values, now int64) error 
 	}
 	data.Set(field, n.Elements)
 	x.w.Header().Set("Cache-Control", "no-store")
-	return x.answer(value.Append(nil, value.NewObject(
+	return x.answer(value.Append(nil, withUndecided(value.NewObject(
 		value.Member{Key: "data", Value: hideInLog(col, data, x.who)},
 		value.Member{Key: "cursor", Value: n.Next},
 		value.Member{Key: "more", Value: n.More},
 		value.Member{Key: "timestamp", Value: float64(now)},
-	)))
+	), n.Undecided)))
 }

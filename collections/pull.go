@@ -170,6 +170,9 @@ func (x *exchange) keyring(now int64) (shown *view, asked bool) {
 	if o == nil { // where nobody can have written one
 		return nil, x.who.Scope.HasPath(key)
 	}
+	if o.Collection.AppendOnly != nil || o.Collection.Binary() { // no pull without bounds shows it
+		return nil, false
+	}
 	who, err := x.permit(x.r.Context(), o, reach.Pull)
 	if err != nil {
 		return nil, false
@@ -268,23 +271,27 @@ func (x *exchange) pullLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	data, hash, err := x.elements(ctx, x.object, b, x.who, now)
+	p, err := x.elements(ctx, x.object, b, x.who, now)
 	if err != nil {
 		return err
 	}
-	if data == nil {
-		data = &value.Object{}
+	if p.data == nil {
+		p.data = &value.Object{}
 	}
-	if hash != "" {
-		x.cacheControl()
+	if p.undecided > 0 { // what is to come may change nothing of the hash
+		x.w.Header().Set("Cache-Control", "no-store")
+	} else {
+		if p.hash != "" {
+			x.cacheControl()
+		}
+		// The hash is of the last element; fields may be hidden in others.
+		if x.unchanged(p.hash, hiding(x.object.Collection.FieldPermissions, x.who)) {
+			return nil
+		}
 	}
-	// The hash is of the last element; fields may be hidden in others.
-	if x.unchanged(hash, hiding(x.object.Collection.FieldPermissions, x.who)) {
-		return nil
-	}
-	return x.answer(value.Append(nil, value.NewObject(
-		value.Member{Key: "data", Value: data}, value.Member{Key: "hash", Value: hash},
-		value.Member{Key: "timestamp", Value: float64(now)})))
+	return x.answer(value.Append(nil, p.with(value.NewObject(
+		value.Member{Key: "data", Value: p.data}, value.Member{Key: "hash", Value: p.hash},
+		value.Member{Key: "timestamp", Value: float64(now)}))))
 }
 
 func (x *exchange) pullFile(ctx context.Context) error {

@@ -374,6 +374,22 @@ func TestOneOwner(t *testing.T) {
 	)
 }
 
+// A log beside a document, where its keyring would be, is not shown past the bounds of its pulls.
+func TestLogInThePlaceOfAKeyring(t *testing.T) {
+	w := newWorld(t, configOf(
+		column("doc", "doc/{id}", `"public"`, `"public"`, ""),
+		column("log", "doc/{id}/_keyring", `"public"`, `"public"`,
+			`, "appendOnly": {"allowFull": false, "maxPullLimit": 1}`),
+	), nil)
+	require.Equal(t, 200, ask(w, "POST", "/push/doc/a", `{"data":{},"baseHash":null}`).Code)
+	// As another server keeps a log.
+	require.NoError(t, w.store.Put(t.Context(), "doc/a/_keyring", &store.Object{
+		Type: "application/json", Body: []byte(`{"v":1,"data":{"items":[{"ts":1,"data":{"i":0}},` +
+			`{"ts":2,"data":{"i":1}}]},"ts":2,"hash":"h"}`)}, store.Whatever))
+	require.Equal(t, 400, ask(w, "GET", "/pull/doc/a/_keyring", "").Code)
+	require.NotContains(t, ask(w, "GET", "/pull/doc/a?withKeyring=1", "").Body.String(), `"keyring"`)
+}
+
 // What a bundle shows is over when its time is, and a list shows nothing but its collection's.
 func TestBundlesAndListsShowNoMore(t *testing.T) {
 	w := newWorld(t, configOf(

@@ -98,12 +98,31 @@ func hiding(all []config.FieldPermission, who *caller) string {
 	return "-" + hex.EncodeToString(sum[:8])
 }
 
-// elements reads a part of a log as the caller may see it. hash is "" if there is no log.
+// logPart is a part of a log as a caller may see it.
+type logPart struct {
+	data      *value.Object
+	hash      string // "" if there is no log
+	undecided int    // elements that are left out and may come to count
+}
+
+// with adds to an answer what it lacks, of which readers need to know.
+func (p *logPart) with(answer *value.Object) *value.Object {
+	return withUndecided(answer, p.undecided)
+}
+
+func withUndecided(answer *value.Object, n int) *value.Object {
+	if n > 0 {
+		answer.Set("undecided", float64(n))
+	}
+	return answer
+}
+
+// elements reads a part of a log as the caller may see it.
 func (x *exchange) elements(
 	ctx context.Context, o *reach.Object, b bounds, who *caller, now int64,
-) (data *value.Object, hash string, err error) {
+) (shown logPart, err error) {
 	col, a := o.Collection, o.Collection.AppendOnly
-	after := int64(0)
+	after := int64(-1)
 	if b.after != nil {
 		after = *b.after
 	}
@@ -114,30 +133,32 @@ func (x *exchange) elements(
 		p, err = document.Part{}, nil
 	}
 	if err != nil {
-		return nil, "", err
+		return shown, err
 	}
 	elements := p.Elements
 	if elements == nil {
 		elements = value.Array{}
 	}
 	if expired(col, p.Time, now) {
-		return nil, "", nil
+		return shown, nil
 	}
+	shown.undecided, shown.hash = p.Undecided, p.Hash
 	if p.Hash == "" {
-		return hideInLog(col, value.NewObject(value.Member{Key: a.Field, Value: elements}), who), "", nil
+		shown.data = hideInLog(col, value.NewObject(value.Member{Key: a.Field, Value: elements}), who)
+		return shown, nil
 	}
-	data = p.Rest.Clone()
-	data.Set(a.Field, elements)
-	data = hideInLog(col, data, who)
+	shown.data = p.Rest.Clone()
+	shown.data.Set(a.Field, elements)
+	shown.data = hideInLog(col, shown.data, who)
 	if len(col.FieldPermissions) == 0 {
-		return data, p.Hash, nil
+		return shown, nil
 	}
 	// Of a log that another server keeps in one document, the stored hash covers all its elements.
 	last, ok := p.Last.(*value.Object)
-	if !ok {
-		return data, p.Hash, nil
+	if ok {
+		shown.hash = document.LogHash(p.Length, hide(col.FieldPermissions, last, who))
 	}
-	return data, document.LogHash(p.Length, hide(col.FieldPermissions, last, who)), nil
+	return shown, nil
 }
 
 // skipped logs that elements of logs are left out, of which there may be thousands.

@@ -194,8 +194,9 @@ func (x *incoming) show(
 ) error {
 	c := x.c
 	shown := item.Shown()
-	if shown.Hash() == state.Shown.Hash() && state.Has == !item.Deleted() && state.Shown.Covers(item) &&
-		!state.Conflict && state.Fault == "" {
+	known := shown.Hash() == state.Shown.Hash() && state.Shown.Covers(item) &&
+		state.Has == !item.Deleted()
+	if known && !state.Conflict && state.Fault == "" {
 		return nil
 	}
 	wasConflict := state.Conflict

@@ -275,8 +275,8 @@ func (c *collection) Delete(ctx context.Context, key string) error {
 	return c.failed(err)
 }
 
-// Approve lets a collection go on that ErrMassDelete or ErrOldCopy has stopped: what the app's store
-// holds counts, everywhere.
+// Approve lets a collection go on that ErrMassDelete or ErrOldCopy has stopped: what the app's
+// store holds counts, everywhere.
 func (c *collection) Approve() {
 	c.mu.Lock()
 	c.stopped, c.approved = nil, true

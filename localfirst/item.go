@@ -43,7 +43,8 @@ func newNamer(id replica.ID) (n namer) {
 	return n
 }
 
-var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").
+	WithPadding(base32.NoPadding)
 
 // of returns the key of an item in the replica: 52 characters, BLAKE3 of
 //

@@ -138,8 +138,8 @@ func (ns *Namespace) due() []string {
 }
 
 // merge merges two contents of an item; see versions.Config.Merge.
-func (ns *Namespace) merge(at, base, local, remote []byte) (merged []byte, ok bool) {
-	merged, err := ns.mergeValues(at, base, local, remote)
+func (ns *Namespace) merge(at, base, local, remote []byte) (merged []byte, err error) {
+	merged, err = ns.mergeValues(at, base, local, remote)
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	if err != nil {
@@ -147,10 +147,10 @@ func (ns *Namespace) merge(at, base, local, remote []byte) (merged []byte, ok bo
 			ns.mergeErrs = map[string]error{}
 		}
 		ns.mergeErrs[string(at)] = err
-		return nil, false
+		return nil, err
 	}
 	delete(ns.mergeErrs, string(at))
-	return merged, true
+	return merged, nil
 }
 
 // errUnresolved reports values that the merge function leaves to a person.
@@ -230,7 +230,9 @@ func (ns *Namespace) nameOf(ctx context.Context, at []byte) (name, key string, e
 
 // nameIn is nameOf an item. Of one that was deleted everywhere, the last content that is kept
 // tells.
-func (ns *Namespace) nameIn(ctx context.Context, item *versions.Item) (name, key string, err error) {
+func (ns *Namespace) nameIn(
+	ctx context.Context, item *versions.Item,
+) (name, key string, err error) {
 	for _, p := range item.History() {
 		if !p.Kept {
 			continue

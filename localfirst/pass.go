@@ -217,7 +217,8 @@ func (c *collection) publish(ctx context.Context, scope map[string]bool) error {
 	c.mu.Lock()
 	approved := c.approved
 	c.mu.Unlock()
-	if n := len(x.deleted); !approved && n > 0 && (n == x.had && n > 1 || n >= massDelete && 4*n > x.had) {
+	n := len(x.deleted)
+	if !approved && (n == x.had && n > 1 || n >= massDelete && 4*n > x.had) {
 		return fmt.Errorf("%d of %d values: %w", n, x.had, ErrMassDelete)
 	}
 	for all := x.changed; len(all) > 0; {
@@ -240,8 +241,8 @@ func (c *collection) publish(ctx context.Context, scope map[string]bool) error {
 	return nil
 }
 
-// oldValues counts values that were there before: the last before the present one, to which a person
-// may have gone back, and older ones.
+// oldValues counts values that were there before: the last before the present one, to which a
+// person may have gone back, and older ones.
 type oldValues struct{ undone, older int }
 
 // outgoing is an item that is about to be published.
@@ -254,8 +255,8 @@ type outgoing struct {
 	want  versions.Source
 }
 
-// publishSome publishes the values that the app's store holds now of some keys, as far as nobody has
-// the same. approved says that old values count as new ones.
+// publishSome publishes the values that the app's store holds now of some keys, as far as nobody
+// has the same. approved says that old values count as new ones.
 func (c *collection) publishSome(ctx context.Context, keys []string, approved bool) error {
 	var out []*outgoing
 	settled := map[string]*itemState{}
@@ -273,7 +274,8 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 			out = append(out, o)
 		}
 	}
-	if n := old.older + old.undone; !approved && old.older > 0 && n >= oldCopies && 10*n >= 9*len(out) {
+	n := old.older + old.undone
+	if !approved && old.older > 0 && n >= oldCopies && 10*n >= 9*len(out) {
 		return fmt.Errorf("%d values: %w", n, ErrOldCopy)
 	}
 	if len(settled) > 0 {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// ScheduleSync has Run begin a pass soon. It does nothing else: calls that come before that are one.
+// ScheduleSync has Run begin a pass soon. It does nothing else: calls that come before that are
+// one.
 func (e *Engine) ScheduleSync() {
 	select {
 	case e.wake <- struct{}{}:
@@ -107,11 +108,18 @@ func (e *Engine) pause(failures int, waiting bool) time.Duration {
 	return wait - wait/10 + rand.N(wait/5+1)
 }
 
-// SyncNow brings all namespaces to what peers have, as far as they can be reached, makes a pass, and
-// returns when what it has published is with those peers. Errors of single items are events; what it
-// returns kept a collection from being looked at, such as ErrMassDelete.
+// SyncNow brings all namespaces to what peers have, as far as they can be reached, makes a pass,
+// and returns when what it has published is with those peers. Errors of single items are events;
+// what it returns kept a collection from being looked at, such as ErrMassDelete.
 func (e *Engine) SyncNow(ctx context.Context) error {
 	_, err := e.pass(ctx, true)
+	return err
+}
+
+// Pass makes a pass without asking peers for anything: what has come by itself is applied, and what
+// the app has changed is published.
+func (e *Engine) Pass(ctx context.Context) error {
+	_, err := e.pass(ctx, false)
 	return err
 }
 

@@ -51,6 +51,14 @@ func (n *Node) KeepDisplaced(ctx context.Context, id replica.ID) (*Displaced, er
 	return &Displaced{n: n, id: id}, nil
 }
 
+// LookAtDisplaced returns the displaced entries of a replica for whoever only reads them, beside
+// the one who has them, and whether or not any are kept. Forget is not for it.
+func (n *Node) LookAtDisplaced(id replica.ID) *Displaced {
+	d := &Displaced{n: n, id: id}
+	d.closed.Do(func() {}) // Close has nothing to let go
+	return d
+}
+
 // Close lets somebody else have the entries. They are kept all the same.
 func (d *Displaced) Close() {
 	d.closed.Do(func() {

@@ -261,7 +261,7 @@ func (d *disk) open(ctx context.Context, newKey func() replica.SecretKey) (*Set,
 func isCapital(c byte) bool { return c >= 'A' && c <= 'Z' }
 
 // mergeLetters merges sets of letters.
-func mergeLetters(_, base, local, remote []byte) ([]byte, bool) {
+func mergeLetters(_, base, local, remote []byte) ([]byte, error) {
 	out := []byte{}
 	for _, c := range slices.Concat(local, remote) {
 		both := bytes.IndexByte(local, c) >= 0 && bytes.IndexByte(remote, c) >= 0
@@ -271,5 +271,11 @@ func mergeLetters(_, base, local, remote []byte) ([]byte, bool) {
 	}
 	slices.Sort(out)
 	capitals := slices.DeleteFunc(slices.Clone(out), func(c byte) bool { return !isCapital(c) })
-	return out, len(capitals) < 2
+	if len(capitals) > 1 {
+		return nil, errCapitals
+	}
+	return out, nil
 }
+
+// errCapitals says why letters are not merged.
+var errCapitals = errors.New("two capitals")

@@ -408,13 +408,22 @@ func (s *Set) merger(ctx context.Context, key []byte) plan.MergeFunc {
 		if err != nil {
 			return nil, false, err
 		}
-		out, ok := s.cfg.Merge(key, b, l, r)
-		if !ok || uint64(len(out)) > s.cfg.MaxMerge {
+		out, err := s.cfg.Merge(key, b, l, r)
+		if err != nil {
+			return nil, false, contentsError{err}
+		}
+		if uint64(len(out)) > s.cfg.MaxMerge {
 			return nil, false, nil
 		}
 		return merged{out, s.hashes.Of(out)}, true, nil
 	}
 }
+
+// contentsError says why contents cannot be merged.
+type contentsError struct{ why error }
+
+func (e contentsError) Error() string   { return e.why.Error() }
+func (e contentsError) Unwrap() []error { return []error{plan.ErrContents, e.why} }
 
 // following opens what follows the record of a version.
 func (s *Set) following(ctx context.Context, v *plan.Version) (*io.SectionReader, error) {

@@ -23,9 +23,11 @@ type Config struct {
 	// its author writes elsewhere, too. It returns ErrNoAuthor if there can be none.
 	NewKey func(ctx context.Context) (replica.SecretKey, error)
 	// Merge merges two contents of a key that follow on base, which is nil if they have nothing in
-	// common. It must give the same on all devices, and may be called from several goroutines. ok is
-	// false if only a person can.
-	Merge func(key, base, local, remote []byte) (merged []byte, ok bool)
+	// common. It must give the same on all devices, and may be called from several goroutines. An
+	// error says why only a person can; the item's Conflict wraps it and has its text. Nil is for
+	// contents that cannot be merged. For text and JSON there is merge.Func(merge.Any).Keyed, and for
+	// others the method Keyed of their merge.Func; a function of one's own can choose by the key.
+	Merge func(key, base, local, remote []byte) (merged []byte, err error)
 	// MaxMerge is how many bytes a content may have to be merged; larger ones are conflicts.
 	// 0 is DefaultMaxMerge.
 	MaxMerge uint64

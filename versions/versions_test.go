@@ -182,6 +182,7 @@ func TestConflict(t *testing.T) {
 	b.set("k", "B")
 	l.sync()
 	require.ErrorIs(t, a.settle("k").Conflict, plan.ErrContents)
+	require.ErrorIs(t, a.settle("k").Conflict, errCapitals, "it says why")
 	require.Equal(t, "A", a.text("k"))
 	require.Equal(t, "B", b.text("k"))
 	b.set("k", "Bb")

@@ -3,8 +3,8 @@
 //
 // What belongs here: a handler for each operation, and who may have which file of this machine read
 // or written. What never belongs here: the work itself, which is node's, or project's for versions
-// of assets; the types of requests and answers, which are api's; and anything about terminals,
-// which is cmd/skerry's.
+// of assets, or that of package review for conflicts and history; the types of requests and
+// answers, which are api's; and anything about terminals, which is cmd/skerry's.
 //
 // Start at [New] and [Listen]; [Local] is for a client in the same process.
 package server
@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/invites"
 	"github.com/skerry-sync/skerry/node/vaults"
+	"github.com/skerry-sync/skerry/versions/review"
 )
 
 // Server answers the API for one node.
@@ -23,6 +24,7 @@ type Server struct {
 	node    *node.Node
 	invites *invites.Service
 	vaults  *vaults.Service
+	review  *review.Service
 	version string
 	mux     *http.ServeMux
 }
@@ -31,8 +33,8 @@ type Server struct {
 // server refuses.
 func New(n *skerry.Node, version string) *Server {
 	s := &Server{
-		node: n.Node, invites: n.Invites, vaults: n.Vaults, version: version,
-		mux: http.NewServeMux(),
+		node: n.Node, invites: n.Invites, vaults: n.Vaults, review: review.New(n.Node, n.Versions),
+		version: version, mux: http.NewServeMux(),
 	}
 	handle(s, "status", s.status)
 	handle(s, "doctor/network", s.doctorNetwork)
@@ -70,6 +72,11 @@ func New(n *skerry.Node, version string) *Server {
 	handle(s, "replica/watch", s.replicaWatch)
 	handle(s, "replica/sync", s.replicaSync)
 	handle(s, "replica/verify", s.replicaVerify)
+	handle(s, "replica/history", s.replicaHistory)
+	handle(s, "replica/restore", s.replicaRestore)
+	handle(s, "conflicts/ls", s.conflictsList)
+	handle(s, "conflicts/show", s.conflictsShow)
+	handle(s, "conflicts/resolve", s.conflictsResolve)
 	handle(s, "author/new", s.authorNew)
 	handle(s, "author/ls", s.authorList)
 	handle(s, "author/default", s.authorDefault)
@@ -105,6 +112,7 @@ func New(n *skerry.Node, version string) *Server {
 	s.mux.HandleFunc("POST /v1/blob", s.importBlob)
 	s.mux.HandleFunc("GET /v1/value", s.readValue)
 	s.mux.HandleFunc("POST /v1/value", s.writeValue)
+	s.mux.HandleFunc("GET /v1/version", s.readVersion)
 	s.mux.HandleFunc("POST /v1/replica/import", s.replicaImport)
 	return s
 }

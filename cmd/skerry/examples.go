@@ -73,6 +73,9 @@ var examples = map[string]string{
 	"replica grants":   "skerry replica grants notes",
 	"replica revoke":   "skerry replica revoke notes k3v7… --from 2026-01-31",
 
+	"conflicts ls":   "skerry conflicts ls",
+	"conflicts show": "skerry conflicts show notes todo.txt",
+
 	"author new":     "skerry author new",
 	"author ls":      "skerry author ls",
 	"author default": "skerry author default k3v7…",

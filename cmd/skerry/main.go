@@ -130,7 +130,8 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().Lookup("keyring").DefValue = ""
 	root.AddCommand(
 		a.collectionsCommand(), a.upCommand(), a.statusCommand(), a.shareCommand(), a.getCommand(),
-		a.blobCommand(), a.replicaCommand(), a.authorCommand(), a.identityCommand(), a.vaultCommand(),
+		a.blobCommand(), a.replicaCommand(), a.conflictsCommand(), a.authorCommand(),
+		a.identityCommand(), a.vaultCommand(),
 		a.keyringCommand(), a.projectCommand(), a.seedCommand(), a.ticketCommand(), a.benchCommand(),
 		a.doctorCommand(), a.storeCommand(), a.versionCommand(),
 	)

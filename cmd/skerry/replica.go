@@ -28,6 +28,7 @@ func (a *app) replicaCommand() *cobra.Command {
 		a.replicaImport(), a.replicaExport(), a.replicaWatch(), a.replicaSync(), a.replicaVerify(),
 		a.replicaPolicy(), a.replicaGrant(), a.replicaRevoke(), a.replicaGrants(), a.replicaRotate(),
 		a.replicaRename(), a.replicaDelete(), a.replicaInvites(), a.replicaUninvite(),
+		a.replicaHistory(),
 	)
 	return cmd
 }

@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 			"sametree": sameTree, "exits": exits, "text": text, "freeport": freePort,
 			"setcode": setCode, "until": until, "web": web, "post": post, "webuntil": webUntil, "hangup": hangup, "called": called,
 			"latin1": latin1,
+			"edit":   edit,
 		},
 	})
 }

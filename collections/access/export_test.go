@@ -13,7 +13,7 @@ func (r *Revocations) SetMost(issuers, bytes int) { r.mostIssuers, r.mostBytes =
 type Allowance = allowance
 
 // NewAllowance returns one of which nothing has been taken.
-func NewAllowance() *Allowance { return newAllowance() }
+func NewAllowance() *Allowance { return newAllowance(1) }
 
 // Take takes what lists and their bytes cost, all or nothing.
 func (a *allowance) Take(now time.Time, lists, bytes int) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -34,17 +35,17 @@ func TestLeftInTheStore(t *testing.T) {
 		x := newLists(t, 10)
 		issuer := issuerOf(1)
 		x.enter(issuer, revoked{brought: brought, generation: 3})
-		require.NoError(t, x.drop(t.Context(), issuer))
+		require.NoError(t, x.drop(t.Context(), leaving{issuer, math.MaxInt64}))
 		require.Equal(t, !brought, x.stored(keyOf(issuer, 3)))
 		require.Equal(t, !brought, x.has(keyOf(issuer, 3)))
 		require.False(t, x.has(keyOf(issuer, 4)))
-		require.NoError(t, x.drop(t.Context(), issuer), "there is nothing more")
+		require.NoError(t, x.drop(t.Context(), leaving{issuer, math.MaxInt64}), "there is nothing more")
 		require.Zero(t, x.judged, "of which nothing is to be noted")
 	}
 	x := newLists(t, 10)
 	x.enter(issuerOf(1), revoked{brought: true, generation: 3})
-	x.forget(issuerOf(1))
-	x.forget(issuerOf(1))
+	x.forget(leaving{issuerOf(1), math.MaxInt64})
+	x.forget(leaving{issuerOf(1), math.MaxInt64})
 	require.True(t, x.has(keyOf(issuerOf(1), 3)))
 	require.Empty(t, x.byIssuer)
 	require.Zero(t, x.all)

@@ -169,7 +169,7 @@ func (r *Revocations) takeStored(
 	s = n.raise(s, r.now())
 	s.Since = earlier(s.Since, r.now())
 	x.rank, x.since = s.Rank, s.Since
-	var leave []string
+	var leave []leaving
 	switch {
 	case s.Rank == Named:
 	case s.Rank == Stranger:
@@ -190,8 +190,8 @@ func (r *Revocations) takeStored(
 		return err
 	}
 	r.take(l, x)
-	for _, issuer := range leave {
-		r.forget(issuer)
+	for _, gone := range leave {
+		r.forget(gone)
 	}
 	return nil
 }

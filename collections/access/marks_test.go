@@ -137,9 +137,9 @@ func TestRoomThatIsNotMade(t *testing.T) {
 		require.NoError(t, x.note(ctx, issuer))
 		if what != "" {
 			x.failed.How, x.failed.Key = "delete", what
-			require.ErrorIs(t, x.drop(ctx, issuer), storetest.ErrBroken, what)
+			require.ErrorIs(t, x.drop(ctx, leaving{issuer, math.MaxInt64}), storetest.ErrBroken, what)
 		} else {
-			require.NoError(t, x.drop(ctx, issuer))
+			require.NoError(t, x.drop(ctx, leaving{issuer, math.MaxInt64}))
 		}
 		require.Equal(t, what == revocationsUnder, x.stored(keyOf(issuer, 0)), what)
 		require.Equal(t, what != "", x.stored(standingUnder+issuer), what)
@@ -287,13 +287,13 @@ func TestMarksOfAFlood(t *testing.T) {
 	second := listOf(t, "a", 2, 0)
 	require.NoError(t, x.Accept(ctx, second))
 	require.False(t, x.stored(revocationsKey(first)))
-	require.NoError(t, x.drop(ctx, second.Issuer))
+	require.NoError(t, x.drop(ctx, leaving{second.Issuer, math.MaxInt64}))
 	require.False(t, x.stored(revocationsKey(second)))
 
 	// What the store refuses to remove is removed first of all the next time.
 	x.enter(first.Issuer, revoked{brought: true})
 	x.failed.How, x.failed.Key = "delete", ""
-	require.ErrorIs(t, x.drop(ctx, first.Issuer), storetest.ErrBroken)
+	require.ErrorIs(t, x.drop(ctx, leaving{first.Issuer, math.MaxInt64}), storetest.ErrBroken)
 	x.failed.How = ""
 	require.NoError(t, x.settleMarked(ctx))
 	require.False(t, x.stored(keyOf(first.Issuer, 0)))
@@ -450,7 +450,7 @@ func TestUnknownToTheLastByte(t *testing.T) {
 func TestFullMemories(t *testing.T) {
 	var s allowances
 	s.of = map[string]*allowance{}
-	unused := newAllowance()
+	unused := newAllowance(1)
 	for i := range maxSources {
 		s.of[fmt.Sprint(i)] = unused
 	}

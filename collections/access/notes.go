@@ -114,7 +114,8 @@ func (n *note) raise(s Standing, now time.Time) Standing {
 // mark is what Load has to do about an issuer, beside bringing the note about it up to date.
 type mark struct {
 	older bool  // to remove lists that a later one has taken the place of
-	gone  *note // to remove all its lists, of which none counts any more; nil if it is not so
+	gone  *note // to remove its lists, of which none counts any more; nil if it is not so
+	until int64 // the last generation that is removed then
 }
 
 // removes reports whether there is something to remove, not only to note.
@@ -125,6 +126,7 @@ func (m mark) and(was mark) mark {
 	if m.older = m.older || was.older; m.gone == nil {
 		m.gone = was.gone
 	}
+	m.until = max(m.until, was.until)
 	return m
 }
 
@@ -149,6 +151,7 @@ func (r *Revocations) mark(issuer string, m mark) {
 
 // settle does m about an issuer, and what it is marked for. It is marked for that if it fails.
 func (r *Revocations) settle(ctx context.Context, issuer string, m mark) error {
+	defer r.turn(issuer)()
 	r.mu.Lock()
 	m = m.and(r.marked[issuer])
 	x := r.byIssuer[issuer]
@@ -161,7 +164,7 @@ func (r *Revocations) settle(ctx context.Context, issuer string, m mark) error {
 	var err error
 	switch {
 	case x == nil && m.gone != nil:
-		err = r.remove(ctx, issuer, m.gone)
+		err = r.remove(ctx, issuer, m)
 	case x != nil && m.older:
 		err = r.removeBelow(ctx, issuer, generation)
 	}

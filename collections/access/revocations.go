@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"strconv"
 	"strings"
@@ -79,6 +80,7 @@ type Revocations struct {
 
 	allowed allowances // of sources
 	young   allowances // of sources, for issuers who own something here
+	around  allowances // of networks, of what comes under allowed
 	owners  allowances // of issuers who have owned something for some time
 
 	// These belong to mu, too. judge finds out ranks. left has the generations of lists in the store
@@ -91,6 +93,10 @@ type Revocations struct {
 	marked    map[string]mark
 
 	now func() time.Time
+
+	// turns are taken for what is done to an issuer's lists in the store, so that none is removed
+	// that is just accepted. Whoever has one takes no other.
+	turns [64]sync.Mutex
 
 	// presentedMu guards presented, the issuers of whom certificates were presented.
 	presentedMu sync.Mutex
@@ -120,6 +126,7 @@ func NewRevocations(ctx context.Context, s, notes store.Store) (*Revocations, er
 	r := &Revocations{
 		store: s, notes: notes, byIssuer: map[string]*revoked{}, marked: map[string]mark{},
 		left: map[string]int64{}, mostIssuers: maxIssuers, mostBytes: maxListBytes, now: time.Now,
+		around: allowances{shares: networkShares},
 	}
 	if s == nil {
 		return r, nil
@@ -210,25 +217,43 @@ func (r *Revocations) Accept(ctx context.Context, l *capcert.Revocations) error 
 	if err != nil {
 		return err
 	}
+	if err := r.keep(ctx, l, n); err != nil {
+		return err
+	}
+	// The list counts. What fails from here on is marked, and Load tries it again and reports it.
+	for _, gone := range leave {
+		_ = r.drop(ctx, gone)
+	}
+	_ = r.settle(ctx, l.Issuer, mark{older: true})
+	return nil
+}
+
+// keep stores a list, and makes it count.
+func (r *Revocations) keep(ctx context.Context, l *capcert.Revocations, n *newcomer) error {
+	defer r.turn(l.Issuer)()
 	if r.store != nil {
 		o := &store.Object{Body: value.Append(nil, l.Object()), Type: config.JSON}
 		if err := r.store.Put(ctx, revocationsKey(l), o, store.Whatever); err != nil {
 			return fmt.Errorf("revocations: %w", err)
 		}
 	}
-	x := &revoked{rank: s.Rank, source: n.source, brought: true, since: n.Since}
+	x := &revoked{rank: n.Rank, source: n.source, brought: true, since: n.Since}
 	if seen := r.seen(l.Issuer); seen.lately(r.now()) { // which the note says after a start
 		x.presented = r.now()
 	}
 	if !r.take(l, x) {
 		return ErrStale
 	}
-	// The list counts. What fails from here on is marked, and Load tries it again and reports it.
-	for _, issuer := range leave {
-		_ = r.drop(ctx, issuer)
-	}
-	_ = r.settle(ctx, l.Issuer, mark{older: true})
 	return nil
+}
+
+// turn takes the turn of an issuer, and returns what gives it back.
+func (r *Revocations) turn(issuer string) (done func()) {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(issuer))
+	m := &r.turns[h.Sum32()%uint32(len(r.turns))]
+	m.Lock()
+	return m.Unlock
 }
 
 // allows takes what a list of some bytes costs from the allowance that it comes under. One that
@@ -247,7 +272,14 @@ func (r *Revocations) allows(ctx context.Context, n *newcomer, size int, known b
 	case Owner:
 		return r.young.take(ctx, 1, size)
 	default:
-		return r.allowed.take(ctx, 1, size)
+		if !r.allowed.take(ctx, 1, size) {
+			return false
+		}
+		network := Network(n.source)
+		if network == "" { // behind a proxy of this machine, which is one source
+			return true
+		}
+		return r.around.take(context.WithValue(ctx, sourceKey{}, network), 1, size)
 	}
 }
 

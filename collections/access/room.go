@@ -5,7 +5,6 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -51,12 +50,13 @@ type group struct {
 
 // candidate is a list that may have to go.
 type candidate struct {
-	issuer string
-	source string
-	rank   Rank // as it was known last
-	since  time.Time
-	size   held
-	from   *group
+	issuer     string
+	generation int64
+	source     string
+	rank       Rank // as it was known last
+	since      time.Time
+	size       held
+	from       *group
 
 	// tooMuch is which part of the room is kept of its network, and of its source, if that is too
 	// much.
@@ -91,8 +91,10 @@ func (r *Revocations) room(but string) *room {
 		if x.rank == Named { // takes no room of others
 			continue
 		}
-		c := candidate{issuer: issuer, source: x.source, rank: x.rank, since: x.since}
-		c.size = held{1, x.size}
+		c := candidate{
+			issuer: issuer, generation: x.generation, source: x.source, rank: x.rank, since: x.since,
+			size: held{1, x.size},
+		}
 		m.enter(&c)
 		if issuer != but {
 			m.candidates = append(m.candidates, c)
@@ -217,10 +219,16 @@ func (m *room) gives(c *candidate, n *newcomer) bool {
 	return theirs > ours && (later || its >= mine) && (!earlier || theirs > ofNetwork)
 }
 
-// makeRoom returns the issuers whose lists have to go for one, until there is room for it. It
+// leaving is a list that has to go for another, unless there is a later one of its issuer by then.
+type leaving struct {
+	issuer     string
+	generation int64
+}
+
+// makeRoom returns the lists that have to go for one, until there is room for it. It
 // returns ErrTooManyIssuers if those that are kept matter as much. What the configuration names
 // takes no room. A list stays of which it cannot be found out how much it matters.
-func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) (leave []string, err error) {
+func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) (leave []leaving, err error) {
 	if n.Rank == Named || r.fits(n.grows.issuers, n.grows.bytes) {
 		return nil, nil
 	}
@@ -252,7 +260,7 @@ func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) (leave []string
 			}
 			m.leave(&c)
 		}
-		leave = append(leave, c.issuer)
+		leave = append(leave, leaving{c.issuer, c.generation})
 	}
 	switch {
 	case m.fits(n):
@@ -264,49 +272,53 @@ func (r *Revocations) makeRoom(ctx context.Context, n *newcomer) (leave []string
 }
 
 // forget takes a list from memory. It stays in the store, and is not read again for some time.
-func (r *Revocations) forget(issuer string) {
+func (r *Revocations) forget(gone leaving) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if x := r.forgetLocked(issuer); x != nil {
-		r.leaveLocked(issuer, x.generation)
+	if x := r.forgetLocked(gone); x != nil {
+		r.leaveLocked(gone.issuer, x.generation)
 	}
 }
 
-func (r *Revocations) forgetLocked(issuer string) *revoked {
-	x := r.byIssuer[issuer]
-	if x != nil {
-		r.count(x, held.without)
-		delete(r.byIssuer, issuer)
+func (r *Revocations) forgetLocked(gone leaving) *revoked {
+	x := r.byIssuer[gone.issuer]
+	if x == nil || x.generation > gone.generation {
+		return nil
 	}
+	r.count(x, held.without)
+	delete(r.byIssuer, gone.issuer)
 	return x
 }
 
-// drop forgets the list of an issuer, and removes it from the store if this server is in charge of
-// it; what another has brought, as to a replica, stays there. What fails is marked.
-func (r *Revocations) drop(ctx context.Context, issuer string) error {
+// drop forgets a list, and removes it from the store if this server is in charge of it; what
+// another has brought, as to a replica, stays there. What fails is marked. A later list of the
+// issuer, which has been accepted meanwhile, stays.
+func (r *Revocations) drop(ctx context.Context, gone leaving) error {
 	r.mu.Lock()
-	x := r.forgetLocked(issuer)
+	x := r.forgetLocked(gone)
 	removes := x != nil && x.brought && r.store != nil
 	var m mark
 	switch {
 	case removes:
 		m.gone = &note{since: x.since, presented: x.presented, rank: x.rank}
+		m.until = x.generation
 	case x != nil:
-		r.leaveLocked(issuer, x.generation)
+		r.leaveLocked(gone.issuer, x.generation)
 	}
 	r.mu.Unlock()
 	if !removes {
 		return nil
 	}
-	return r.settle(ctx, issuer, m)
+	return r.settle(ctx, gone.issuer, m)
 }
 
-// remove removes all lists of an issuer from the store, and the note. Of an owner a note n stays,
-// which tells since when it is known.
-func (r *Revocations) remove(ctx context.Context, issuer string, n *note) error {
-	if err := r.removeBelow(ctx, issuer, math.MaxInt64); err != nil {
+// remove removes the lists of an issuer from the store that m says, and the note. Of an owner a
+// note stays, which tells since when it is known.
+func (r *Revocations) remove(ctx context.Context, issuer string, m mark) error {
+	if err := r.removeBelow(ctx, issuer, m.until+1); err != nil {
 		return err
 	}
+	n := m.gone
 	if r.notes == nil {
 		return nil
 	}
@@ -352,13 +364,15 @@ func (r *Revocations) expire(ctx context.Context, now time.Time) (err error) {
 		if x != nil && !gone {
 			x.looked = now // and is looked at again after as long
 		}
-		if gone && over {
-			x.brought = true // it is over for every server
+		var generation int64
+		if gone {
+			generation = x.generation
+			x.brought = x.brought || over // it is over for every server
 		}
 		r.mu.Unlock()
 		if gone {
 			room = true
-			err = told(err, r.drop(ctx, issuer))
+			err = told(err, r.drop(ctx, leaving{issuer, generation}))
 		}
 	}
 	if room { // for lists that there was none for

@@ -240,15 +240,21 @@ func hostOf(u *url.URL) string {
 
 // json sends a request that is answered by a JSON object.
 func (c *Client) json(ctx context.Context, r *request) (*value.Object, error) {
+	o, _, err := c.sized(ctx, r)
+	return o, err
+}
+
+// sized does the same, and returns how many bytes the object has.
+func (c *Client) sized(ctx context.Context, r *request) (*value.Object, int, error) {
 	body, _, err := c.send(ctx, r)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	o, err := value.ParseObject(body, value.MaxDepth+4)
 	if err != nil {
-		return nil, fmt.Errorf("the server's answer: %w", err)
+		return nil, 0, fmt.Errorf("the server's answer: %w", err)
 	}
-	return o, nil
+	return o, len(body), nil
 }
 
 // Author is the proof of who has written something.

@@ -21,6 +21,8 @@ type Reader struct {
 	// Cursor says what was read; it is kept up to date. A program that ends and begins again brings it
 	// along, and may get some elements again. "" is nothing yet.
 	Cursor string
+	// More says that there is more than News has returned, for the next call.
+	More bool
 
 	// seen are digests of the last elements, and before those of as many that came before them.
 	seen, before map[[16]byte]struct{}
@@ -30,16 +32,25 @@ type Reader struct {
 // that are later than one which has come late: of a log of several nodes, after a partition.
 const maxSeen = 1 << 16
 
-// News returns what has come since the last time, in the order of times. Each element comes once,
-// unless another that is older than the last maxSeen comes late; then later ones may come again.
+// A server can say for ever that there is more. So one call takes no more answers after these have
+// so many bytes together, or after so many in a row that have no new element.
+const (
+	maxNews  = 128 << 20
+	maxEmpty = 1000
+)
+
+// News returns what has come since the last time, in the order of times; of much, the next call
+// returns the rest. Each element comes once, unless another that is older than the last maxSeen
+// comes late; then later ones may come again.
 func (r *Reader) News(ctx context.Context) (all []Element, err error) {
 	field := r.Field
 	if field == "" {
 		field = config.DefaultField
 	}
-	for more := true; more; {
+	taken, empty, more := 0, 0, true
+	for r.More = false; more && taken < maxNews; {
 		q := url.Values{"cursor": {r.Cursor}}
-		o, err := r.Client.json(
+		o, size, err := r.Client.sized(
 			ctx, &request{method: http.MethodGet, path: "/pull/" + r.Path, query: q.Encode()},
 		)
 		if err != nil && len(all) > 0 {
@@ -52,18 +63,24 @@ func (r *Reader) News(ctx context.Context) (all []Element, err error) {
 		if !ok {
 			return all, fmt.Errorf("read log %s: the server knows no cursors", r.Path)
 		}
+		had := len(all)
 		for _, e := range elementsIn(o, field) {
 			if r.isNew(&e) {
 				all = append(all, e)
 			}
 		}
+		taken += size
+		if empty++; len(all) > had {
+			empty = 0
+		}
 		v, _ := o.Get("more")
 		more, _ = v.(bool)
-		if more && next == r.Cursor {
+		if more && (next == r.Cursor || empty >= maxEmpty) {
 			return all, fmt.Errorf("read log %s: the server's cursor does not go on", r.Path)
 		}
 		r.Cursor = next
 	}
+	r.More = more
 	return all, nil
 }
 

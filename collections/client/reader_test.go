@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,4 +96,26 @@ func TestReaderForgets(t *testing.T) {
 	require.Len(t, all, (pages+1)*size/2)
 	require.Greater(t, len(all), 2*client.MaxSeen-size)
 	require.LessOrEqual(t, r.Remembered(), 2*client.MaxSeen)
+}
+
+// A server that says for ever that there is more neither keeps a reader nor fills its memory: it
+// gets some at a time.
+func TestReaderOfTheEndless(t *testing.T) {
+	page, items := 0, ""
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		page++
+		fmt.Fprintf(w, `{"data":{"items":[`+items+`]},"cursor":"%[1]d","more":true}`, page)
+	}))
+	defer s.Close()
+	r := &client.Reader{Client: &client.Client{Base: s.URL}, Path: "log/a"}
+	_, err := r.News(t.Context())
+	require.ErrorContains(t, err, "does not go on")
+	require.Less(t, page, 2000)
+
+	const long = 16 << 20
+	items = `{"ts":` + "%[1]d" + `,"data":{"s":"` + strings.Repeat("x", long) + `"}}`
+	all, err := r.News(t.Context())
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(all), client.MaxNews/long+1)
+	require.True(t, r.More)
 }

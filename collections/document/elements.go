@@ -20,10 +20,13 @@ type Part struct {
 	Length   int64  // of the log, in elements
 	Last     any    // data of its last element, nil if that is not known
 	Time     int64  // of the last element, in Unix milliseconds; 0 if there is none
+	// Undecided is how many elements are left out of which cannot be told yet whether they count.
+	Undecided int
 }
 
 // Elements returns the elements of a log that are later than after, but no more than the last limit
-// of them unless that is nil. It returns an error that is ErrCorrupt.
+// of them unless that is nil. after is negative of a reader who does not go on from what it gets
+// (see store.Logs). It returns an error that is ErrCorrupt.
 func (d *Documents) Elements(
 	ctx context.Context, key string, after int64, limit *int64, l Log,
 ) (Part, error) {
@@ -234,13 +237,14 @@ func (d *Documents) elementsOf(
 	if limit != nil {
 		most = int(*limit)
 	}
-	some, err := logs.Elements(ctx, key, after, until, most, l.before)
+	some, undecided, err := logs.Elements(ctx, key, after, until, most, l.before)
 	if err != nil {
 		return p, fmt.Errorf("log %s: %w", key, err)
 	}
+	p.Undecided = undecided
 	newest := some
 	if len(some) == 0 {
-		if newest, err = logs.Elements(ctx, key, -1, until, 1, l.before); err != nil {
+		if newest, _, err = logs.Elements(ctx, key, -1, until, 1, l.before); err != nil {
 			return p, fmt.Errorf("log %s: %w", key, err)
 		}
 	}

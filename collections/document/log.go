@@ -162,8 +162,14 @@ func (d *Documents) appendTo(
 		return Written{}, fmt.Errorf("log %s: %w", key, err)
 	}
 	n, latest := length.All, length.Last
-	if l.MaxItems > 0 && n >= l.MaxItems {
-		return Written{}, &FullError{l.MaxItems}
+	if l.MaxItems > 0 && n >= l.MaxItems { // with what does not count
+		counting, err := logs.Count(ctx, key, l.MaxItems)
+		if err != nil {
+			return Written{}, fmt.Errorf("log %s: %w", key, err)
+		}
+		if counting >= l.MaxItems {
+			return Written{}, &FullError{l.MaxItems}
+		}
 	}
 	if length.Shown < n {
 		all, err := logs.Length(ctx, key, math.MaxInt64)

@@ -83,6 +83,8 @@ type News struct {
 	Elements value.Array
 	Next     string // the cursor from here on
 	More     bool   // there is more than was asked for
+	// Undecided is how many elements are left out of which cannot be told yet whether they count.
+	Undecided int
 }
 
 // Since returns what a reader has not got who has a cursor, "" at first: elements that are later
@@ -213,7 +215,7 @@ func (d *Documents) sinceOf(
 		}
 		n.Time = max(0, length.Last)
 	}
-	n.Next, n.More = some.Next, some.More
+	n.Next, n.More, n.Undecided = some.Next, some.More, some.Undecided
 	for _, e := range some.Elements {
 		if o := l.parse(key, e); o != nil {
 			n.Elements = append(n.Elements, o)

@@ -88,11 +88,11 @@ func TestReadKey(t *testing.T) {
 func TestRedirects(t *testing.T) {
 	v := load(t)
 	mux := http.NewServeMux()
-	mux.HandleFunc("/{left}", func(w http.ResponseWriter, r *http.Request) {
-		left, err := strconv.Atoi(r.PathValue("left"))
+	mux.HandleFunc("/here", func(w http.ResponseWriter, r *http.Request) {
+		left, err := strconv.Atoi(r.URL.Query().Get("left"))
 		require.NoError(t, err)
 		if left > 0 {
-			http.Redirect(w, r, "/"+strconv.Itoa(left-1), http.StatusTemporaryRedirect)
+			http.Redirect(w, r, "/here?left="+strconv.Itoa(left-1), http.StatusTemporaryRedirect)
 		}
 	})
 	srv := httptest.NewServer(mux)
@@ -100,11 +100,11 @@ func TestRedirects(t *testing.T) {
 	other := httptest.NewServer(mux)
 	defer other.Close()
 	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, other.URL+"/0", http.StatusTemporaryRedirect)
+		http.Redirect(w, r, other.URL+"/away", http.StatusTemporaryRedirect)
 	})
 	mux.HandleFunc("/scheme", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(
-			w, r, strings.Replace(srv.URL, "http:", "https:", 1)+"/0", http.StatusTemporaryRedirect,
+			w, r, strings.Replace(srv.URL, "http:", "https:", 1)+"/scheme", http.StatusTemporaryRedirect,
 		)
 	})
 	client := NewClient(&Signer{Key: v.key(t, "alice"), Chain: "evm:8453"}, nil)
@@ -115,10 +115,51 @@ func TestRedirects(t *testing.T) {
 		}
 		return res.Body.Close()
 	}
-	require.NoError(t, get("/"+strconv.Itoa(10-1)))
-	require.ErrorContains(t, get("/"+"10"), "10 redirects")
+	require.NoError(t, get("/here?left="+strconv.Itoa(10-1)))
+	require.ErrorContains(t, get("/here?left=10"), "10 redirects")
 	require.ErrorIs(t, get("/away"), netaddr.ErrRedirect)
 	require.ErrorIs(t, get("/scheme"), netaddr.ErrRedirect)
+}
+
+// A server that is asked has no other request signed than that, which it could make at another
+// server: a signature is for none in particular.
+func TestRedirectsHaveNothingSigned(t *testing.T) {
+	v := load(t)
+	var asked []string
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(_ http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.URL.Path)
+	})
+	mux.HandleFunc("/mine", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/secret", http.StatusTemporaryRedirect)
+	})
+	mux.HandleFunc("POST /push", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/push", http.StatusSeeOther) // which is followed by GET
+	})
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	away := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, srv.URL+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	defer away.Close()
+	signer := &Signer{Key: v.key(t, "alice"), Chain: "evm:8453"}
+	for _, client := range []*http.Client{
+		NewClient(signer, nil), {Transport: &Transport{Signer: signer}},
+	} {
+		send := func(method, url string) error {
+			r, err := http.NewRequest(method, url, strings.NewReader("x"))
+			require.NoError(t, err)
+			res, err := client.Do(r)
+			if err != nil {
+				return err
+			}
+			return res.Body.Close()
+		}
+		require.ErrorIs(t, send("GET", srv.URL+"/mine"), ErrRedirect)
+		require.ErrorIs(t, send("POST", srv.URL+"/push"), ErrRedirect)
+		require.Error(t, send("GET", away.URL+"/away"))
+	}
+	require.Empty(t, asked)
 }
 
 // brokenBody fails when it is read, or only when it is closed.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -73,8 +74,16 @@ func ReadKey(file string) (k eth.Key, err error) {
 	return k, nil
 }
 
-// NewClient returns a client like base, http.DefaultClient if nil, that signs its requests. As
-// signatures do not say for which server they are, it follows no redirect to another one.
+// ErrRedirect reports a redirect of a signed request to another path, or with another method. A
+// signature does not say for which server it is: one that is asked could have any request signed,
+// and make it at another server where the wallet has something.
+var ErrRedirect = errors.New(
+	"a signed request is redirected only to the same path of the same server; name the path that it " +
+		"leads to instead",
+)
+
+// NewClient returns a client like base, http.DefaultClient if nil, that signs its requests. It
+// follows no redirect to another server (netaddr.ErrRedirect) or path (ErrRedirect).
 func NewClient(s *Signer, base *http.Client) *http.Client {
 	if base == nil {
 		base = http.DefaultClient
@@ -86,7 +95,7 @@ func NewClient(s *Signer, base *http.Client) *http.Client {
 }
 
 // Transport signs what it hands to Base, http.DefaultTransport if nil, each time anew, also after a
-// redirect. A body is read into memory.
+// redirect, unless that is ErrRedirect. A body is read into memory.
 type Transport struct {
 	Signer *Signer
 	Base   http.RoundTripper
@@ -105,6 +114,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("request to sign: %w", err)
 		}
 	}
+	if !asksTheSame(r) {
+		return nil, fmt.Errorf("%w: %s", ErrRedirect, r.URL.EscapedPath())
+	}
 	h, err := t.Signer.Sign(r.Method, cmp.Or(r.URL.EscapedPath(), "/"), body)
 	if err != nil {
 		return nil, err
@@ -122,4 +134,15 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		base = http.DefaultTransport
 	}
 	return base.RoundTrip(r)
+}
+
+// asksTheSame reports whether what is signed for a request, but for its time, was signed for the
+// one that it is a redirect of, if it is one; and for the same server.
+func asksTheSame(r *http.Request) bool {
+	if r.Response == nil {
+		return true
+	}
+	was := r.Response.Request
+	return was != nil && was.Method == r.Method && was.URL.Scheme == r.URL.Scheme &&
+		was.URL.Host == r.URL.Host && was.URL.EscapedPath() == r.URL.EscapedPath()
 }

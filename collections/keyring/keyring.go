@@ -283,7 +283,8 @@ func (k *Keyring) Add(
 }
 
 // Remove returns the keyring with a new epoch for the recipients of the current one that trusted
-// adders have added, without some.
+// adders have added, without some. It returns an error that is ErrNotARecipient if nobody is left:
+// a server can have emptied the current epoch, and nobody could read what came of the next.
 func (k *Keyring) Remove(adder capcert.Key, remove, trusted []string, now int64) (*Keyring, error) {
 	all, err := k.Recipients(trusted)
 	if err != nil {
@@ -298,6 +299,9 @@ func (k *Keyring) Remove(adder capcert.Key, remove, trusted []string, now int64)
 		if !gone[spell(e.Recipient)] {
 			retained = append(retained, e.Recipient)
 		}
+	}
+	if len(retained) == 0 {
+		return nil, fmt.Errorf("%w: nobody would be left after epoch %d", ErrNotARecipient, k.Current)
 	}
 	return k.Rotate(adder, retained, now)
 }

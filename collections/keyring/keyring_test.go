@@ -235,13 +235,29 @@ func TestNoEpochFollows(t *testing.T) {
 	k := &keyring.Keyring{Current: math.MaxInt32, Epochs: map[int]keyring.Epoch{math.MaxInt32: {}}}
 	k, err = keyring.Parse(k.Object())
 	require.NoError(t, err)
-	for _, change := range []func() (*keyring.Keyring, error){
-		func() (*keyring.Keyring, error) { return k.Rotate(key, nil, 1) },
-		func() (*keyring.Keyring, error) { return k.Remove(key, nil, []string{key.Public}, 1) },
-	} {
-		_, err = change()
-		require.ErrorIs(t, err, keyring.ErrMalformed)
+	_, err = k.Rotate(key, nil, 1)
+	require.ErrorIs(t, err, keyring.ErrMalformed)
+}
+
+// A server can put an epoch behind the last that is empty, or full of entries that nobody trusted
+// has made. No epoch follows on it for which everybody is removed.
+func TestNobodyLeft(t *testing.T) {
+	owner, bob, carol := people(t)
+	trusted := []string{owner.EdPub}
+	k, err := keyring.New(owner.key(t), []string{owner.KemPub, bob.KemPub}, 1)
+	require.NoError(t, err)
+	forged, err := keyring.New(carol.key(t), []string{carol.KemPub}, 1)
+	require.NoError(t, err)
+	for _, epoch := range []keyring.Epoch{{}, forged.Epochs[1]} {
+		spoiled := &keyring.Keyring{Current: 2, Epochs: map[int]keyring.Epoch{1: k.Epochs[1], 2: epoch}}
+		_, err = spoiled.Remove(owner.key(t), []string{bob.KemPub}, trusted, 2)
+		require.ErrorIs(t, err, keyring.ErrNotARecipient)
 	}
+	_, err = k.Remove(owner.key(t), []string{owner.KemPub, bob.KemPub}, trusted, 2)
+	require.ErrorIs(t, err, keyring.ErrNotARecipient)
+	k, err = k.Remove(owner.key(t), []string{bob.KemPub}, trusted, 2)
+	require.NoError(t, err)
+	require.Len(t, k.Epochs[2].Entries, 1)
 }
 
 // What is made of a keyring can be read again: one that is full is not made longer.

@@ -114,13 +114,14 @@ func rateOf(requests, windowMS int64) limit {
 // Generate returns the configuration of nginx, to be included within http.
 //
 // As its model does, it keeps public documents for 1 h if nobody may write them here, for 30 s
-// otherwise; limits all requests of an address to the configuration's rate, and pushes to
-// collections with a limit of their own to half of that. Other than there: paths are matched with
-// their case; what is answered from the cache does not count; the same headers about the caller are
-// sent everywhere; bodies may be as large as the largest collection takes; nothing is cached whose
-// readers are restricted, nor what is over after a time (ttlMs); pages of several origins, each of
-// which is told that it may read an answer, have answers of their own, as nginx before 1.23 heeds
-// but one line of Vary; and text that nginx would read as its own is quoted or refused.
+// otherwise; limits all requests of an address, or an IPv6 network of 56 bits, to the
+// configuration's rate, and pushes to collections with a limit of their own to half of that. Other
+// than there: paths are matched with their case; what is answered from the cache does not count;
+// the same headers about the caller are sent everywhere; bodies may be as large as the largest
+// collection takes; nothing is cached whose readers are restricted, nor what is over after a time
+// (ttlMs); pages of several origins, each of which is told that it may read an answer, have answers
+// of their own, as nginx before 1.23 heeds but one line of Vary; and text that nginx would read as
+// its own is quoted or refused.
 func Generate(c *config.Config, o Options) ([]byte, error) {
 	o, err := o.checked()
 	if err != nil {
@@ -133,7 +134,9 @@ func Generate(c *config.Config, o Options) ([]byte, error) {
 		Rest           location
 		MaxBody        int64
 		Health         []string
+		Parties        map[string]string // variables with an address, and with whose it is
 	}{
+		Parties: map[string]string{"remote_addr": "sync_party", "http_x_real_ip": "sync_party_behind"},
 		Options: o, Rest: location{Of: "everything else"}, MaxBody: 1 << 20,
 		Health: slices.Compact([]string{"/health", o.Prefix + "/health"}),
 	}
@@ -240,7 +243,15 @@ var text = template.Must(
 proxy_cache_path {{.Cache}} levels=1:2 keys_zone=sync_cache:10m max_size=1g inactive=60m use_temp_path=off;
 {{- if .Global}}
 
-# Whose requests are counted together: those of an address, also where the cache asks on somebody's behalf.
+# Whose requests are counted together: those of an IPv4 address, or of an IPv6 network of 56 bits,
+# also where the cache asks on somebody's behalf.
+{{- range $of, $to := .Parties}}
+map ${{$of}} ${{$to}} {
+    default ${{$of}};
+    "~^(?<sync_56>(?:[0-9a-f]+:){3}(?:[0-9a-f]{1,2}(?=[0-9a-f]{2}:))?)" $sync_56;
+    "~^(?<sync_32>(?:[0-9a-f]+:){1,2})" $sync_32;
+}
+{{- end}}
 limit_req_zone $sync_client zone=sync_global:10m rate={{.Global.Rate}};
 limit_req_zone $sync_client zone=sync_strict:10m rate={{.Strict.Rate}};
 limit_req_status 429;
@@ -263,7 +274,7 @@ server {
     server_name _;
     client_max_body_size {{.MaxBody}};
 {{- if .Global}}
-    set $sync_client $remote_addr;
+    set $sync_client $sync_party;
 {{- end}}
 
     proxy_http_version 1.1;
@@ -317,7 +328,7 @@ server {
     listen unix:{{.Socket}};
     server_name _;
     access_log off;
-    set $sync_client $http_x_real_ip;
+    set $sync_client $sync_party_behind;
 
     location / {
         limit_req zone={{.Rest.Limit}} burst={{.Rest.Burst}} nodelay;

@@ -1,6 +1,7 @@
 package nginx_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -312,6 +313,40 @@ func TestRealNginx(t *testing.T) {
 	require.Equal(t, 200, ok+limited)
 	ok, _ = many(50, "GET", "/v1/pull/public/news/en/2026-11")
 	require.Equal(t, 50, ok, "who is limited is still answered from the cache")
+
+	// All addresses of a network are one caller; others are others.
+	behind := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", dir+"/limits.sock")
+		},
+	}}
+	defer behind.CloseIdleConnections()
+	from := func(format string) (ok int) {
+		for i := range 200 {
+			r, err := http.NewRequest("GET", "http://x/v1/pull/public/news/en/2026-11", nil)
+			require.NoError(t, err)
+			r.Header.Set("X-Real-IP", fmt.Sprintf(format, i))
+			res, err := behind.Do(r)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			if res.StatusCode == http.StatusOK {
+				ok++
+			}
+		}
+		return ok
+	}
+	for _, one := range []string{
+		"2001:db8:1:2:3:4:5:%x", "2001:db8:1:12%02x::1", "2001:db8:2:%x::1", "2001:db8:3::%x",
+		"2001:db8::%x", "2a00:1:2:fff0:%x::",
+	} {
+		require.Less(t, from(one), 100, one)
+	}
+	for _, several := range []string{
+		"192.0.2.%d", "2001:db8:f%x::1", "2001:db8:4:%02x00::1", "2001:db8:5:%02x34:1:2:3:4",
+		"::ffff:192.0.2.%d",
+	} {
+		require.Equal(t, 200, from(several), several)
+	}
 }
 
 type zeros struct{}

@@ -27,6 +27,7 @@ import (
 // Op is what becomes of a list's entry.
 type Op struct {
 	ID     string
+	Source string        // collection that the entry is of, "" of a list of one
 	Value  *value.Object // takes the place of the entry's, or is a new entry at the end
 	Remove bool          // the entry
 }
@@ -44,7 +45,9 @@ type Projection struct {
 }
 
 // Items is the member of a list's data that holds the entries, each {"id", "value"}, in the order
-// in which they first came.
+// in which they first came. In a list of several collections each has its collection as "source",
+// too: documents of two may have the same id, and whoever may write the one must not replace the
+// other's entry.
 const Items = "items"
 
 // attempts is how often a change of a list is tried that others, at other servers of the same
@@ -212,9 +215,16 @@ func fold(items value.Array, op Op, maxItems int) (after value.Array, changed bo
 	at := -1
 	for i, v := range items {
 		o, _ := v.(*value.Object)
-		if id, _ := o.String("id"); id == op.ID {
+		if id, _ := o.String("id"); id != op.ID {
+			continue
+		}
+		switch source, _ := o.String("source"); source {
+		case op.Source:
 			at = i
-			break
+		case "": // of before the list had several, unless there is another
+			if at < 0 {
+				at = i
+			}
 		}
 	}
 	switch {
@@ -226,9 +236,11 @@ func fold(items value.Array, op Op, maxItems int) (after value.Array, changed bo
 		return items, false, ErrFull
 	}
 	after = append(value.Array{}, items...)
-	entry := value.NewObject(
-		value.Member{Key: "id", Value: op.ID}, value.Member{Key: "value", Value: op.Value},
-	)
+	entry := value.NewObject(value.Member{Key: "id", Value: op.ID})
+	if op.Source != "" {
+		entry.Set("source", op.Source)
+	}
+	entry.Set("value", op.Value)
 	if at < 0 {
 		return append(after, entry), true, nil
 	}
@@ -239,15 +251,9 @@ func fold(items value.Array, op Op, maxItems int) (after value.Array, changed bo
 // Configured returns the lists of a configuration.
 func Configured(c *config.Config) (all []*Projection) {
 	for _, p := range c.Projections {
+		several := hasSeveral(c, p)
 		all = append(all, &Projection{
-			Matches: func(col *config.Collection) bool {
-				for _, name := range p.Sources {
-					if col.Name == name || col.Namespace != "" && name == col.Namespace+"/"+col.Name {
-						return true
-					}
-				}
-				return false
-			},
+			Matches: func(col *config.Collection) bool { return isSource(p, col) },
 			Target: func(e *collections.Event) (string, error) {
 				key, err := e.Made(p.Target)
 				if err != nil {
@@ -255,11 +261,51 @@ func Configured(c *config.Config) (all []*Projection) {
 				}
 				return key, nil
 			},
-			Project:  func(e *collections.Event) *Op { return project(p, e) },
+			Project: func(e *collections.Event) *Op {
+				op := project(p, e)
+				if several {
+					op.Source = nameOf(e.Collection)
+				}
+				return op
+			},
 			MaxItems: p.MaxItems,
 		})
 	}
 	return all
+}
+
+func isSource(p *config.Projection, col *config.Collection) bool {
+	for _, name := range p.Sources {
+		if name == col.Name || name == nameOf(col) {
+			return true
+		}
+	}
+	return false
+}
+
+// nameOf is the name of a collection, with its namespace if it is in one.
+func nameOf(col *config.Collection) string {
+	if col.Namespace == "" {
+		return col.Name
+	}
+	return col.Namespace + "/" + col.Name
+}
+
+// hasSeveral reports whether a list of a projection may have entries of several collections.
+func hasSeveral(c *config.Config, p *config.Projection) bool {
+	target := config.ParseTemplate(p.Target)
+	names := map[string]bool{}
+	for _, other := range c.Projections {
+		if other != p && !config.ParseTemplate(other.Target).Overlaps(target) {
+			continue
+		}
+		for _, col := range c.All() {
+			if isSource(other, col) {
+				names[nameOf(col)] = true
+			}
+		}
+	}
+	return len(names) > 1
 }
 
 func fill(template string, params map[string]string) string {

@@ -116,10 +116,55 @@ func TestConfigured(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(
 		t,
-		`{"items":[{"id":"x-1","value":{"deleted":true}},{"id":"x-2","value":{"name":"table"}},{"id":"x-9","value":{"o":{"n":1}}},{"id":"x-3","value":{"deleted":true}}]}`,
+		`{"items":[{"id":"x-1","source":"products","value":{"deleted":true}},`+
+			`{"id":"x-2","source":"products","value":{"name":"table"}},`+
+			`{"id":"x-9","source":"other","value":{"o":{"n":1}}},`+
+			`{"id":"x-3","source":"products","value":{"deleted":true}}]}`,
 		string(value.Append(nil, all.Data)),
 	)
 }
+
+// Whoever writes to one of the collections of a list neither replaces nor removes the entries of
+// another, whether one projection keeps the list or two do.
+func TestSourcesApart(t *testing.T) {
+	column := func(name string) string {
+		return `{"name": "` + name + `", "storagePath": "` + name + `/{id}", "readRoles": ["public"], ` +
+			`"writeRoles": ["public"], "encryption": "none", "maxBodyBytes": 1000}`
+	}
+	for _, lists := range []string{
+		`{"source": ["posts", "drafts"], "target": "all", "removed": "gone"}`,
+		`{"source": "posts", "target": "all"}, {"source": "drafts", "target": "all", "removed": "gone"}`,
+	} {
+		text := `{"version": 1, "collections": [` + column("posts") + "," + column("drafts") +
+			`], "extensions": {"projections": [` + lists + `]}}`
+		s := store.NewMemory()
+		h, docs := serving(t, text, s)
+		of := func() string {
+			d, err := docs.Get(t.Context(), "all")
+			require.NoError(t, err)
+			return string(value.Append(nil, d.Data))
+		}
+		push(t, h, "posts/1", `{"data":{"a":1}}`)
+		post := `{"id":"1","source":"posts","value":{"a":1}}`
+		require.Equal(t, `{"items":[`+post+`]}`, of())
+		push(t, h, "drafts/1", `{"data":{"b":1}}`)
+		require.Equal(t, `{"items":[`+post+`,{"id":"1","source":"drafts","value":{"b":1}}]}`, of())
+		push(t, h, "drafts/1", `{"data":{"gone":true},"baseHash":"`+hash(t, docs, "drafts/1")+`"}`)
+		push(t, h, "drafts/2", `{"data":{"gone":true}}`)
+		require.Equal(t, `{"items":[`+post+`]}`, of())
+
+		// What there was before the list had several goes on.
+		_, err := docs.Push(t.Context(), "all", value.NewObject(value.Member{
+			Key: projection.Items, Value: value.Array{value.NewObject(
+				value.Member{Key: "id", Value: "1"}, value.Member{Key: "value", Value: &value.Object{}},
+			)}}), ptr(hash(t, docs, "all")), nil, false)
+		require.NoError(t, err)
+		push(t, h, "posts/1", `{"data":{"a":2},"baseHash":"`+hash(t, docs, "posts/1")+`"}`)
+		require.Equal(t, `{"items":[{"id":"1","source":"posts","value":{"a":2}}]}`, of())
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
 
 // Many that write at once are all in the list, also at two servers of one store.
 func TestNothingIsLost(t *testing.T) {

@@ -129,6 +129,9 @@ type News struct {
 	Elements []Element
 	Next     string // the cursor from here on
 	More     bool   // there is more than was asked for
+	// Undecided is how many elements are left out of which cannot be told yet whether they count, or
+	// what they are. The cursor gets those that do.
+	Undecided int
 }
 
 // ErrCursor reports a cursor that is none.
@@ -144,13 +147,18 @@ type Logs interface {
 	// Append adds an element, of a time that Has denies. head is the object that Get is to return
 	// under the key.
 	Append(ctx context.Context, key string, e Element, head *Object) error
+	// Count returns how many elements of a log count, or a number of at least most if there are so
+	// many. It may say more than there are, for a time, after some have been added that do not count.
+	Count(ctx context.Context, key string, most int64) (int64, error)
 	// Elements returns, in the order of their times, the elements that are later than after and
 	// not later than until, but no more than the last limit of them, if that is
 	// not negative. before, unless nil, is called before so many bytes of them are read into memory;
-	// its error ends the reading.
+	// its error ends the reading. Of so many as undecided says cannot be told yet whether they count,
+	// or what they are. Whoever asks for all after a time, which is not negative, and goes on from the
+	// last that it gets, misses none that is decided within some time: it gets none behind it.
 	Elements(
 		ctx context.Context, key string, after, until int64, limit int, before func(bytes int) error,
-	) ([]Element, error)
+	) (all []Element, undecided int, err error)
 	// Since returns what a reader has not got who has a cursor, "" at first, and read up to it at any
 	// server of the log: all elements that are later than after, which may be -1, some of which it
 	// may have got before, and about limit at most. It returns ErrCursor.

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/skerry-sync/skerry/localfirst"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
@@ -75,50 +77,69 @@ type space struct {
 // Versions implements localfirst.Space.
 func (s *space) Versions() *versions.Set { return s.Set.Set }
 
+// Arrived implements localfirst.Space.
+func (s *space) Arrived(ctx context.Context) (bool, error) {
+	pending, err := s.n.PendingContent(ctx, s.id)
+	return pending == 0, err
+}
+
 // syncTime is how long peers may take to be reached and to send what they have.
 const syncTime = time.Minute
 
 // Sync implements localfirst.Space.
 func (s *space) Sync(ctx context.Context) error {
-	if !s.n.Online() {
-		return nil
+	reached, err := syncNow(ctx, s.n, s.id)
+	if err != nil || len(reached) == 0 {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, contentTime)
+	defer cancel()
+	_ = s.WaitHeld(within, 1) // they fetch content by themselves, if it takes longer
+	return s.CatchUp(ctx)
+}
+
+// syncNow brings a replica to what peers have, with its content, and returns those that were
+// reached.
+func syncNow(
+	ctx context.Context, n *node.Node, id replica.ID,
+) (reached []peer.ID, err error) {
+	if !n.Online() {
+		return nil, nil
 	}
 	within, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
-	results, err := s.n.SyncNow(within, s.id, "", nil)
+	results, err := n.SyncNow(within, id, "", nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	came := false
 	for _, r := range results {
-		if r.EntriesReceived > 0 { // their content follows
-			return s.arrive(within)
+		if r.Err == nil {
+			reached = append(reached, r.Peer)
 		}
+		came = came || r.EntriesReceived > 0
 	}
-	return s.CatchUp(within)
+	if came { // their content follows
+		arrive(within, n, id)
+	}
+	return reached, nil
 }
 
 // contentTime is how long Sync waits for content that has been announced.
 const contentTime = 10 * time.Second
 
-// arrive waits for content, and until the versions that have it have been looked at.
-func (s *space) arrive(ctx context.Context) error {
-	within, cancel := context.WithTimeout(ctx, contentTime)
+// arrive waits for content.
+func arrive(ctx context.Context, n *node.Node, id replica.ID) {
+	ctx, cancel := context.WithTimeout(ctx, contentTime)
 	defer cancel()
-	for within.Err() == nil {
-		arrived := s.n.ContentArrived()
-		if here, err := s.Arrived(ctx); here || err != nil {
-			break
+	for ctx.Err() == nil {
+		arrived := n.ContentArrived()
+		if pending, err := n.PendingContent(ctx, id); pending == 0 || err != nil {
+			return
 		}
 		select {
 		case <-arrived:
-		case <-within.Done():
+		case <-ctx.Done():
 		}
 	}
-	return s.CatchUp(ctx)
-}
-
-// Arrived implements localfirst.Space.
-func (s *space) Arrived(ctx context.Context) (bool, error) {
-	pending, err := s.n.PendingContent(ctx, s.id)
-	return pending == 0, err
 }

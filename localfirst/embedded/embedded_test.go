@@ -18,7 +18,8 @@ func pair(t *testing.T) (a, b *device) {
 	return a, b
 }
 
-// What one device's app writes is in the other's, after a pass on each; what both changed is merged.
+// What one device's app writes is in the other's, after a pass on each; what both changed is
+// merged.
 func TestValuesAreTheSame(t *testing.T) {
 	a, b := pair(t)
 	a.set("k", "one")
@@ -116,8 +117,8 @@ func TestEmptiedStore(t *testing.T) {
 	}
 }
 
-// What cannot be merged is a conflict on both devices; each goes on with its own, and one decides for
-// both.
+// What cannot be merged is a conflict on both devices; each goes on with its own, and one decides
+// for both.
 func TestConflict(t *testing.T) {
 	a, b := pair(t)
 	ctx := t.Context()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -42,7 +43,7 @@ func (p person) Derive(_ context.Context, purpose string) (out [32]byte, err err
 
 // device is a node with an engine, and an app with one collection of strings.
 type device struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	who    person
 	store  localfirst.Store
@@ -59,7 +60,7 @@ type device struct {
 
 func equal(a, b string) bool { return a == b }
 
-func newDevice(t *testing.T, who person) *device {
+func newDevice(t testing.TB, who person) *device {
 	d := &device{
 		t: t, dir: t.TempDir(), who: who, store: localfirst.NewMemoryStore(),
 		app: localfirst.NewMemoryValueBackend(equal),
@@ -176,4 +177,8 @@ func same(t *testing.T, key string, a, b *device) {
 		time.Sleep(tick)
 	}
 	require.Equal(t, a.get(key), b.get(key))
+}
+
+func peersOf(d *device) []peer.AddrInfo {
+	return []peer.AddrInfo{{ID: d.n.ID(), Addrs: d.n.AllAddrs()}}
 }

@@ -12,15 +12,16 @@ import (
 	"github.com/skerry-sync/skerry/versions"
 )
 
-// Options are for Open; the zero value is fine. The first four are those of versions.Config.
+// Options are for Open; the zero value is fine. But for Changed, they are those of versions.Config.
 type Options struct {
-	Merge          func(key, base, local, remote []byte) (merged []byte, ok bool)
+	Merge          func(key, base, local, remote []byte) (merged []byte, err error)
 	MaxMerge       uint64
 	MaxKept        uint64
 	DeletionStands bool
 	// Changed, if set, is told the keys of items that may have changed by what has come from peers,
 	// one call after the other: those of all items once the Set is open, and again if it was too slow.
-	// It may use the Set, but must not close it.
+	// It may use the Set, but must not close it. Whoever wants to know of what is written here, too,
+	// or opens the Set together with others, uses Watch.
 	Changed func(keys [][]byte)
 	// Name is what people call this device; see versions.Config.
 	Name string
@@ -30,6 +31,7 @@ type Options struct {
 type Set struct {
 	*versions.Set
 	watcher *watcher
+	watches watches
 	asker   *asker
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -76,12 +78,13 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 	}
 	s.asker = newAsker(n, id, s.Set)
 	s.watcher = &watcher{
-		n: n, slots: of, set: s.Set, watch: watch, changed: o.Changed, log: n.Log(), all: true,
-		waits: map[place]replica.Item{}, wrote: s.asker.poke,
+		n: n, slots: of, set: s.Set, watch: watch, changed: o.Changed, watches: &s.watches,
+		wrote: s.asker.poke, log: n.Log(), all: true, waits: map[place]replica.Item{},
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	s.running.Go(func() {
+		defer s.watches.end()
 		defer watch.Close()
 		fault.Keep(running, n.Log(), "looking at versions", s.watcher.run)
 	})

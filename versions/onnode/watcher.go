@@ -22,6 +22,7 @@ type watcher struct {
 	set     *versions.Set
 	watch   *node.Watch
 	changed func(keys [][]byte)
+	watches *watches
 	wrote   func() // is told that this node has written
 	log     *slog.Logger
 
@@ -203,22 +204,25 @@ func (w *watcher) lookForKey(ctx context.Context) error {
 func (w *watcher) take(ctx context.Context, x seen) error {
 	if x.missed > 0 {
 		w.all = true
+		w.watches.lose() // entries that are gone are not among all
 		w.wrote()
 		return nil
 	}
 	var here []replica.Item
-	var gone [][]byte
+	var gone, own [][]byte // keys, where there is nothing to look at
 	for i := range x.all {
 		switch e := &x.all[i]; {
 		case e.Dropped:
 			gone = append(gone, e.Key)
-		case e.From != replica.Local:
-			here = append(here, e.Item)
-		default:
+		case e.From == replica.Local:
+			own = append(own, e.Key)
 			w.wrote()
+		default:
+			here = append(here, e.Item)
 		}
 	}
 	w.tell(gone)
+	w.watches.tell(own)
 	for len(here) > 0 {
 		n := min(len(here), lookAtOnce)
 		if err := w.arrived(ctx, here[:n], w.set.Arrived); err != nil {
@@ -229,7 +233,9 @@ func (w *watcher) take(ctx context.Context, x seen) error {
 	return nil
 }
 
+// tell tells what peers may have changed.
 func (w *watcher) tell(keys [][]byte) {
+	w.watches.tell(keys)
 	if w.changed != nil && len(keys) > 0 {
 		w.changed(keys)
 	}

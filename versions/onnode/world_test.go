@@ -32,7 +32,7 @@ type machine struct {
 }
 
 // mergeLetters merges sets of letters, of which none may be there twice.
-func mergeLetters(_, base, local, remote []byte) ([]byte, bool) {
+func mergeLetters(_, base, local, remote []byte) ([]byte, error) {
 	out := []byte{}
 	for _, c := range slices.Concat(local, remote) {
 		both := bytes.IndexByte(local, c) >= 0 && bytes.IndexByte(remote, c) >= 0
@@ -41,7 +41,7 @@ func mergeLetters(_, base, local, remote []byte) ([]byte, bool) {
 		}
 	}
 	slices.Sort(out)
-	return out, true
+	return out, nil
 }
 
 func newMachine(t *testing.T, dir string) *machine {

@@ -27,8 +27,8 @@ type Merged interface {
 }
 
 // MergeFunc merges two contents that follow on base, which is nil if they have nothing in common.
-// It must give the same on all devices. ok is false if only a person can merge them. An ErrMissing
-// says that a content is not here.
+// It must give the same on all devices. ok is false if only a person can merge them; so does an
+// error that wraps ErrContents, and says why. An ErrMissing says that a content is not here.
 type MergeFunc func(base *Side, local, remote Side) (m Merged, ok bool, err error)
 
 // ErrMissing reports content that is not here yet.

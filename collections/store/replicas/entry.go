@@ -69,4 +69,5 @@ func WriteEntry(
 func (s *Store) Forget() {
 	s.cache.clear()
 	s.junk.forget()
+	s.counts.forget()
 }

@@ -2,6 +2,7 @@ package replicas
 
 import (
 	"context"
+	"slices"
 
 	"github.com/skerry-sync/skerry/collections/store"
 )
@@ -11,9 +12,18 @@ const KeptFor = keptFor
 
 // Of elements that do not count, for tests.
 const (
-	FirstJunk = firstJunk
-	MaxBehind = maxBehind
+	FirstJunk     = firstJunk
+	MaxBehind     = maxBehind
+	MostLookBytes = mostLookBytes
+	UndecidedFor  = undecidedFor
+	MissingFor    = missingFor
 )
+
+// Misses reports whether a cursor says that an element of a time is missing.
+func Misses(text string, time int64) bool {
+	c, err := parseCursor(text)
+	return err == nil && slices.ContainsFunc(c.missing, func(m place) bool { return m.time == time })
+}
 
 // HasWaited reports whether some content was waited for in vain.
 func (s *Store) HasWaited() bool { return len(s.patience.vain) > 0 }

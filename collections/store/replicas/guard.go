@@ -50,6 +50,11 @@ func (e *undecidedError) Error() string {
 }
 func (e *undecidedError) Unwrap() error { return e.err }
 
+func isUndecided(err error) bool {
+	var u *undecidedError
+	return errors.As(err, &u)
+}
+
 // unreadableError reports a version that the codec cannot read.
 type unreadableError struct {
 	err   error
@@ -79,6 +84,7 @@ func (s *Store) check(ctx context.Context, v *Version) ([]byte, error) {
 type left struct {
 	missing    bool
 	undecided  *undecidedError
+	open       int   // how many of both there are
 	unreadable error // the first one
 	refused    error // the first one
 	// more is how many others are unreadable: authors can write thousands.
@@ -98,8 +104,10 @@ func (l *left) add(err error) (stop error) {
 	case err == nil:
 	case errors.Is(err, errMissing):
 		l.missing = true
+		l.open++
 	case errors.As(err, &u):
 		l.undecided = u
+		l.open++
 	case errors.As(err, &bad) && bad.never:
 		l.never = cmp.Or(l.never, err)
 	case errors.As(err, &bad):

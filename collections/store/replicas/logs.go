@@ -93,7 +93,8 @@ func (s *Store) Length(ctx context.Context, key string, until int64) (l store.Le
 			behind += s.sizeOf(key, &it.Entry)
 			_, err := s.element(ctx, key, t, &it.Entry)
 			var bad *unreadableError
-			if errors.Is(err, ErrRefused) || errors.As(err, &bad) && bad.never {
+			if errors.Is(err, ErrRefused) || errors.Is(err, errTired) ||
+				errors.As(err, &bad) && bad.never {
 				continue
 			}
 		}
@@ -131,9 +132,9 @@ func (s *Store) Append(ctx context.Context, key string, e store.Element, head *s
 // Elements implements store.Logs.
 func (s *Store) Elements(
 	ctx context.Context, key string, after, until int64, limit int, before func(bytes int) error,
-) (all []store.Element, err error) {
+) (all []store.Element, undecided int, err error) {
 	if limit == 0 {
-		return nil, nil
+		return nil, 0, nil
 	}
 	q := replica.Query{Prefix: logPrefix(key), Reverse: true, Limit: max(0, limit)}
 	if after > 0 {
@@ -150,33 +151,32 @@ func (s *Store) Elements(
 		}
 		return before(more)
 	}
+	goesOn := after >= 0 && limit < 0
 	for {
 		var out left
 		var n int
-		if all, n, err = s.elements(ctx, key, q, &out, tell); err != nil {
-			return nil, err
+		if all, n, err = s.elements(ctx, key, q, goesOn, &out, tell); err != nil {
+			return nil, 0, err
 		}
-		if out.undecided != nil {
-			return nil, out.undecided
-		}
-		others := out.refused != nil || out.unreadable != nil || out.noElement
-		if limit < 0 || len(all) >= limit || n < q.Limit || !others {
+		if limit < 0 || len(all) >= limit || n < q.Limit || len(all) == n || out.open > maxOpen {
 			s.tell(&out)
 			if limit > 0 {
 				all = all[:min(len(all), limit)]
 			}
 			slices.Reverse(all)
-			return all, nil
+			return all, out.open, nil
 		}
 		q.Limit *= 2 // as those that do not count are not among the last asked for
 	}
 }
 
 // elements returns, from the last to the first, those of a query that count, and how many entries
-// there are of all. Those whose content has not come are given to whoever asks again. tell is told
-// how many bytes are going to be read.
+// there are of all. Those whose content has not come are given to whoever asks again. With goesOn,
+// none is returned behind one that is to be decided soon. tell is told how many bytes are going to
+// be read.
 func (s *Store) elements(
-	ctx context.Context, key string, q replica.Query, out *left, tell func(bytes int) error,
+	ctx context.Context, key string, q replica.Query, goesOn bool, out *left,
+	tell func(bytes int) error,
 ) (all []store.Element, n int, err error) {
 	var entries []replica.Item
 	size := 0
@@ -190,18 +190,27 @@ func (s *Store) elements(
 	if err := tell(size); err != nil {
 		return nil, 0, err
 	}
+	h := hasty{ctx: ctx}
+	defer h.end()
 	for i := range entries {
+		e := &entries[i].Entry
 		t, ok := timeIn(key, entries[i].Key)
 		if !ok {
 			out.noElement = true
 			continue
 		}
-		b, err := s.element(ctx, key, t, &entries[i].Entry)
+		b, err := s.element(h.ctx, key, t, e)
 		if stop := out.add(err); stop != nil {
 			return nil, 0, stop
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			all = append(all, store.Element{Time: t, Body: b})
+		case isUndecided(err):
+			h.hurry()
+			if goesOn && s.holds(err, t, e) {
+				all = nil
+			}
 		}
 	}
 	return all, len(entries), nil
@@ -222,6 +231,9 @@ var errNoObject = errors.New("it is no JSON object")
 func (s *Store) element(
 	ctx context.Context, key string, time int64, e *replica.Entry,
 ) ([]byte, error) {
+	if why := s.junk.tired(e); why != nil && e.Author != s.author.Author() {
+		return nil, why
+	}
 	return s.looked(e, func() ([]byte, error) {
 		b, err := s.lookAt(ctx, elementKey(key, time), e)
 		if err != nil || s.ruled() { // rules have read it

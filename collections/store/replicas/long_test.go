@@ -66,7 +66,7 @@ func TestTooLong(t *testing.T) {
 			_, err = m.Get(t.Context(), key)
 			require.ErrorIs(t, err, store.ErrNotFound, key)
 		}
-		all, err := m.Elements(t.Context(), "log", -1, 1<<50, -1, nil)
+		all, _, err := m.Elements(t.Context(), "log", -1, 1<<50, -1, nil)
 		require.NoError(t, err)
 		require.Empty(t, all)
 		news, err := m.Since(t.Context(), "log", "", -1, 10, nil)
@@ -154,7 +154,7 @@ func TestFalseSize(t *testing.T) {
 			_, err = m.Get(t.Context(), key)
 			require.ErrorIs(t, err, store.ErrNotFound, key)
 		}
-		elements, err := m.Elements(t.Context(), "log", -1, 1<<50, -1, nil)
+		elements, _, err := m.Elements(t.Context(), "log", -1, 1<<50, -1, nil)
 		require.NoError(t, err)
 		require.Empty(t, elements)
 		news, err := m.Since(t.Context(), "log", "", -1, 10, nil)

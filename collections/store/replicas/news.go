@@ -184,12 +184,14 @@ func (s *Store) Since(
 	if err != nil {
 		return store.News{}, err
 	}
-	found, missing, err := s.late(ctx, key, &had, after, before)
+	h := hasty{ctx: ctx}
+	defer h.end()
+	found, missing, err := s.late(&h, key, &had, after, before)
 	if err != nil {
 		return store.News{}, err
 	}
 	for range attempts {
-		news, next, whole, err := s.since(ctx, key, &had, after, limit, before)
+		news, next, whole, err := s.since(&h, key, &had, after, limit, s.waited(missing), before)
 		if err != nil {
 			return store.News{}, err
 		}
@@ -202,7 +204,8 @@ func (s *Store) Since(
 			return slices.Contains(next.missing, m)
 		})
 		next.missing = append(missing, next.missing...)
-		next.missing = next.missing[max(0, len(next.missing)-maxMissing):]
+		news.Undecided += len(next.missing)
+		next.missing = crowded(next.missing, s.oldest())
 		news.Next = next.String()
 		return news, nil
 	}
@@ -214,8 +217,9 @@ func (s *Store) Since(
 // late returns those elements that were missing for a cursor and have come, and those that have
 // not. None is as old as after: what a cursor says is missing is its holder's word.
 func (s *Store) late(
-	ctx context.Context, key string, had *cursor, after int64, before func(bytes int) error,
+	h *hasty, key string, had *cursor, after int64, before func(bytes int) error,
 ) (found []store.Element, missing []place, err error) {
+	ctx := h.ctx
 	for _, m := range had.missing {
 		if m.time <= after {
 			continue
@@ -230,11 +234,11 @@ func (s *Store) late(
 			if err := before(s.sizeOf(key, &it.Entry)); err != nil {
 				return nil, nil, err
 			}
-			body, there, err := s.present(ctx, key, m.time, &it.Entry)
+			body, why, err := s.present(h, key, m.time, &it.Entry)
 			if err != nil {
 				return nil, nil, err
 			}
-			if !there {
+			if why != nil {
 				missing = append(missing, m)
 			} else if body != nil {
 				found = append(found, store.Element{Time: m.time, Body: body})
@@ -244,31 +248,38 @@ func (s *Store) late(
 	return found, missing, nil
 }
 
-// present returns the body of an element, nil if it does not count; there is false if its content
-// has not come.
+// present returns the body of an element, nil if it does not count; why says why it is not decided
+// whether it does, as if its content has not come.
 func (s *Store) present(
-	ctx context.Context, key string, time int64, e *replica.Entry,
-) (body []byte, there bool, err error) {
-	state, err := s.n.ContentOf(ctx, e)
-	if err != nil || state == wanted.Missing || state == wanted.Partial {
-		return nil, false, err
+	h *hasty, key string, time int64, e *replica.Entry,
+) (body []byte, why, err error) {
+	state, err := s.n.ContentOf(h.ctx, e)
+	if err != nil {
+		return nil, nil, err
 	}
-	body, err = s.element(ctx, key, time, e)
+	if state == wanted.Missing || state == wanted.Partial {
+		return nil, errMissing, nil
+	}
+	body, err = s.element(h.ctx, key, time, e)
 	var bad *unreadableError
 	switch {
 	case errors.Is(err, errMissing):
-		return nil, false, nil
+		return nil, err, nil
+	case isUndecided(err):
+		h.hurry()
+		return nil, err, nil
 	case errors.As(err, &bad) || errors.Is(err, ErrRefused):
-		return nil, true, nil
+		return nil, nil, nil
 	}
-	return body, true, err
+	return body, nil, err
 }
 
-// since reads what comes after a cursor. whole is false if something came meanwhile that it may
-// not have.
+// since reads what comes after a cursor, which names so many elements already that are waited for.
+// whole is false if something came meanwhile that it may not have.
 func (s *Store) since(
-	ctx context.Context, key string, had *cursor, after int64, limit int, tell func(bytes int) error,
+	h *hasty, key string, had *cursor, after int64, limit, waited int, tell func(bytes int) error,
 ) (news store.News, next *cursor, whole bool, err error) {
+	ctx := h.ctx
 	agreed, err := s.agreed(ctx, key, had)
 	if err != nil {
 		return news, nil, false, err
@@ -303,18 +314,24 @@ func (s *Store) since(
 			news.More = true
 			break
 		}
+		var body []byte
+		var why error
+		if !it.Entry.IsTombstone() {
+			if err := tell(s.sizeOf(key, &it.Entry)); err != nil {
+				return news, nil, false, err
+			}
+			if body, why, err = s.present(h, key, t, &it.Entry); err != nil {
+				return news, nil, false, err
+			}
+		}
+		if why != nil && t > next.time && waited+s.waited(next.missing) >= maxMissing &&
+			s.holdsCursor(key, why, t, &it.Entry) {
+			news.Undecided++
+			break
+		}
 		n, others = n+1+others, 0
-		if next.time = t; it.Entry.IsTombstone() {
-			continue
-		}
-		if err := tell(s.sizeOf(key, &it.Entry)); err != nil {
-			return news, nil, false, err
-		}
-		body, there, err := s.present(ctx, key, t, &it.Entry)
-		if err != nil {
-			return news, nil, false, err
-		}
-		if !there {
+		next.time = t
+		if why != nil {
 			next.missing = append(next.missing, place{t, [8]byte(it.Entry.Author[:8])})
 		} else if body != nil {
 			news.Elements = append(news.Elements, store.Element{Time: t, Body: body})

@@ -52,7 +52,7 @@ func TestElementsThatDoNotCount(t *testing.T) {
 		return guard.bytes.Load() - before
 	}
 	last := func() {
-		all, err := m.Elements(t.Context(), "log", -1, now, 1, nil)
+		all, _, err := m.Elements(t.Context(), "log", -1, now, 1, nil)
 		require.NoError(t, err)
 		require.Len(t, all, 1)
 		require.Equal(t, now-junk-1, all[0].Time)
@@ -81,7 +81,7 @@ func TestElementsThatDoNotCount(t *testing.T) {
 	require.Zero(t, asked(last)/long)
 	guard.allows.Store(true)
 	clock.by.Add(int64(replicas.FirstJunk))
-	all, err := m.Elements(t.Context(), "log", -1, now, 1, nil)
+	all, _, err := m.Elements(t.Context(), "log", -1, now, 1, nil)
 	require.NoError(t, err)
 	require.Equal(t, now, all[0].Time)
 	guard.allows.Store(false)

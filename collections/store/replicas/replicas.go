@@ -61,6 +61,7 @@ type Store struct {
 	filter   *filter
 	patience *patience
 	junk     *junk
+	counts   counts
 	sub      *replica.Subscription
 	catching sync.Mutex
 	authors  []replica.AuthorID // all that have written; nil if that must be looked up

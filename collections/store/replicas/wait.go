@@ -76,20 +76,24 @@ func (p *patience) waited(a replica.AuthorID, vain bool) {
 }
 
 // keeps reports whether a key, of which nothing has come, is not to be read or written yet.
-func (p *patience) keeps(key string) bool {
+func (p *patience) keeps(key string) bool { return p.keepsFor(key, keptFor, 0) }
+
+// keepsFor reports whether something is to be waited for that is first waited for now, or less than
+// some time ago; and again if that time was over another time ago, unless that is 0.
+func (p *patience) keepsFor(key string, some, again time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
 	until, known := p.kept[key]
-	if !known {
-		if len(p.kept) >= mostKept {
-			return false
-		}
-		until = now.Add(keptFor)
+	if !known && len(p.kept) >= mostKept {
+		return false
+	}
+	if !known || again > 0 && now.Sub(until) > again {
+		until = now.Add(some)
 		p.kept[key] = until
 	}
 	left := until.Sub(now)
-	return left > 0 && left <= keptFor // or the clock has gone back
+	return left > 0 && left <= some // or the clock has gone back
 }
 
 // came tells that something has come under a key.

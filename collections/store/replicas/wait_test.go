@@ -129,7 +129,7 @@ func TestWaitsForLittle(t *testing.T) {
 	// Waiting for each would take more than 10 min.
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	_, err := m.Elements(ctx, "log", -1, time.Now().UnixMilli(), -1, nil)
+	_, _, err := m.Elements(ctx, "log", -1, time.Now().UnixMilli(), -1, nil)
 	require.NoError(t, err)
 	for i := range 20 {
 		_, err := m.Get(ctx, fmt.Sprint(i))

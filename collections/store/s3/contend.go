@@ -3,8 +3,6 @@ package s3
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -32,13 +30,10 @@ const (
 // not be used. A service that passes may still fail: only its maker can promise that it does not.
 // It returns an error that is ErrRaces.
 func (s *Store) Contend(ctx context.Context) error {
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // never fails
+	probe := newProbe()
 	for i := range contests {
 		for _, staged := range []bool{true, false} {
-			name := fmt.Sprintf(
-				"%s%s-%s-%d-%t", s.prefix, probeKey, hex.EncodeToString(random[:]), i, staged,
-			)
+			name := fmt.Sprintf("%s%s-%d-%t", s.prefix, probe, i, staged)
 			if err := s.contest(ctx, name, staged); err != nil {
 				return err
 			}

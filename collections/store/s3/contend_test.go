@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -104,6 +105,26 @@ func TestContend(t *testing.T) {
 			require.Empty(t, x.bucket.tags)
 		})
 	}
+}
+
+// Servers that begin to use a bucket at the same time do not take each other for a service that
+// heeds no conditions.
+func TestOpenTogether(t *testing.T) {
+	b := &bucket{tags: map[string]string{}}
+	srv := httptest.NewServer(b)
+	defer srv.Close()
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() {
+			s, err := Open(t.Context(), srv.URL+"/bucket",
+				Options{Credentials: credentials.NewStaticV4("key", "secret", "")})
+			if assert.NoError(t, err) {
+				assert.NoError(t, s.Close())
+			}
+		})
+	}
+	all.Wait()
+	require.Empty(t, b.tags)
 }
 
 // TestServiceContends tries the service that SKERRY_TEST_S3 names, which SKERRY_TEST_S3_RACES says

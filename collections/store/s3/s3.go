@@ -12,6 +12,8 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -94,7 +96,8 @@ func Open(ctx context.Context, at string, o Options) (*Store, error) {
 }
 
 // probe finds out whether the bucket is there, may be written to, and conditions are heeded.
-func (s *Store) probe(ctx context.Context) error {
+// Several servers may begin to use it at once, so each has an object of its own for that.
+func (s *Store) probe(ctx context.Context) (err error) {
 	there, err := s.client.BucketExists(ctx, s.bucket)
 	if err != nil {
 		return err
@@ -102,24 +105,36 @@ func (s *Store) probe(ctx context.Context) error {
 	if !there {
 		return errors.New("there is no such bucket, or it is somebody else's")
 	}
+	name := s.prefix + newProbe()
 	put := func(condition string) error {
 		o := minio.PutObjectOptions{DisableMultipart: true}
 		if condition != "" {
 			o.SetMatchETagExcept(condition)
 		}
-		_, err := s.client.PutObject(ctx, s.bucket, s.prefix+probeKey, bytes.NewReader(nil), 0, o)
+		_, err := s.client.PutObject(ctx, s.bucket, name, bytes.NewReader(nil), 0, o)
 		return err
 	}
 	if err := put(""); err != nil {
 		return err
 	}
+	defer func() {
+		always := context.WithoutCancel(ctx)
+		err = errors.Join(err, s.client.RemoveObject(always, s.bucket, name, minio.RemoveObjectOptions{}))
+	}()
 	switch err := put("*"); {
 	case err == nil:
 		return ErrUnconditional
 	case !unmet(err):
 		return err
 	}
-	return s.client.RemoveObject(ctx, s.bucket, s.prefix+probeKey, minio.RemoveObjectOptions{})
+	return nil
+}
+
+// newProbe returns a name of the bucket that nobody else has.
+func newProbe() string {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return probeKey + "-" + hex.EncodeToString(random[:])
 }
 
 // probeKey is what the names of no objects begin with.
