@@ -357,6 +357,13 @@ func (c *collection) outgoing(
 	if state.Conflict && c.hold {
 		return nil, nil
 	}
+	if state.Has && state.Shown.Missed(item, o.want.Hash) {
+		// It was applied, but this device did not come to remember that. What is newer is applied.
+		state.Has, state.Base, state.Scoped = o.now.found, o.hash, true
+		settled[key] = &state
+		c.ns.giveBack([]string{string(at)}, false)
+		return nil, nil
+	}
 	switch former, newest := item.HasAncestor(o.want.Hash); {
 	case !o.now.found && fresh, !state.Has && c.v.isDefault(key, o.now):
 		return nil, nil

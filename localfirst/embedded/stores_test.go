@@ -1,9 +1,12 @@
 package embedded
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -285,4 +288,70 @@ func TestDamagedStoreIsSetAside(t *testing.T) {
 	require.Equal(t, 1, a.versionsOf("k2"))
 	b.stop()
 	require.NoError(t, s.Close())
+}
+
+// dying is a store that takes nothing any more once it is dead, as of a process that was killed.
+type dying struct {
+	localfirst.Store
+	dead atomic.Bool
+}
+
+var errDead = errors.New("the process is dead")
+
+func (s *dying) Apply(ctx context.Context, all []localfirst.Record) error {
+	if s.dead.Load() {
+		return errDead
+	}
+	return s.Store.Apply(ctx, all)
+}
+
+// A device dies when a value is in the app's store and before the engine has noted that. What comes
+// after that is newer: the app has not written the value, so it is not published.
+func TestDeathAfterSet(t *testing.T) {
+	a, b := pair(t)
+	b.stop()
+	store := &dying{Store: b.store}
+	b.store = store
+	b.start()
+	b.meet(a)
+	keys := []string{"changed", "deleted", "kept", "edited"}
+	for _, key := range keys {
+		b.app.Want(key)
+		a.set(key, "1")
+	}
+	a.sync()
+	b.sync()
+	for _, key := range keys {
+		a.set(key, "1 2")
+	}
+	a.sync()
+	store.dead.Store(true)
+	require.ErrorIs(t, b.engine.SyncNow(t.Context()), errDead)
+	b.stop()
+	for _, key := range keys { // it died later for each
+		b.set(key, "1 2")
+	}
+	a.set("changed", "1 2 3")
+	a.set("edited", "1 2 theirs")
+	a.app.Delete("deleted")
+	a.sync()
+	b.set("edited", "1 2 ours")
+	before := map[string]int{}
+	for _, key := range keys {
+		before[key] = a.versionsOf(key)
+	}
+	store.dead.Store(false)
+	b.start()
+	b.meet(a)
+	for range 3 {
+		b.sync()
+		a.sync()
+	}
+	for key, want := range map[string]string{"changed": "1 2 3", "deleted": "-", "kept": "1 2"} {
+		require.Equal(t, want, a.get(key), key)
+		require.Equal(t, want, b.get(key), key)
+		require.Equal(t, before[key], a.versionsOf(key), "something of %q was published", key)
+	}
+	require.Contains(t, a.get("edited"), "ours")
+	require.Contains(t, a.get("edited"), "theirs")
 }
