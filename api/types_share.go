@@ -138,6 +138,10 @@ type RevokeRequest struct {
 	// Keep signs the author's entries that are here anew, as the default author of the node, before
 	// everything that the author ever signed is made void. It implies All.
 	Keep bool `json:"keep,omitempty"`
+	// Versions that stand are first published anew, as versions of the node, unless Drop is set.
+	// DropMissing leaves out those that are not all here; otherwise nothing is revoked then.
+	Drop        bool `json:"drop,omitempty"`
+	DropMissing bool `json:"drop_missing,omitempty"`
 }
 
 // Revoked tells what a revocation did.
@@ -146,6 +150,8 @@ type Revoked struct {
 	From    time.Time  `json:"from,omitzero"`  // nothing for everything
 	Dropped uint64     `json:"dropped"`        // entries, on this node
 	Kept    uint64     `json:"kept,omitempty"` // entries that were signed anew
+	// Adopted is how many versions this node has published anew.
+	Adopted uint64 `json:"adopted,omitempty"`
 }
 
 // Revocation is one of a replica.

@@ -24,6 +24,7 @@ func (r *Replica) MendAhead(ctx context.Context) (mended, left int, err error) {
 // returns how many there were. See [replica.Store.Adopt].
 func (r *Replica) Adopt(
 	ctx context.Context, from replica.AuthorID, as replica.SecretKey,
+	which func(e *replica.Entry) (bool, error),
 ) (adopted int, err error) {
-	return r.n.replicas.Adopt(ctx, r.id, from, as)
+	return r.n.replicas.Adopt(ctx, r.id, from, as, which)
 }

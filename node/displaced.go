@@ -59,6 +59,9 @@ func (n *Node) LookAtDisplaced(id replica.ID) *Displaced {
 	return d
 }
 
+// KeepsDisplaced reports whether displaced entries of a replica are kept.
+func (n *Node) KeepsDisplaced(id replica.ID) bool { return n.displaced.Keeps(id) }
+
 // Close lets somebody else have the entries. They are kept all the same.
 func (d *Displaced) Close() {
 	d.closed.Do(func() {
@@ -70,13 +73,29 @@ func (d *Displaced) Close() {
 
 // All yields the entries of a key in plain, or of all keys for nil, in the order in which they were
 // displaced. While there are none, it reads nothing. Entries that no read key opens are left out;
-// those that no grant allows any more are forgotten.
+// those that no grant allows any more are not among them, and forgotten unless Void yields them.
 func (d *Displaced) All(ctx context.Context, key []byte) iter.Seq2[replica.Item, error] {
+	return d.some(ctx, key, true)
+}
+
+// Void yields the entries that no grant allows any more by authors whose keys are here, of all
+// keys: what was displaced, and what a revocation has made void since KeepDisplaced was first
+// called. Nobody else may have them.
+func (d *Displaced) Void(ctx context.Context) iter.Seq2[replica.Item, error] {
+	return d.some(ctx, nil, false)
+}
+
+// some yields the entries that a grant allows, or those that none does.
+func (d *Displaced) some(
+	ctx context.Context, key []byte, allowed bool,
+) iter.Seq2[replica.Item, error] {
 	return func(yield func(replica.Item, error) bool) {
 		if !d.n.displaced.Any(d.id) {
 			return
 		}
-		void, stopped, err := d.each(ctx, key, func(it replica.Item) bool { return yield(it, nil) })
+		void, stopped, err := d.each(ctx, key, func(it replica.Item, is bool) bool {
+			return is != allowed || yield(it, nil)
+		})
 		if err == nil && len(void) > 0 {
 			err = d.n.displaced.Forget(ctx, d.id, void)
 		}
@@ -86,8 +105,10 @@ func (d *Displaced) All(ctx context.Context, key []byte) iter.Seq2[replica.Item,
 	}
 }
 
+// each calls yield with the entries, and whether a grant allows them. It returns those that none
+// does of authors whose keys are not here.
 func (d *Displaced) each(
-	ctx context.Context, key []byte, yield func(replica.Item) bool,
+	ctx context.Context, key []byte, yield func(it replica.Item, allowed bool) bool,
 ) (void []replica.Entry, stopped bool, err error) {
 	view, err := d.n.replicas.Plain(ctx, d.id)
 	if errors.Is(err, replica.ErrNotFound) { // left
@@ -114,14 +135,24 @@ func (d *Displaced) each(
 		if !ok || key != nil && !bytes.Equal(it.Key, key) {
 			continue
 		}
-		if ok, err = d.n.replicas.IsAllowed(ctx, &e); err != nil {
+		allowed, err := d.n.replicas.IsAllowed(ctx, &e)
+		if err != nil {
 			return void, false, err
 		}
-		if !ok {
-			void = append(void, e)
-			continue
+		if !allowed {
+			own := false
+			if err := d.n.kv.View(ctx, func(rd kv.Reader) (err error) {
+				own, err = replica.HasAuthorIn(rd, e.Author)
+				return err
+			}); err != nil {
+				return void, false, err
+			}
+			if !own {
+				void = append(void, e)
+				continue
+			}
 		}
-		if !yield(it) {
+		if !yield(it, allowed) {
 			return void, true, nil
 		}
 	}

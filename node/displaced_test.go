@@ -218,18 +218,76 @@ func TestDisplacedOfOne(t *testing.T) {
 	require.Len(t, x.all(nil), 1)
 }
 
-// What a revocation has made void is not shown, nor kept.
+// What a revocation has made void is not shown, nor kept, of authors whose keys are elsewhere.
 func TestDisplacedAndVoid(t *testing.T) {
 	ctx := t.Context()
 	x := newDisplacing(t, false)
-	e := x.write("k", []byte("v"))
-	x.comes(e)
+	x.author = replica.NewSecretKey()
+	_, err := x.n.Grant(ctx, x.r.ID, x.author.Author(), replica.Permission{})
+	require.NoError(t, err)
+	info, err := x.n.Blobs().ImportBytes(ctx, []byte("v"))
+	require.NoError(t, err)
+	x.comes(x.comes(replica.Entry{
+		Replica: x.r.ID, Author: x.author.Author(), Key: []byte("k"), Hash: info.Hash, Size: info.Size,
+		Timestamp: 1,
+	}))
 	require.Len(t, x.all(nil), 1)
-	_, err := x.n.Revoke(ctx, x.r.ID, x.author.Author(), 0)
+	_, err = x.n.Revoke(ctx, x.r.ID, x.author.Author(), 0)
 	require.NoError(t, err)
 	require.Empty(t, x.all(nil))
 	require.False(t, x.n.displaced.Any(x.r.ID))
 	got, err := x.n.Collect(ctx, false, nil)
 	require.NoError(t, err)
 	require.NotZero(t, got.Removed)
+}
+
+// What a revocation makes void is kept of authors of this node, also when it is opened again, with
+// its content, until it is forgotten. It is not among what was displaced, unless it may be written
+// again. Of others, nothing is kept.
+func TestVoidEntriesOfOwnAuthorsAreKept(t *testing.T) {
+	for name, encrypted := range map[string]bool{"plain": false, "encrypted": true} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			x := newDisplacing(t, encrypted)
+			stranger := replica.NewSecretKey()
+			_, err := x.n.Grant(ctx, x.r.ID, stranger.Author(), replica.Permission{})
+			require.NoError(t, err)
+			mine := x.write("k", testkit.Random(1, 3000))
+			_, err = x.n.ReplicaOf(x.r.ID).Apply(ctx, WriteOptions{As: stranger},
+				Change{Key: []byte("k"), Value: []byte("theirs")})
+			require.NoError(t, err)
+			displaced := x.write("l", []byte("displaced"))
+			last := x.comes(displaced)
+			for _, a := range []replica.AuthorID{x.author.Author(), stranger.Author()} {
+				_, err = x.n.Revoke(ctx, x.r.ID, a, 0)
+				require.NoError(t, err)
+			}
+			void := func() (all []replica.Entry) {
+				for it, err := range x.d.Void(ctx) {
+					require.NoError(t, err)
+					all = append(all, it.Entry)
+				}
+				return all
+			}
+			want := []replica.Entry{mine, displaced, last}
+			require.Empty(t, x.all(nil))
+			require.ElementsMatch(t, want, void())
+			x.d.Close()
+			require.NoError(t, x.n.Close())
+			x.open()
+			x.keep()
+			require.ElementsMatch(t, want, void())
+			_, err = x.n.Collect(ctx, false, nil)
+			require.NoError(t, err)
+			_, err = x.n.Blobs().ReadAll(ctx, mine.Hash, 1<<20)
+			require.NoError(t, err)
+
+			_, err = x.n.Grant(ctx, x.r.ID, x.author.Author(), replica.Permission{})
+			require.NoError(t, err)
+			require.Empty(t, void())
+			require.Len(t, x.all(nil), 3)
+			require.NoError(t, x.d.Forget(ctx, x.all(nil)...))
+			require.Empty(t, x.all(nil))
+		})
+	}
 }

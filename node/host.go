@@ -33,8 +33,8 @@ type Host interface {
 
 // dropContent is the replica store's OnDrop.
 func (n *Node) dropContent(tx kv.Txn, e *replica.Entry) error {
-	if n.cfg.Host == nil {
-		return nil
+	if err := n.displaced.PutVoid(tx, e); err != nil || n.cfg.Host == nil {
+		return err
 	}
 	return n.cfg.Host.Drop(tx, e)
 }

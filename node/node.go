@@ -190,6 +190,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.displaced = displaced.New(displaced.Config{
 		Store: n.kv, Own: replica.HasAuthorIn, Held: replica.HeldIn,
 	})
+	// Before the replicas: these may go on to drop entries, of which some are kept.
+	if err = n.displaced.Load(ctx); err != nil {
+		return nil, err
+	}
 	n.replicas, err = replica.Open(ctx, n.kv, replica.Config{
 		Now: cfg.Now, OnTake: n.takeEntry, OnState: n.takeStatement, OnPut: n.wanted.Put,
 		OnDrop: n.dropContent, OnHold: n.onHold, OnLeave: n.onLeave,
@@ -200,7 +204,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	n.downloads = n.newDownloads()
 	n.syncer = n.newSyncer()
-	return n, errors.Join(n.wanted.Load(ctx), n.displaced.Load(ctx))
+	return n, n.wanted.Load(ctx)
 }
 
 // ID returns the node's id.

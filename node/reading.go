@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/reconcile"
@@ -37,6 +38,9 @@ type Replicas interface {
 		ctx context.Context, id replica.ID, author replica.AuthorID, keys ...[]byte,
 	) error
 	CanGrant(ctx context.Context, id replica.ID, may replica.Permission) error
+	Now() time.Time
+	Voids(ctx context.Context, id replica.ID, author replica.AuthorID, from uint64) (
+		func(e *replica.Entry) (bool, error), error)
 	Grants(ctx context.Context, id replica.ID) ([]replica.Grant, error)
 	GrantStates(
 		ctx context.Context, id replica.ID,

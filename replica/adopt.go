@@ -10,12 +10,13 @@ import (
 var ErrOwnEntries = errors.New("an author cannot take over its own entries")
 
 // Adopt signs the entries of an author anew, as another one whose key is given: each that is the
-// latest of its key, a deletion as well, with the same key, content and timestamp. It returns how
-// many there were. A revocation of everything that the first author ever signed then takes nothing
-// away that was here, and closes the replica to whatever that author signs with an earlier time. It
-// needs the replica key, returns a *NotAllowedError without it, ErrNotFound, and ErrOwnEntries.
+// latest of its key, a deletion as well, with the same key, content and timestamp. which, unless it
+// is nil, chooses among them. It returns how many there were. A revocation of everything that the
+// first author ever signed then takes nothing of these away, and closes the replica to whatever
+// that author signs with an earlier time. It needs the replica key, returns a *NotAllowedError
+// without it, ErrNotFound, and ErrOwnEntries.
 func (s *Store) Adopt(
-	ctx context.Context, id ID, from AuthorID, as SecretKey,
+	ctx context.Context, id ID, from AuthorID, as SecretKey, which func(e *Entry) (bool, error),
 ) (adopted int, err error) {
 	if as.Author() == from {
 		return 0, ErrOwnEntries
@@ -49,6 +50,13 @@ func (s *Store) Adopt(
 	for e, err := range s.Latest(ctx, id, Query{Author: &from, Tombstones: true}) {
 		if err != nil {
 			return adopted, fmt.Errorf("take over entries: %w", err)
+		}
+		if which != nil {
+			if is, err := which(&e); err != nil {
+				return adopted, fmt.Errorf("take over entries: %w", err)
+			} else if !is {
+				continue
+			}
 		}
 		e.Author = as.Author()
 		if batch = append(batch, e); len(batch) == insertEntries {

@@ -58,12 +58,12 @@ func TestBackdatingAndItsEnd(t *testing.T) {
 		return out
 	}
 	before := show(a)
-	_, err = b.Adopt(bg, id, writer.Author(), testKey(3))
+	_, err = b.Adopt(bg, id, writer.Author(), testKey(3), nil)
 	var denied *NotAllowedError
 	require.ErrorAs(t, err, &denied)
-	_, err = a.Adopt(bg, id, writer.Author(), writer)
+	_, err = a.Adopt(bg, id, writer.Author(), writer, nil)
 	require.ErrorIs(t, err, ErrOwnEntries)
-	n, err := a.Adopt(bg, id, writer.Author(), testKey(3))
+	n, err := a.Adopt(bg, id, writer.Author(), testKey(3), nil)
 	require.NoError(t, err)
 	require.Equal(t, 4, n, "what is the latest of its key")
 	_, err = a.Revoke(bg, id, writer.Author(), 0)

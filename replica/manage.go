@@ -214,31 +214,8 @@ func (s *Store) Revoke(
 	lock.Lock()
 	defer lock.Unlock()
 	err = s.view(ctx, id, func(rd kv.Reader, held *Replica) error {
-		st, err := statementsOf(rd, id, &author)
-		if err != nil {
-			return err
-		}
-		if len(st.grants) == 0 && len(st.wrapped) == 0 {
-			return fmt.Errorf("a grant for author %s: %w", author, ErrNotFound)
-		}
-		now := uint64(s.cfg.Now().UnixMicro())
-		r = Revocation{Replica: id, Author: author, From: from}
-		if held.Capability == Write {
-			r.Issued, err = issueTime(rd, id, author, id, now)
-			r.Sign(held.Secret)
-			return err
-		}
-		return s.delegate(rd, id, func(own *Grant, key SecretKey) (bool, error) {
-			r.Authority = own
-			if r.Issued, err = issueTime(rd, id, author, own.Author, now); err != nil {
-				return false, err
-			}
-			r.Sign(key)
-			if r.Verify() != nil { // that grant has ended
-				return false, nil
-			}
-			return slices.ContainsFunc(st.grants, func(g Grant) bool { return r.appliesTo(&g) }), nil
-		})
+		r, err = s.makeRevocation(rd, held, author, from)
+		return err
 	})
 	if err != nil {
 		return r, fmt.Errorf("revoke: %w", err)
@@ -250,4 +227,36 @@ func (s *Store) Revoke(
 		return r, fmt.Errorf("revoke: %w", err)
 	}
 	return r, s.kv.Sync(ctx)
+}
+
+// makeRevocation makes the revocation of an author as this node can; see Revoke.
+func (s *Store) makeRevocation(
+	rd kv.Reader, held *Replica, author AuthorID, from uint64,
+) (r Revocation, err error) {
+	st, err := statementsOf(rd, held.ID, &author)
+	if err != nil {
+		return r, err
+	}
+	if len(st.grants) == 0 && len(st.wrapped) == 0 {
+		return r, fmt.Errorf("a grant for author %s: %w", author, ErrNotFound)
+	}
+	now := uint64(s.cfg.Now().UnixMicro())
+	r = Revocation{Replica: held.ID, Author: author, From: from}
+	if held.Capability == Write {
+		r.Issued, err = issueTime(rd, held.ID, author, held.ID, now)
+		r.Sign(held.Secret)
+		return r, err
+	}
+	err = s.delegate(rd, held.ID, func(own *Grant, key SecretKey) (bool, error) {
+		r.Authority = own
+		if r.Issued, err = issueTime(rd, held.ID, author, own.Author, now); err != nil {
+			return false, err
+		}
+		r.Sign(key)
+		if r.Verify() != nil { // that grant has ended
+			return false, nil
+		}
+		return slices.ContainsFunc(st.grants, func(g Grant) bool { return r.appliesTo(&g) }), nil
+	})
+	return r, err
 }

@@ -24,6 +24,7 @@ type Plain struct {
 	now  EpochKey // to seal with
 	no   error    // why there is none
 	keys []openKey
+	some error // why entries of some epoch cannot be opened
 
 	unreadable uint64
 }
@@ -54,9 +55,13 @@ func (s *Store) Plain(ctx context.Context, id ID) (*Plain, error) {
 		if err != nil && (!errors.Is(err, ErrNoReadKey) || len(all) == 0) {
 			return err
 		}
-		p.now, p.no = now, err
+		p.now, p.no, p.some = now, err, err
 		for _, k := range all {
 			p.keys = append(p.keys, openKey{k, k.Key.Names(k.Epoch)})
+		}
+		if p.some == nil {
+			p.some, err = lacking(rd, r, all)
+			return err
 		}
 		return nil
 	})
@@ -68,6 +73,20 @@ func (p *Plain) Encrypted() bool { return p.r.Encrypted }
 
 // Unreadable returns how many entries were met until now that no read key here opens.
 func (p *Plain) Unreadable() uint64 { return p.unreadable }
+
+// Lacking returns nil if the read keys of all epochs that are known are here, so that all entries
+// can be opened, and otherwise an error that is ErrNoReadKey.
+func (p *Plain) Lacking() error { return p.some }
+
+// EveryEpoch is Entries, with all entries that one author has under a key in several epochs, the
+// newest last. Whoever writes deletes those of older epochs, so there are such only of authors who
+// write in several places, and while not all has come.
+func (p *Plain) EveryEpoch(ctx context.Context, q Query) iter.Seq2[Item, error] {
+	if !p.r.Encrypted || q.ByTime {
+		return p.Entries(ctx, q)
+	}
+	return p.ordered(ctx, q, func(all []Item) []Item { return all })
+}
 
 // Sealing returns the read key to seal content with, or ErrNoReadKey or ErrUnprovedKey.
 func (p *Plain) Sealing() (EpochKey, error) {

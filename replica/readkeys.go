@@ -381,6 +381,18 @@ func readKeys(rd kv.Reader, r *Replica) (now EpochKey, all []EpochKey, err error
 	return now, usable(epochs, held), err
 }
 
+// lacking returns an error that is ErrNoReadKey if the read key of an epoch that counts is not among
+// some.
+func lacking(rd kv.Reader, r *Replica, keys []EpochKey) (some, err error) {
+	about, err := statementsOf(rd, r.ID, &AuthorID{})
+	for _, e := range counting(about.epochs) {
+		if !slices.ContainsFunc(keys, func(k EpochKey) bool { return k.ID() == e.id() }) {
+			return fmt.Errorf("replica %s: epoch %d: %w", r.Name, e.Number, ErrNoReadKey), nil
+		}
+	}
+	return nil, err
+}
+
 // NewestEpoch returns the newest epoch of a replica that is known here, for a ticket to those who
 // may not read: none if the replica is not encrypted.
 func (s *Store) NewestEpoch(ctx context.Context, id ID) (e EpochID, err error) {

@@ -116,7 +116,11 @@ func (x *stated) allows(class byte, a AuthorID) (Authority, error) {
 
 // authority returns what the statements in the store allow an author.
 func authority(rd kv.Reader, id ID, author AuthorID) (Authority, error) {
-	x := newStated(rd, id)
+	return newStated(rd, id).authority(author)
+}
+
+// authority returns what all statements together allow an author.
+func (x *stated) authority(author AuthorID) (Authority, error) {
 	direct, err := x.allows(classDirect, author)
 	if err != nil {
 		return nil, err

@@ -163,7 +163,7 @@ func TestAdoptMany(t *testing.T) {
 	require.NoError(t, err)
 	write(t, s, id, b, "own", "v")
 	db.updates = 0
-	n, err := s.Adopt(bg, id, a.Author(), b)
+	n, err := s.Adopt(bg, id, a.Author(), b, nil)
 	require.NoError(t, err)
 	require.Equal(t, len(changes), n)
 	require.Equal(t, 2, db.updates)

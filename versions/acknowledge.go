@@ -176,6 +176,9 @@ func (s *Set) Acknowledge(ctx context.Context) error {
 		v := Value{Key: []byte(acknowledgementKey), Stream: bytes.NewReader(b)}
 		err = s.put(ctx, s.key, []Value{v})
 	}
+	if mayNotWrite(err) {
+		return nil // a device that may not write says nothing
+	}
 	if err != nil {
 		return s.failed(fmt.Errorf("saying what has been seen: %w", err))
 	}

@@ -25,10 +25,15 @@ type disk struct {
 	content   map[blobs.Hash][]byte
 	keys      map[replica.AuthorID]replica.SecretKey
 	displaced []replica.Item
-	device    *Device
-	now       func() uint64
-	writes    int // of values
-	left      int // how often it can still be written to; 0 is without end
+	revoked   map[replica.AuthorID]bool
+	// unreadable says that there may be entries that cannot be opened.
+	unreadable error
+	removed    bool           // an author of this disk is revoked: there is no new one for it
+	void       []replica.Item // of authors whose keys are here
+	device     *Device
+	now        func() uint64
+	writes     int // of values
+	left       int // how often it can still be written to; 0 is without end
 	// beforeWrite, if set, is called when values are about to take their places.
 	beforeWrite func()
 	onWrite     func(it replica.Item, content []byte)
@@ -57,7 +62,7 @@ type slot struct {
 func newDisk(now func() uint64) *disk {
 	return &disk{
 		slots: map[slot]replica.Entry{}, content: map[blobs.Hash][]byte{},
-		keys: map[replica.AuthorID]replica.SecretKey{}, now: now,
+		keys: map[replica.AuthorID]replica.SecretKey{}, now: now, revoked: map[replica.AuthorID]bool{},
 	}
 }
 
@@ -65,7 +70,8 @@ func newDisk(now func() uint64) *disk {
 func (d *disk) copy() *disk {
 	c := *d
 	c.slots, c.content, c.keys = maps.Clone(d.slots), maps.Clone(d.content), maps.Clone(d.keys)
-	c.displaced = slices.Clone(d.displaced)
+	c.displaced, c.revoked = slices.Clone(d.displaced), maps.Clone(d.revoked)
+	c.void = slices.Clone(d.void)
 	if d.device != nil {
 		dev := *d.device
 		c.device = &dev
@@ -109,6 +115,8 @@ func (d *disk) Entries(
 	}
 }
 
+func (d *disk) Unreadable(context.Context) error { return d.unreadable }
+
 func (d *disk) Entry(
 	_ context.Context, key []byte, by replica.AuthorID,
 ) (replica.Entry, error) {
@@ -138,6 +146,9 @@ func (d *disk) Put(
 ) (out []replica.Item, err error) {
 	if d.dies() {
 		return nil, errDead
+	}
+	if d.revoked[as.Author()] {
+		return nil, ErrRemoved
 	}
 	stored := make([][]byte, len(all))
 	for i, v := range all {
@@ -179,6 +190,9 @@ func (d *disk) Put(
 // take stores an entry of another device, and its content unless that is nil. It reports whether
 // that changed something.
 func (d *disk) take(key string, e replica.Entry, content []byte) bool {
+	if d.revoked[e.Author] {
+		return false
+	}
 	at := slot{key, e.Author}
 	old, has := d.slots[at]
 	if has && replica.CompareVersions(&e, &old) <= 0 {
@@ -198,6 +212,40 @@ func (d *disk) take(key string, e replica.Entry, content []byte) bool {
 	return true
 }
 
+// revoke makes all void that an author has written. It reports whether that is new.
+func (d *disk) revoke(a replica.AuthorID) bool {
+	if d.revoked[a] {
+		return false
+	}
+	d.revoked[a] = true
+	drop := func(it replica.Item) bool {
+		if it.Entry.Author != a {
+			return false
+		}
+		if _, own := d.keys[a]; own {
+			d.void = append(d.void, it)
+		}
+		return true
+	}
+	for _, at := range slices.SortedFunc(maps.Keys(d.slots), compareSlots) {
+		if drop(replica.Item{Key: []byte(at.key), Entry: d.slots[at]}) {
+			delete(d.slots, at)
+		}
+	}
+	d.displaced = slices.DeleteFunc(d.displaced, drop)
+	return true
+}
+
+func (d *disk) Void(context.Context) iter.Seq2[replica.Item, error] {
+	return func(yield func(replica.Item, error) bool) {
+		for _, it := range slices.Clone(d.void) {
+			if !yield(it, nil) {
+				return
+			}
+		}
+	}
+}
+
 func (d *disk) Displaced(_ context.Context, key []byte) iter.Seq2[replica.Item, error] {
 	return func(yield func(replica.Item, error) bool) {
 		for _, it := range slices.Clone(d.displaced) {
@@ -212,12 +260,14 @@ func (d *disk) Forget(_ context.Context, displaced ...replica.Item) error {
 	if d.dies() {
 		return errDead
 	}
-	d.displaced = slices.DeleteFunc(d.displaced, func(it replica.Item) bool {
+	forget := func(it replica.Item) bool {
 		return slices.ContainsFunc(displaced, func(x replica.Item) bool {
 			return bytes.Equal(x.Key, it.Key) && x.Entry.Hash == it.Entry.Hash &&
 				x.Entry.Author == it.Entry.Author && x.Entry.Timestamp == it.Entry.Timestamp
 		})
-	})
+	}
+	d.displaced = slices.DeleteFunc(d.displaced, forget)
+	d.void = slices.DeleteFunc(d.void, forget)
 	return nil
 }
 
@@ -249,8 +299,11 @@ func (d *disk) open(ctx context.Context, newKey func() replica.SecretKey) (*Set,
 			}
 			return k, nil
 		},
-		NewKey: func(context.Context) (replica.SecretKey, error) {
-			k := newKey()
+		NewKey: func(context.Context) (k replica.SecretKey, err error) {
+			if d.removed {
+				return k, ErrNoAuthor
+			}
+			k = newKey()
 			d.keys[k.Author()] = k
 			return k, nil
 		},

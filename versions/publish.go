@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,12 +50,13 @@ func (s *Set) noteCopied(ctx context.Context) error {
 	return nil
 }
 
-// publishFormer publishes the versions of the device's former author as its own. It may be done
-// again: equal contents are one.
+// publishFormer publishes the versions of the device's former author as its own: of those of a key
+// that were displaced, the first and what follows on it are the device's; others came from its
+// copies, and wait as if they were another's. It may be done again: equal contents are one.
 func (s *Set) publishFormer(ctx context.Context) error {
 	former := s.dev.Former
 	var displaced, all []replica.Item
-	for it, err := range s.cfg.Slots.Displaced(ctx, nil) { // the first of a key is the device's
+	for it, err := range s.cfg.Slots.Displaced(ctx, nil) {
 		if err != nil {
 			return err
 		}
@@ -69,13 +71,21 @@ func (s *Set) publishFormer(ctx context.Context) error {
 		}
 		all = append(all, it)
 	}
+	displaced, forget, err := s.notSuperseded(ctx, displaced)
+	if err != nil {
+		return err
+	}
 	all = append(slices.Clone(displaced), all...)
 	for i := range all {
-		if err := s.publish(ctx, &all[i]); err != nil {
+		done, err := s.publish(ctx, &all[i])
+		if err != nil {
 			return fmt.Errorf("key %q: %w", all[i].Key, err)
 		}
+		if done && i < len(displaced) {
+			forget = append(forget, all[i])
+		}
 	}
-	if err := s.cfg.Slots.Forget(ctx, displaced...); err != nil {
+	if err := s.cfg.Slots.Forget(ctx, forget...); err != nil {
 		return err
 	}
 	dev := s.dev
@@ -87,28 +97,67 @@ func (s *Set) publishFormer(ctx context.Context) error {
 	return nil
 }
 
+// notSuperseded returns those of some displaced entries of one author that no later one of the same
+// key supersedes, that which follows on the first of its key before the others; and the rest. What
+// is no version is among the rest: nothing can be done for it.
+func (s *Set) notSuperseded(
+	ctx context.Context, displaced []replica.Item,
+) (some, rest []replica.Item, err error) {
+	later := map[string][]*plan.Version{}
+	first := map[string]*plan.Version{}
+	for i := len(displaced) - 1; i >= 0; i-- {
+		it := displaced[i]
+		v, err := s.load(ctx, &it.Entry)
+		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+			rest = append(rest, it)
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		key := string(it.Key)
+		over := slices.IndexFunc(later[key], func(w *plan.Version) bool { return w.Names(v) })
+		if over >= 0 {
+			first[key], rest = later[key][over], append(rest, it)
+			continue
+		}
+		first[key], later[key], some = v, append(later[key], v), append(some, it)
+	}
+	slices.SortStableFunc(some, func(a, b replica.Item) int {
+		isFirst := func(it *replica.Item) int {
+			if first[string(it.Key)].Entry.ID() == it.Entry.ID() {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Compare(isFirst(&a), isFirst(&b))
+	})
+	return some, rest, nil
+}
+
 // publish publishes a version of a former device under the present one, unless it is known to have
-// been superseded: a version beside all that did not know it.
-func (s *Set) publish(ctx context.Context, it *replica.Item) error {
+// been superseded: a version beside all that did not know it. done says that nobody needs the entry
+// for it any more; it is false if the device has another version in its slot.
+func (s *Set) publish(ctx context.Context, it *replica.Item) (done bool, err error) {
 	if len(it.Key) > 0 && it.Key[0] == 0 {
-		return nil // of a batch, whose parts are published one by one
+		return true, nil // of a batch, whose parts are published one by one
 	}
 	v, err := s.load(ctx, &it.Entry)
 	if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return err
+		return false, err
+	}
+	over, err := s.isSuperseded(ctx, it.Key, v) // also by what has been published of it
+	if over || err != nil {
+		return true, err
 	}
 	_, err = s.cfg.Slots.Entry(ctx, it.Key, s.dev.Author)
 	if !errors.Is(err, replica.ErrNotFound) {
-		return err // it has been done, or there is one that was displaced
+		return false, err
 	}
-	over, err := s.isSuperseded(ctx, it.Key, v)
-	if over || err != nil {
-		return err
-	}
-	return s.republish(ctx, it.Key, v, mayReplace(nil))
+	return true, s.republish(ctx, it.Key, v, mayReplace(nil))
 }
 
 // isCopy reports whether w is v, published again.
@@ -117,9 +166,9 @@ func isCopy(w, v *plan.Version) bool {
 		w.Height == v.Height && slices.Equal(w.Context, v.Context)
 }
 
-// adopt publishes the heads of an item that are in no slot any more, since another of the same
-// author took it, so that all devices have them.
-func (s *Set) adopt(ctx context.Context, item *Item) error {
+// publishDisplaced publishes the heads of an item that are in no slot any more, since another of
+// the same author took it, so that all devices have them.
+func (s *Set) publishDisplaced(ctx context.Context, item *Item) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.become(ctx); err != nil {

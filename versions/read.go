@@ -2,6 +2,7 @@ package versions
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,9 +42,10 @@ type Item struct {
 	own map[blobs.Hash]bool // what the slots of this device's author hold
 	// ownPending says that the content of one of them is not here: it would be overwritten unseen.
 	ownPending bool
+	unreadable error // of an item without heads
 }
 
-// Read returns the item of a key. An item without versions is Deleted.
+// Read returns the item of a key. An item without any version is Deleted.
 func (s *Set) Read(ctx context.Context, key []byte, l Looked) (*Item, error) {
 	if key == nil {
 		key = []byte{}
@@ -70,8 +72,14 @@ func (s *Set) slots(ctx context.Context, key []byte) (all []replica.Item, err er
 	return all, nil
 }
 
-// readAhead is how many keys All looks at together, on all processors.
-const readAhead = 256
+const (
+	// readAhead is how many keys All looks at together, on all processors.
+	readAhead = 256
+	// entriesAhead is how many entries these may have together, unless it is one key. Whoever may have
+	// others write can give any number of keys any number of versions, each of which takes up to 64
+	// KiB of memory, however little its author has sent: entries can share a content.
+	entriesAhead = 1 << 10
+)
 
 // slotsOf is what there is of a key.
 type slotsOf struct {
@@ -87,9 +95,11 @@ func (s *Set) All(
 ) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
 		var ahead []slotsOf
+		entries := 0 // in ahead
 		flush := func() bool {
 			items, err := s.items(ctx, ahead)
-			ahead = ahead[:0]
+			clear(ahead)
+			ahead, entries = ahead[:0], 0
 			for _, item := range items {
 				if !yield(item, nil) {
 					return false
@@ -112,11 +122,13 @@ func (s *Set) All(
 			}
 			if n := len(ahead); n > 0 && bytes.Equal(it.Key, ahead[n-1].key) {
 				ahead[n-1].slots = append(ahead[n-1].slots, it)
+				entries++
 				continue
 			}
-			if len(ahead) == readAhead && !flush() {
+			if (len(ahead) == readAhead || entries >= entriesAhead) && !flush() {
 				return
 			}
+			entries++
 			x := slotsOf{key: slices.Clone(it.Key), slots: []replica.Item{it}}
 			if looked != nil {
 				x.looked = looked(x.key)
@@ -166,13 +178,16 @@ func (s *Set) item(
 			item.own[e.Hash] = true
 		}
 	}
+	entries, older := newestSlots(entries)
 	slots := len(entries)
+	entries = append(entries, older...)
 	for it, err := range s.cfg.Slots.Displaced(ctx, key) {
 		if err != nil {
 			return nil, err
 		}
 		entries = append(entries, it)
 	}
+	contexts := map[blobs.Hash]record.Vector{} // by the content that says so: entries can share one
 	for {
 		item.Pending, item.Malformed = 0, 0
 		var all []*plan.Version
@@ -189,6 +204,11 @@ func (s *Set) item(
 				continue
 			case err != nil:
 				return nil, fmt.Errorf("key %q: %w", key, err)
+			}
+			if c, ok := contexts[e.Hash]; ok && slices.Equal(c, v.Context) {
+				v.Context = c
+			} else if !ok {
+				contexts[e.Hash] = v.Context
 			}
 			if v.Displaced = i >= slots; v.Displaced {
 				s.mu.Lock()
@@ -223,12 +243,49 @@ func (s *Set) item(
 		if errors.Is(err, errFalse) { // what is false has been noted
 			continue
 		}
+		if err == nil && len(item.Heads) == 0 {
+			err = item.lookForUnreadable(ctx)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("key %q: %w", key, err)
 		}
 		item.all = all
 		return item, nil
 	}
+}
+
+// newestSlots returns the newest of some entries of a key for each author, and the others.
+func newestSlots(entries []replica.Item) (newest, older []replica.Item) {
+	for i := range entries {
+		if i+1 < len(entries) && entries[i+1].Entry.Author == entries[i].Entry.Author {
+			older = append(older, entries[i])
+		}
+	}
+	if older == nil {
+		return entries, nil
+	}
+	for i := range entries {
+		if i+1 == len(entries) || entries[i+1].Entry.Author != entries[i].Entry.Author {
+			newest = append(newest, entries[i])
+		}
+	}
+	return newest, older
+}
+
+// lookForUnreadable finds out whether an item of which nothing is shown may be there all the same.
+func (i *Item) lookForUnreadable(ctx context.Context) error {
+	err := i.set.cfg.Slots.Unreadable(ctx)
+	if errors.Is(err, replica.ErrNoReadKey) {
+		i.unreadable = err
+		return nil
+	}
+	return err
+}
+
+// Deleted reports whether the item is not there: it was deleted, or never written. One of which
+// nothing can be read, since its content or a read key is not here, is not Deleted.
+func (i *Item) Deleted() bool {
+	return i.Plan.Deleted() && (len(i.Heads) > 0 || i.Pending == 0 && i.unreadable == nil)
 }
 
 // readAtOnce is how much of an entry's content is read at once: more than most records.
@@ -335,11 +392,14 @@ func (s *Set) Bytes(
 }
 
 // Content returns what an item shows, of at most most bytes. It returns replica.ErrNotFound for one
-// that is deleted, plan.ErrMissing and blobs.ErrTooLarge.
+// that is deleted, plan.ErrMissing, blobs.ErrTooLarge, and replica.ErrNoReadKey if nothing of it can
+// be read.
 func (i *Item) Content(ctx context.Context, most uint64) ([]byte, error) {
 	switch {
 	case i.Deleted():
 		return nil, fmt.Errorf("key %q: %w", i.Key, replica.ErrNotFound)
+	case len(i.Heads) == 0:
+		return nil, fmt.Errorf("key %q: %w", i.Key, cmp.Or(i.unreadable, plan.ErrMissing))
 	case i.Show.Merged != nil:
 		b := i.Show.Merged.(merged).content
 		if uint64(len(b)) > most {

@@ -29,7 +29,7 @@ var rules = []broken{
 		"for it, err := range s.cfg.Slots.Displaced(ctx, item.Key) {",
 		"for it, err := range s.cfg.Slots.Displaced(ctx, []byte{0}) {"},
 	{"a former author's versions are published", "publish.go",
-		"err := s.publish(ctx, &all[i])", "err := error(nil)"},
+		"done, err := s.publish(ctx, &all[i])", "done, err := true, error(nil)"},
 	{"a version supersedes what it names", "plan/heads.go",
 		"(v.Cut && !o.Displaced || v.Names(o))", "true"},
 	{"a device shows its own head in a conflict", "plan/plan.go",

@@ -60,7 +60,9 @@ func TestHistories(t *testing.T) {
 		"merge of two", "merge of three or more", "conflict", "resolution", "edit against deletion",
 		"equal contents", "part of a batch", "content that is missing", "displaced version",
 		"copied device", "old directory", "death", "stale edit", "restored version", "no base here",
-		"clock goes back", "acknowledgement",
+		"clock goes back", "acknowledgement", "revocation", "adopted version", "removed device",
+		"write of a removed device", "unsent edit", "revocation of its own author",
+		"adoption of what is missing",
 	} {
 		require.Positive(t, met[what], what)
 	}
@@ -81,8 +83,10 @@ type history struct {
 	// What is true of versions: what each was written by somebody who knew which others.
 	truths map[truthKey]*truth
 	every  []*truth
-	gone   map[int]bool // what was on no other device when a disk was replaced by an older one
+	gone   map[int]bool // what was on no other device when it was lost on one
 	cause  *cause
+	// adopting says that the first device adopts.
+	adopting bool
 }
 
 // truth is one edit or merge.
@@ -197,6 +201,13 @@ func (h *history) note(it replica.Item, content []byte) {
 	r, err := record.Parse(content[:n], it.Entry.Author)
 	h.require(err)
 	at := keyOf(&it.Entry, it.Key)
+	if h.adopting {
+		if t := h.adopted(string(it.Key), r); t != nil && t.hash == r.Content.Hash {
+			h.truths[at] = t
+			h.tell("  adopts %d: %s %s", t.id, t.key, r)
+			return
+		}
+	}
 	if h.cause != nil {
 		if knew, ok := h.cause.knew[string(it.Key)]; ok {
 			delete(h.cause.knew, string(it.Key))
@@ -300,6 +311,9 @@ func (h *history) alive() map[int]bool {
 		}
 	}
 	for _, p := range h.all {
+		if p.disk.removed {
+			continue // it gives nothing to others
+		}
 		for at, e := range p.disk.slots {
 			look(&e, []byte(at.key))
 		}
@@ -364,24 +378,24 @@ func (h *history) step() {
 	case n < 90:
 		p.skew = int64(h.rand.IntN(600_000_000)) - 300_000_000
 		h.met["clock goes back"]++
-	case n < 94:
+	case n < 93:
 		p.backup = &party{
 			disk: p.disk.copy(), looked: maps.Clone(p.looked), knew: maps.Clone(p.knew),
 		}
-	case n < 97:
+	case n < 95:
 		if p.backup != nil {
 			before := h.alive()
 			p.disk, p.looked, p.knew, p.backup = p.backup.disk, p.backup.looked, p.backup.knew, nil
-			after := h.alive()
-			for id := range before {
-				if !after[id] {
-					h.gone[id] = true
-				}
-			}
+			h.lost(before)
 			h.use(p)
 			h.met["old directory"]++
 			h.tell("%s is an old directory", p.name)
 		}
+	case n < 98:
+		of := p
+		p = h.all[0] // whose disk may die
+		p.disk.left, of.disk.left = of.disk.left, 0
+		err = h.revoke(of)
 	default:
 		if len(h.all) < 5 {
 			h.tell("%s is copied", p.name)
@@ -426,7 +440,7 @@ func (p *party) edit() error {
 		}
 	}
 	var content []byte
-	if !item.Deleted() {
+	if !item.Plan.Deleted() {
 		var err error
 		if content, err = item.Content(ctx, 1<<20); err != nil {
 			return err
@@ -467,6 +481,9 @@ func (p *party) wrote(err error) error {
 	}
 	if errors.Is(err, ErrPending) {
 		p.h.met["edit of what is missing"]++
+		return nil
+	}
+	if p.mayNotWrite(err) {
 		return nil
 	}
 	if err != nil {
@@ -571,6 +588,11 @@ func (p *party) from(o *party, part float64, withheld bool) error {
 	if o == p {
 		return nil
 	}
+	for _, a := range slices.SortedFunc(maps.Keys(o.disk.revoked), func(a, b replica.AuthorID) int {
+		return bytes.Compare(a[:], b[:])
+	}) {
+		h.learn(p, a)
+	}
 	var came []replica.Item
 	for _, at := range slices.SortedFunc(maps.Keys(o.disk.slots), compareSlots) {
 		if h.rand.Float64() > part {
@@ -597,6 +619,9 @@ func (p *party) from(o *party, part float64, withheld bool) error {
 		if bytes.HasPrefix(it.Key, []byte(manifestPrefix)) && len(keys) > 0 {
 			h.met["part of a batch"]++
 		}
+	}
+	if p.mayNotWrite(err) {
+		return nil
 	}
 	return err
 }
@@ -633,9 +658,14 @@ func (h *history) settle() {
 				it.Key, h.parse(p.disk, &it.Entry))
 		}
 	}
+	final := map[string][]*plan.Version{}
 	for _, key := range simKeys {
 		first := h.all[0].atLast(key)
+		final[key] = first.Heads
 		for _, p := range h.all {
+			if p.disk.removed {
+				continue // it may have what it must not give to others
+			}
 			item := p.atLast(key)
 			require.Equal(h.t, dots(first), dots(item), "seed %d: %s of %s", h.seed, key, p.name)
 			require.Equal(h.t, first.Conflict, item.Conflict, "seed %d", h.seed)
@@ -653,11 +683,21 @@ func (h *history) settle() {
 		}
 		knew := h.knows(key, first.Heads)
 		contents := h.contents(knew)
+		for _, t := range h.every { // equal contents are one, with all that either supersedes
+			if contents[t.hash] && t.key == key {
+				maps.Copy(knew, t.knew)
+			}
+		}
 		for _, t := range h.every {
-			if t.key == key && !contents[t.hash] { // equal contents are one
+			if t.key == key && !contents[t.hash] {
 				require.True(h.t, knew[t.id] || h.gone[t.id], "seed %d: %q of %s is lost: %v", h.seed,
 					t.what, key, first.Heads)
 			}
+		}
+	}
+	for _, p := range h.all {
+		if p.disk.removed {
+			p.requireUnsent(final)
 		}
 	}
 }

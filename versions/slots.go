@@ -14,11 +14,15 @@ import (
 // onnode has those of a node. Its methods may be called at the same time.
 type Slots interface {
 	ID() replica.ID
-	// Entries yields the entries of all authors that q selects, by keys in plain.
+	// Entries yields the entries of all authors that q selects, by keys in plain. There may be several
+	// of one author and key, sealed with keys of several epochs: one after the other, the newest last.
 	Entries(ctx context.Context, q replica.Query) iter.Seq2[replica.Item, error]
-	// Entry returns the entry of a key by an author. It returns replica.ErrNotFound, also for a
+	// Entry returns the newest entry of a key by an author. It returns replica.ErrNotFound, also for a
 	// tombstone.
 	Entry(ctx context.Context, key []byte, by replica.AuthorID) (replica.Entry, error)
+	// Unreadable returns an error, which is replica.ErrNoReadKey, if there may be entries that cannot
+	// be read here, of whichever items.
+	Unreadable(ctx context.Context) error
 	// Open opens the content of an entry, as long as ctx lives, and does not wait for it. It returns
 	// plan.ErrMissing if that is not all here, and record.ErrMalformed if there can be none; so do
 	// reads of it.
@@ -29,7 +33,10 @@ type Slots interface {
 	// entries of the same author that came from elsewhere, in the order in which that happened. Their
 	// content is kept until Forget.
 	Displaced(ctx context.Context, key []byte) iter.Seq2[replica.Item, error]
-	// Forget forgets what Displaced has yielded.
+	// Void yields the entries by authors of this device that nobody lets write any more, which
+	// therefore are in no slot. Their content is kept until Forget.
+	Void(ctx context.Context) iter.Seq2[replica.Item, error]
+	// Forget forgets what Displaced or Void has yielded.
 	Forget(ctx context.Context, displaced ...replica.Item) error
 }
 

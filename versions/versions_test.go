@@ -57,6 +57,9 @@ func (d *device) reopen() {
 // from brings what another device has.
 func (d *device) from(o *device) {
 	var came []replica.Item
+	for a := range o.disk.revoked {
+		d.disk.revoke(a)
+	}
 	for at, e := range o.disk.slots {
 		if d.disk.take(at.key, e, o.disk.content[e.Hash]) {
 			came = append(came, replica.Item{Key: []byte(at.key), Entry: e})
@@ -93,13 +96,16 @@ func (d *device) settle(key string) *Item {
 	return item
 }
 
-// text returns what an item shows; "-" if it is deleted.
+// text returns what an item shows; "-" if it is deleted, "…" if nothing of it is here.
 func (d *device) text(key string) string { return d.textOf(d.read(key)) }
 
 func (d *device) textOf(i *Item) string {
 	b, err := i.Content(d.l.t.Context(), 1<<20)
 	if errors.Is(err, replica.ErrNotFound) {
 		return "-"
+	}
+	if len(i.Heads) == 0 && errors.Is(err, plan.ErrMissing) {
+		return "…"
 	}
 	require.NoError(d.l.t, err)
 	return string(b)

@@ -44,7 +44,9 @@ type Edit struct {
 
 // Write writes edits as a batch, all with one time, and returns when they are durable: other
 // devices show all of them or none. Each supersedes what its item showed. It returns ErrStale for
-// an item that this device has written since, and ErrPending.
+// an item that this device has written since, and ErrPending; ErrNoAuthor or ErrRemoved if this
+// device may not write; and replica.ErrNoReadKey while the read key of the replica's present epoch
+// is not here.
 func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 	return s.writeEdits(ctx, edits, true)
 }
@@ -91,7 +93,7 @@ func (s *Set) Set(ctx context.Context, item *Item, content []byte) error {
 
 // Delete deletes an item. One that is not there stays as it is.
 func (s *Set) Delete(ctx context.Context, item *Item) error {
-	if item.Deleted() && len(item.Heads) < 2 {
+	if item.Plan.Deleted() && len(item.Heads) < 2 {
 		return nil
 	}
 	return s.Write(ctx, Edit{Item: item, Delete: true})
@@ -105,7 +107,7 @@ func (s *Set) Resolve(ctx context.Context, item *Item, content []byte) error {
 
 // Settle reads an item and writes what its plan says is to be written: at once, if it is for this
 // device to do, or after it has waited for another. After that, it also publishes heads that others
-// cannot have.
+// cannot have. A device that may not write shows the same, and leaves the writing to others.
 func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 	item, err := s.Read(ctx, key, l)
 	if err != nil {
@@ -113,7 +115,7 @@ func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 	}
 	if !item.Plan.Write || !item.First && !l.Waited {
 		if l.Waited && len(item.Heads) > 1 {
-			if err := s.adopt(ctx, item); err != nil {
+			if err := s.publishDisplaced(ctx, item); err != nil && !mayNotWrite(err) {
 				return nil, s.failed(err)
 			}
 			return s.Read(ctx, key, l)
@@ -127,7 +129,10 @@ func (s *Set) Settle(ctx context.Context, key []byte, l Looked) (*Item, error) {
 		schema: schemaOf(item.Heads),
 	}}, false)
 	s.mu.Unlock()
-	if err != nil {
+	switch {
+	case mayNotWrite(err):
+		return item, nil
+	case err != nil:
 		return nil, s.failed(err)
 	}
 	return s.Read(ctx, key, l)
@@ -295,7 +300,7 @@ func (s *Set) stream(
 func (s *Set) withOwn(d *draft) []*plan.Version {
 	over := slices.Clone(d.over)
 	for _, h := range d.item.Heads {
-		if h.Author == s.dev.Author && !slices.Contains(over, h) {
+		if h.Author == s.dev.Author && d.item.own[h.Entry.Hash] && !slices.Contains(over, h) {
 			over = append(over, h)
 		}
 	}

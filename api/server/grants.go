@@ -3,11 +3,14 @@ package server
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/skerry-sync/skerry/api"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions"
+	"github.com/skerry-sync/skerry/versions/onnode"
 )
 
 func micros(t time.Time) (uint64, error) {
@@ -125,32 +128,33 @@ func (s *Server) replicaRevoke(
 			return api.Revoked{}, err
 		}
 	}
-	kept := 0
+	o := onnode.RevokeOptions{
+		From: from, Drop: req.Drop, DropMissing: req.DropMissing, Opened: s.sets.Open,
+	}
 	if req.Keep {
-		as, err := s.author(ctx, "")
-		if err != nil {
+		if req.Drop {
+			return api.Revoked{}, api.UsageErrorf("either keep what the author wrote, or drop it")
+		}
+		if o.KeepAs, err = s.author(ctx, ""); err != nil {
 			return api.Revoked{}, err
 		}
-		if as.Author() == author {
+		if o.KeepAs.Author() == author {
 			return api.Revoked{}, api.UsageErrorf(
 				"%s is the default author of this node: choose another with skerry author default, or "+
 					"revoke without --keep",
 				author,
 			)
 		}
-		if kept, err = s.node.ReplicaOf(r.ID).Adopt(ctx, author, as); err != nil {
-			return api.Revoked{}, err
-		}
 	}
 	self, err := s.mayHoldKey(ctx, r.ID, author)
 	if err != nil {
 		return api.Revoked{}, err
 	}
-	before, err := s.node.Replicas().Counts(ctx, r.ID)
-	if err != nil {
-		return api.Revoked{}, err
+	v, err := onnode.Revoke(ctx, s.node, r.ID, author, o)
+	if missing, ok := errors.AsType[*versions.MissingError](err); ok {
+		return api.Revoked{}, fmt.Errorf("%w: sync with a peer that has it (skerry replica sync %s), or "+
+			"revoke with --drop-missing: %d versions are lost then", err, r.Name, missing.Versions)
 	}
-	v, err := s.node.Revoke(ctx, r.ID, author, from)
 	if err != nil {
 		return api.Revoked{}, err
 	}
@@ -162,11 +166,10 @@ func (s *Server) replicaRevoke(
 				"one by invites", author, r.Name,
 		)
 	}
-	after, err := s.node.Replicas().Counts(ctx, r.ID)
-	gone := int64(before.Entries+before.Tombstones) - int64(after.Entries+after.Tombstones)
 	return api.Revoked{
-		Author: v.Author, From: fromMicros(v.From), Dropped: uint64(max(gone, 0)), Kept: uint64(kept),
-	}, err
+		Author: v.Author, From: fromMicros(v.From), Dropped: v.Dropped, Kept: uint64(v.Kept),
+		Adopted: uint64(v.Adopted),
+	}, nil
 }
 
 // mayHoldKey reports whether an author has a grant like those that a holder of the replica's key

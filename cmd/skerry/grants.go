@@ -74,7 +74,7 @@ runs, until skerry replica uninvite ends it, or until the time of --until, when 
 
 func (a *app) replicaRevoke() *cobra.Command {
 	var from string
-	var all, keep bool
+	var all, keep, drop, dropMissing bool
 	cmd := &cobra.Command{
 		Use:   "revoke NAME AUTHOR",
 		Short: "End what an author may write to a replica",
@@ -85,7 +85,10 @@ The author can still sign entries with an older time, and all nodes accept them;
 so can an author whose grant has ended by itself. --from an earlier time leaves
 less room for that, and --all leaves none. Both also drop what the author wrote
 since then. --keep leaves no room either, and keeps what is here: this node signs
-the author's entries anew as its own before it revokes everything.`,
+the author's entries anew as its own before it revokes everything.
+
+Versions that would go with the author, and that nothing has superseded, stay:
+this node first publishes them anew as its own. --drop lets them go.`,
 		Example: "  skerry replica revoke album k3v7… --keep",
 		Args:    cobra.ExactArgs(2),
 	}
@@ -94,10 +97,16 @@ the author's entries anew as its own before it revokes everything.`,
 	cmd.Flags().BoolVar(
 		&keep, "keep", false, "like --all, but sign what is here anew as this node's own",
 	)
+	cmd.Flags().BoolVar(&drop, "drop", false, "let the author's versions go, too")
+	cmd.Flags().BoolVar(
+		&dropMissing, "drop-missing", false, "let those versions go that are not all on this node",
+	)
 	return one(
 		a, cmd, false, (*api.Client).ReplicaRevoke,
 		func(args []string) (req api.RevokeRequest, err error) {
-			req = api.RevokeRequest{Name: args[0], Author: args[1], All: all, Keep: keep}
+			req = api.RevokeRequest{
+				Name: args[0], Author: args[1], All: all, Keep: keep, Drop: drop, DropMissing: dropMissing,
+			}
 			req.From, err = parseTime("from", from)
 			return req, err
 		}, func(r api.Revoked) (string, display) {
@@ -108,6 +117,9 @@ the author's entries anew as its own before it revokes everything.`,
 			text := displayf("revoked author %s: %s, %d dropped here", r.Author, since, r.Dropped)
 			if r.Kept > 0 {
 				text += displayf("; %d signed anew", r.Kept)
+			}
+			if r.Adopted > 0 {
+				text += displayf("; %d versions published anew", r.Adopted)
 			}
 			return r.Author.String(), text
 		},

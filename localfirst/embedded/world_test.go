@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/onnode"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -112,7 +113,7 @@ func (d *device) start() *device {
 		d.store = d.storeOf(d.n)
 	}
 	d.engine, err = localfirst.Open(ctx, localfirst.Config{
-		Client: Client(d.n), Identity: d.who, Store: d.store, PollInterval: time.Second, Log: log,
+		Client: Client(d.n, onnode.NewSets(d.n)), Identity: d.who, Store: d.store, PollInterval: time.Second, Log: log,
 		Event: func(e localfirst.Event) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

@@ -1,6 +1,7 @@
 // Package displaced keeps entries whose place in a replica was taken by entries of the same author
 // that came from elsewhere, until somebody has looked at them: an author writes on one device, so
-// either the later entry was written over the former one, or the device was copied.
+// either the later entry was written over the former one, or the device was copied. It also keeps
+// entries by authors of this device that a revocation has made void: nobody else may have them.
 //
 // What belongs here: the records of such entries, and how many are kept. What never belongs here:
 // what the entries mean, and when they are not needed any more (package versions), and their
@@ -157,6 +158,9 @@ func (l *List) get(id replica.ID) *kept {
 	return l.of[id]
 }
 
+// Keeps reports whether displaced entries of a replica are kept.
+func (l *List) Keeps(id replica.ID) bool { return l.get(id) != nil }
+
 // Any reports whether there may be displaced entries of a replica. It reads nothing from the store.
 func (l *List) Any(id replica.ID) bool {
 	k := l.get(id)
@@ -165,6 +169,22 @@ func (l *List) Any(id replica.ID) bool {
 
 // Put is the replica store's OnDisplace.
 func (l *List) Put(tx kv.Txn, _, old *replica.Entry) error {
+	return l.put(tx, old, true)
+}
+
+// PutVoid is for the replica store's OnDrop: of an author whose key is here, an entry that is void
+// is kept, too. There are no more of these than this device has written, so none is left out.
+func (l *List) PutVoid(tx kv.Txn, e *replica.Entry) error {
+	if l.get(e.Replica) == nil || e.IsTombstone() {
+		return nil
+	}
+	if own, err := l.cfg.Own(tx, e.Author); !own || err != nil {
+		return err
+	}
+	return l.put(tx, e, false)
+}
+
+func (l *List) put(tx kv.Txn, old *replica.Entry, limited bool) error {
 	k := l.get(old.Replica)
 	if k == nil || old.IsTombstone() {
 		return nil
@@ -191,7 +211,7 @@ func (l *List) Put(tx kv.Txn, _, old *replica.Entry) error {
 	if len(numbers) >= l.most.place {
 		err = tx.Delete(entryKey(old, numbers[1]))
 		t.count, of = t.count-1, of-1
-	} else {
+	} else if limited {
 		var full bool
 		if full, err = l.isFull(tx, old, &t, of); full {
 			return nil

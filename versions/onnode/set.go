@@ -113,6 +113,13 @@ func (s *Set) Close() {
 
 // newKey makes an author who may write, for this device alone.
 func (s *slots) newKey(ctx context.Context) (key replica.SecretKey, err error) {
+	view, err := s.look(ctx)
+	if err == nil && view.Encrypted() {
+		_, err = view.Sealing() // nothing could be written
+	}
+	if err != nil {
+		return key, err
+	}
 	id := s.r.ID()
 	if err = s.n.Replicas().CanGrant(ctx, id, replica.Permission{}); err != nil {
 		return key, noAuthor(err)

@@ -59,7 +59,7 @@ func (s *slots) Entries(
 			yield(replica.Item{}, err)
 			return
 		}
-		for it, err := range view.Entries(ctx, q) {
+		for it, err := range view.EveryEpoch(ctx, q) {
 			if !yield(it, err) {
 				return
 			}
@@ -73,10 +73,11 @@ func (s *slots) Entry(
 ) (e replica.Entry, err error) {
 	view := s.view.Load()
 	if view == nil || view.Encrypted() {
-		for it, err := range s.Entries(ctx, replica.Query{Key: key, Author: &by}) {
-			return it.Entry, err
+		err = replica.ErrNotFound
+		for it, one := range s.Entries(ctx, replica.Query{Key: key, Author: &by}) {
+			e, err = it.Entry, one // the last is the newest
 		}
-		return e, replica.ErrNotFound
+		return e, err
 	}
 	err = s.n.Store().View(ctx, func(rd kv.Reader) error {
 		e, err = replica.EntryIn(rd, s.ID(), key, by)
@@ -88,9 +89,23 @@ func (s *slots) Entry(
 	return e, err
 }
 
+// Unreadable implements versions.Slots.
+func (s *slots) Unreadable(ctx context.Context) error {
+	view, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	return view.Lacking()
+}
+
 // Displaced implements versions.Slots.
 func (s *slots) Displaced(ctx context.Context, key []byte) iter.Seq2[replica.Item, error] {
 	return s.displaced.All(ctx, key)
+}
+
+// Void implements versions.Slots.
+func (s *slots) Void(ctx context.Context) iter.Seq2[replica.Item, error] {
+	return s.displaced.Void(ctx)
 }
 
 // Forget implements versions.Slots.
@@ -162,6 +177,9 @@ func (s *slots) Put(
 	ctx context.Context, as replica.SecretKey, all []versions.Value,
 ) ([]replica.Item, error) {
 	b, err := s.r.Batch(ctx, node.WriteOptions{As: as})
+	if errors.Is(err, replica.ErrNoReadKey) { // whoever was revoked gets no other key either
+		return nil, errors.Join(removed(s.n.Replicas().MayWrite(ctx, s.ID(), as.Author(), nil)), err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -181,5 +199,14 @@ func (s *slots) Put(
 			return nil, err
 		}
 	}
-	return b.Commit()
+	items, err := b.Commit()
+	return items, removed(err)
+}
+
+// removed says that the device may not write if that is what is wrong.
+func removed(err error) error {
+	if _, no := errors.AsType[*replica.NotAllowedError](err); no {
+		return fmt.Errorf("%w: %w", versions.ErrRemoved, err)
+	}
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 	"github.com/skerry-sync/skerry/versions"
 )
 
@@ -117,6 +118,7 @@ func (w *watcher) run(ctx context.Context) {
 	defer again.Stop()
 	say := time.NewTimer(saySoon)
 	defer say.Stop()
+	w.failed(ctx, w.lookForKey(ctx))
 	for ctx.Err() == nil {
 		var err error
 		if w.all {
@@ -184,7 +186,7 @@ func (w *watcher) failed(ctx context.Context, err error) {
 }
 
 // lookForKey has all entries looked at if there is another read key: it may open some that came
-// before it.
+// before it. What this device has sealed with older ones, and nobody else has, is sealed anew.
 func (w *watcher) lookForKey(ctx context.Context) error {
 	r, err := w.n.Replicas().Get(ctx, w.slots.ID())
 	if err != nil || !r.Encrypted {
@@ -194,8 +196,21 @@ func (w *watcher) lookForKey(ctx context.Context) error {
 	if errors.Is(err, replica.ErrNoReadKey) || errors.Is(err, replica.ErrUnprovedKey) {
 		return nil
 	}
-	if now := key.ID(); err == nil && now != w.key {
-		w.key, w.all = now, true
+	if err != nil || key.ID() == w.key {
+		return err
+	}
+	n, err := w.set.Reseal(ctx, func(e *replica.Entry) bool {
+		epoch, err := seal.EpochOf(e.Key)
+		return err == nil && epoch < key.Epoch
+	})
+	if n > 0 {
+		w.log.Info("versions were sealed with the new read key", "replica", r.ID.Short(), "entries", n)
+	}
+	if errors.Is(err, versions.ErrRemoved) {
+		err = nil // it is not asked again
+	}
+	if err == nil {
+		w.key, w.all = key.ID(), true
 	}
 	return err
 }
