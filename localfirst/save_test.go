@@ -13,8 +13,8 @@ import (
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
-// shownLarge returns what somebody has seen of an item of which many heads, each after edits of many
-// devices, stand beside each other.
+// shownLarge returns what somebody has seen of an item of which many heads, each after edits of
+// many devices, stand beside each other.
 func shownLarge(t *testing.T, heads, devices int) versions.Shown {
 	t.Helper()
 	b := append([]byte{1}, make([]byte, 32)...)

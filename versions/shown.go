@@ -56,9 +56,9 @@ func (i *Item) HasAncestor(hash record.Hash) (is, newest bool) {
 	return is, newest
 }
 
-// Missed reports whether a content is that of a version which a head of the item supersedes and which
-// was not shown then; zero is for a deletion. Who has that content has seen more than x says. Of what
-// showed nothing, it says nothing.
+// Missed reports whether a content is that of a version which a head of the item supersedes and
+// which was not shown then; zero is for a deletion. Who has that content has seen more than x
+// says. Of what showed nothing, it says nothing.
 func (x *Shown) Missed(i *Item, hash record.Hash) bool {
 	if len(x.basis) == 0 {
 		return false

@@ -58,11 +58,14 @@ func (d *device) versionsOf(key string) int {
 	return len(all)
 }
 
-// What becomes of a device whose engine's store, or its app's, or both, are not those of now. No edit
-// is lost, what was deleted stays so, and nothing old is published.
+// made returns a store of what a device remembered yesterday and remembers now.
+type made func(t *testing.T, old, now []localfirst.Record) localfirst.Store
+
+// What becomes of a device whose engine's store, or its app's, or both, are not those of now. No
+// edit is lost, what was deleted stays so, and nothing old is published.
 func TestStoreThatIsNotOfNow(t *testing.T) {
 	lost := func(t *testing.T, _, _ []localfirst.Record) localfirst.Store { return storeOf(t, nil) }
-	damaged := func(b byte) func(*testing.T, []localfirst.Record, []localfirst.Record) localfirst.Store {
+	damaged := func(b byte) made {
 		return func(t *testing.T, _, now []localfirst.Record) localfirst.Store {
 			var all []localfirst.Record
 			for _, r := range now {
@@ -72,7 +75,9 @@ func TestStoreThatIsNotOfNow(t *testing.T) {
 			return storeOf(t, all)
 		}
 	}
-	yesterday := func(t *testing.T, old, _ []localfirst.Record) localfirst.Store { return storeOf(t, old) }
+	yesterday := func(t *testing.T, old, _ []localfirst.Record) localfirst.Store {
+		return storeOf(t, old)
+	}
 	half := func(t *testing.T, _, now []localfirst.Record) localfirst.Store {
 		var all []localfirst.Record
 		for i, r := range now {
@@ -83,7 +88,7 @@ func TestStoreThatIsNotOfNow(t *testing.T) {
 		return storeOf(t, all)
 	}
 	for name, c := range map[string]struct {
-		store  func(t *testing.T, old, now []localfirst.Record) localfirst.Store
+		store  made
 		oldApp bool
 	}{
 		"lost":                  {lost, false},
@@ -99,9 +104,7 @@ func TestStoreThatIsNotOfNow(t *testing.T) {
 	}
 }
 
-func testStoreNotOfNow(
-	t *testing.T, store func(t *testing.T, old, now []localfirst.Record) localfirst.Store, oldApp bool,
-) {
+func testStoreNotOfNow(t *testing.T, store made, oldApp bool) {
 	a, b := pair(t)
 	keys := []string{"same", "theirs", "own", "edit", "both", "they deleted", "we deleted", "new"}
 	for _, key := range keys {
@@ -186,7 +189,8 @@ func testStoreNotOfNow(
 
 // An engine goes on with each durable store where it ended.
 func TestDurableStores(t *testing.T) {
-	for name, open := range map[string]func(*testing.T, *node.Node, string) (localfirst.Store, func() error){
+	type opener func(*testing.T, *node.Node, string) (s localfirst.Store, end func() error)
+	for name, open := range map[string]opener{
 		"sqlite": func(t *testing.T, _ *node.Node, dir string) (localfirst.Store, func() error) {
 			s, err := sqlite.Open(filepath.Join(dir, "app.sync"))
 			require.NoError(t, err)

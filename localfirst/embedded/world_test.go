@@ -113,7 +113,8 @@ func (d *device) start() *device {
 		d.store = d.storeOf(d.n)
 	}
 	d.engine, err = localfirst.Open(ctx, localfirst.Config{
-		Client: Client(d.n, onnode.NewSets(d.n)), Identity: d.who, Store: d.store, PollInterval: time.Second, Log: log,
+		Client: Client(d.n, onnode.NewSets(d.n)), Identity: d.who, Store: d.store,
+		PollInterval: time.Second, Log: log,
 		Event: func(e localfirst.Event) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

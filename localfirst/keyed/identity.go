@@ -17,8 +17,8 @@ import (
 	"github.com/skerry-sync/skerry/localfirst"
 )
 
-// info stands before the purpose in what HKDF is given, so that an engine gets none of the keys that
-// others derive from the same identity: of its vault, for one.
+// info stands before the purpose in what HKDF is given, so that an engine gets none of the keys
+// that others derive from the same identity: of its vault, for one.
 const info = "skerry localfirst identity 1\n"
 
 type keyed struct {
@@ -26,9 +26,9 @@ type keyed struct {
 	key identity.Key
 }
 
-// New returns the identity of a secret. Its key id is the identity's id. A key is HKDF-SHA256 of the
-// 32 bytes of the identity's key, without salt, with the info "skerry localfirst identity 1\n" and the
-// purpose.
+// New returns the identity of a secret. Its key id is the identity's id. A key is HKDF-SHA256 of
+// the 32 bytes of the identity's key, without salt, with the info "skerry localfirst identity
+// 1\n" and the purpose.
 func New(s *identity.Secret) (localfirst.Identity, error) {
 	if s == nil || s.Key.IsZero() {
 		return nil, errors.New("an identity for the engine: there is no key")

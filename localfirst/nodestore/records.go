@@ -18,9 +18,9 @@ import (
 //	                                          u16, rest, value
 //
 // store, group and collection are the first halves of the BLAKE3 hashes of the store's name, of
-// the length of the kind in one byte, the kind and the namespace, and of the collection's name. k is
-// the key if it has at most 1,024 bytes, and the rest is empty. Of a longer one, k is its first 1,024
-// bytes and its BLAKE3 hash, 32 bytes, and the rest is what follows on those.
+// the length of the kind in one byte, the kind and the namespace, and of the collection's name. k
+// is the key if it has at most 1,024 bytes, and the rest is empty. Of a longer one, k is its
+// first 1,024 bytes and its BLAKE3 hash, 32 bytes, and the rest is what follows on those.
 const (
 	keyStore  = "ln"
 	keyRecord = "lr"
@@ -91,8 +91,8 @@ func marshalRecord(key string, value []byte) []byte {
 	return append(b, value...)
 }
 
-// parseRecord reads a record by its value, and what of its key follows on the hashes. value is a part
-// of b.
+// parseRecord reads a record by its value, and what of its key follows on the hashes. value is a
+// part of b.
 func parseRecord(k, b []byte) (key string, value []byte, err error) {
 	if len(b) < 3 || b[0] != recordVersion {
 		return "", nil, fmt.Errorf("%w: its version or length", errMalformed)

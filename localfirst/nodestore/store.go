@@ -1,7 +1,7 @@
 // Package nodestore keeps what an engine (package localfirst) remembers in the store of its node.
 //
-// What belongs here: a localfirst.Store among the node's records. What never belongs here: values of
-// apps, what records mean, and other records of the node.
+// What belongs here: a localfirst.Store among the node's records. What never belongs here: values
+// of apps, what records mean, and other records of the node.
 //
 // Start at [Open].
 package nodestore
@@ -115,8 +115,8 @@ func Names(ctx context.Context, in kv.Store) (names []string, err error) {
 	return names, err
 }
 
-// Drop deletes a store, which no engine may have open. What it did not come to, Open and another Drop
-// go on with. A name that no store has is no error.
+// Drop deletes a store, which no engine may have open. What it did not come to, Open and another
+// Drop go on with. A name that no store has is no error.
 func Drop(ctx context.Context, in kv.Store, name string) error {
 	if err := checkName(name); err != nil {
 		return err

@@ -60,7 +60,8 @@ func TestPaths(t *testing.T) {
 	t.Chdir(dir)
 	var want []string
 	for i, name := range []string{
-		"plain", "a b", "what?mode=memory", "c#d", "per%41cent", "ünï", "'quoted'", ":memory:", "file:x",
+		"plain", "a b", "what?mode=memory", "c#d", "per%41cent", "ünï", "'quoted'", ":memory:",
+		"file:x",
 	} {
 		if runtime.GOOS == "windows" && i > 1 {
 			break
@@ -176,8 +177,8 @@ func readAll(ctx context.Context, s *Store, want map[string]string) error {
 }
 
 // Whichever byte of the file is wrong, wrong values are never read for right ones: the store says
-// that it is damaged. At worst a record cannot be found any more, if its name is damaged, which is as
-// if it had never been written.
+// that it is damaged. At worst a record cannot be found any more, if its name is damaged, which
+// is as if it had never been written.
 func TestDamaged(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "store")

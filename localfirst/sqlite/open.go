@@ -63,8 +63,9 @@ var pragmas = []string{
 }
 
 // Open opens the store in a file, which only its owner may read, or makes it. Beside it are three
-// files whose names go on with -wal, -shm and -lock; what is moved or copied is moved or copied with
-// the first, while no program has it open. It returns ErrInUse, ErrNoStore, ErrNewer or ErrDamaged.
+// files whose names go on with -wal, -shm and -lock; what is moved or copied is moved or copied
+// with the first, while no program has it open. It returns ErrInUse, ErrNoStore, ErrNewer or
+// ErrDamaged.
 func Open(path string) (*Store, error) {
 	s := &Store{path: path, writing: make(chan struct{}, 1)}
 	var err error
@@ -180,8 +181,8 @@ func (s *Store) check() error {
 	case owner != application:
 		return ErrNoStore
 	case version > format:
-		return fmt.Errorf("%w: it has version %d, this program knows versions up to %d", ErrNewer, version,
-			format)
+		return fmt.Errorf("%w: it has version %d, this program knows versions up to %d", ErrNewer,
+			version, format)
 	}
 	return nil
 }

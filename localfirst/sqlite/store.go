@@ -1,7 +1,7 @@
 // Package sqlite keeps what an engine (package localfirst) remembers in a SQLite database.
 //
-// What belongs here: a localfirst.Store in a file. What never belongs here: values of apps, and what
-// records mean.
+// What belongs here: a localfirst.Store in a file. What never belongs here: values of apps, and
+// what records mean.
 //
 // Start at [Open].
 package sqlite
@@ -23,11 +23,12 @@ import (
 	"github.com/skerry-sync/skerry/localfirst"
 )
 
-// Store is a localfirst.Store in a SQLite database. Its methods may be called at the same time. Close
-// it after the engine.
+// Store is a localfirst.Store in a SQLite database. Its methods may be called at the same time.
+// Close it after the engine.
 //
-// The table record has a row for each record. Its value holds the key once more, so that a Scan reads
-// one column, and begins with a checksum, since SQLite itself does not notice a wrong bit in a row:
+// The table record has a row for each record. Its value holds the key once more, so that a Scan
+// reads one column, and begins with a checksum, since SQLite itself does not notice a wrong bit
+// in a row:
 //
 //	XXH64 of all that follows u64 BE, length of the key u16 BE, key, value
 type Store struct {
@@ -157,7 +158,8 @@ func scan(
 		{Ordinal: 1, Value: blob(string(name.Kind))}, {Ordinal: 2, Value: blob(name.Namespace)},
 		{Ordinal: 3, Value: blob(name.Collection)},
 	}
-	rows, err := raw.(driver.QueryerContext).QueryContext(context.WithoutCancel(ctx), scanRecords, args)
+	c := raw.(driver.QueryerContext)
+	rows, err := c.QueryContext(context.WithoutCancel(ctx), scanRecords, args)
 	if err != nil {
 		return err
 	}

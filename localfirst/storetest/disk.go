@@ -17,9 +17,9 @@ import (
 	"github.com/skerry-sync/skerry/localfirst"
 )
 
-// RunDisk tests, beside Run, a store in a directory: it is there when it is opened again, it is open
-// once at a time, and batches are whole after the death of the process. It starts the program of the
-// test anew, so it must be called by a test of its own.
+// RunDisk tests, beside Run, a store in a directory: it is there when it is opened again, it is
+// open once at a time, and batches are whole after the death of the process. It starts the
+// program of the test anew, so it must be called by a test of its own.
 func RunDisk(t *testing.T, open Open) {
 	if dir := os.Getenv(writerDir); dir != "" {
 		writeUntilKilled(t, open, dir)

@@ -53,7 +53,8 @@ func testLeftScans(t *testing.T, s localfirst.Store) {
 		}
 	}
 	all := s.Scan(t.Context(), localfirst.ItemRecord, "ns", "c")
-	for want := 2; want < 5; want++ { // one Scan can be gone through again, and sees what is there then
+	// One Scan can be gone through again, and sees what is there then.
+	for want := 2; want < 5; want++ {
 		n := 0
 		for _, err := range all {
 			require.NoError(t, err)

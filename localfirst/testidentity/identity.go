@@ -25,8 +25,8 @@ var isTest = testing.Testing
 
 type named string
 
-// New returns the identity of a name: the same for each call, so that two devices of a test have one
-// by giving one name. Its methods return ErrNoTest in a program that go test has not made.
+// New returns the identity of a name: the same for each call, so that two devices of a test have
+// one by giving one name. Its methods return ErrNoTest in a program that go test has not made.
 func New(name string) localfirst.Identity { return named(name) }
 
 // KeyID implements localfirst.Identity.
