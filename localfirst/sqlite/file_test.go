@@ -207,7 +207,7 @@ func TestDamaged(t *testing.T) {
 			require.Contains(t, named, kind.Of(err), "byte %d: %v", at, err)
 		}
 	}
-	require.Greater(t, noticed, tried/2)
+	require.Greater(t, noticed, tried/3, "pages have room that holds nothing")
 
 	require.NoError(t, os.WriteFile(path, good[:len(good)/2], 0o600)) // cut short
 	s, err := Open(path)
