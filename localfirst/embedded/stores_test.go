@@ -91,14 +91,14 @@ func TestStoreThatIsNotOfNow(t *testing.T) {
 		store  made
 		oldApp bool
 	}{
-		"lost":                  {lost, false},
-		"half of it is lost":    {half, false},
-		"of another form":       {damaged(0xff), false},
-		"damaged":               {damaged(1), false},
-		"of yesterday":          {yesterday, false},
-		"lost, and an old app":  {lost, true},
-		"both of yesterday":     {yesterday, true},
-		"damaged, and old apps": {damaged(1), true},
+		"lost":                    {lost, false},
+		"half of it is lost":      {half, false},
+		"of another form":         {damaged(0xff), false},
+		"damaged":                 {damaged(1), false},
+		"of yesterday":            {yesterday, false},
+		"lost, and an old app":    {lost, true},
+		"both of yesterday":       {yesterday, true},
+		"damaged, and an old app": {damaged(1), true},
 	} {
 		t.Run(name, func(t *testing.T) { testStoreNotOfNow(t, c.store, c.oldApp) })
 	}
