@@ -196,7 +196,8 @@ func (s *Store) failed(err error) error {
 	}
 	if e, ok := errors.AsType[*driver.Error](err); ok {
 		switch e.Code() & 0xff {
-		case result.SQLITE_CORRUPT, result.SQLITE_NOTADB:
+		case result.SQLITE_CORRUPT, result.SQLITE_NOTADB,
+			result.SQLITE_ERROR: // what it is asked fits the tables, unless they say something else
 			err = fmt.Errorf("%w: %w", ErrDamaged, err)
 		case result.SQLITE_FULL:
 			err = fmt.Errorf("%w: %w", ErrFull, err)
