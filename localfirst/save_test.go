@@ -3,6 +3,7 @@ package localfirst
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -81,6 +82,8 @@ func TestSaveInBatches(t *testing.T) {
 		states[fmt.Sprint(i)] = &itemState{Has: true, Shown: large}
 	}
 	require.NoError(t, c.save(ctx, states))
+	require.Empty(t, store.sizes)
+	require.NoError(t, c.ns.flush(ctx))
 	require.Greater(t, len(store.sizes), 1)
 	for key := range states {
 		s, known, err := c.state(ctx, key)
@@ -89,4 +92,37 @@ func TestSaveInBatches(t *testing.T) {
 		require.True(t, s.Has)
 	}
 	require.NoError(t, c.save(ctx, nil))
+	require.NoError(t, c.ns.flush(ctx))
+}
+
+// full is a store that takes nothing for a while.
+type full struct {
+	*MemoryStore
+	is bool
+}
+
+func (s *full) Apply(ctx context.Context, all []Record) error {
+	if s.is {
+		return errors.New("the disk is full")
+	}
+	return s.MemoryStore.Apply(ctx, all)
+}
+
+// What could not be written is known all the same, and written later, unless there is newer.
+func TestWhatCouldNotBeSaved(t *testing.T) {
+	ctx, store := t.Context(), &full{MemoryStore: NewMemoryStore(), is: true}
+	c := &collection{ns: &Namespace{e: &Engine{cfg: Config{Store: store}}, name: "ns"}, name: "c"}
+	require.NoError(t, c.save(ctx, map[string]*itemState{"a": {Fault: "1"}, "b": {Fault: "2"}}))
+	require.Error(t, c.ns.flush(ctx))
+	require.NoError(t, c.save(ctx, map[string]*itemState{"b": {Fault: "3"}}))
+	require.Error(t, c.ns.flush(ctx))
+	store.is = false
+	require.NoError(t, c.ns.flush(ctx))
+	require.Empty(t, c.ns.unsaved)
+	for key, want := range map[string]string{"a": "1", "b": "3"} {
+		s, known, err := c.state(ctx, key)
+		require.NoError(t, err)
+		require.True(t, known)
+		require.Equal(t, want, s.Fault)
+	}
 }
