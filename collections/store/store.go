@@ -21,6 +21,9 @@ var (
 	ErrChanged = errors.New("it has changed meanwhile")
 	// ErrKey reports a key that is too long for a store, under which there never is anything.
 	ErrKey = errors.New("the key is too long for the store")
+	// ErrAhead reports a write over one of a time that this server's clock has not come to, as it was
+	// ahead and has been set back: no other server takes it yet.
+	ErrAhead = errors.New("this server's clock is behind the time of what it has written there")
 	// ErrNotCome reports an object that another server has stored and whose content is not here yet.
 	ErrNotCome = errors.New("the content has not come yet")
 )

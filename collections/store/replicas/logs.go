@@ -112,6 +112,9 @@ func (s *Store) Has(ctx context.Context, key string, time int64) (bool, error) {
 // Append implements store.Logs.
 func (s *Store) Append(ctx context.Context, key string, e store.Element, head *store.Object) error {
 	at := elementKey(key, e.Time)
+	if isTooLong(at) {
+		return store.ErrKey
+	}
 	body, err := s.encode(at, s.attach(e.Proof, e.Body))
 	if err != nil {
 		return err

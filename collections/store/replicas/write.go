@@ -34,6 +34,7 @@ type put struct {
 	record  *record // what the journal has, nil if nothing
 	at      uint64  // the time of its entries, in µs; 0 is when they are written
 
+	late   bool   // it is aside, see aside.go; the queue's
 	before state  // of the key
 	stamp  uint64 // of the cache, before that
 	hashes []blobs.Hash
@@ -62,6 +63,9 @@ func (p *put) size() (n int) {
 
 // Put implements store.Store.
 func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.Condition) error {
+	if isTooLong(key) {
+		return store.ErrKey
+	}
 	kept := o.Body
 	if isDocument(o.Type) {
 		var err error
@@ -74,6 +78,11 @@ func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.
 		p.setType(s.withProof(o.Proof, o.Type))
 	}
 	return s.send(ctx, p)
+}
+
+// isTooLong reports a key that no entry can have. What is acknowledged must come to be written.
+func isTooLong(key string) bool {
+	return len(key)+max(len(docs), len(files), len(types), len(logs)) > replica.MaxKey
 }
 
 func isDocument(media string) bool { return media == "" || media == jsonType }
@@ -113,7 +122,12 @@ func (p *put) setType(kept []byte) {
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, key string) error { return s.send(ctx, newDelete(key)) }
+func (s *Store) Delete(ctx context.Context, key string) error {
+	if isTooLong(key) {
+		return nil // there never is anything
+	}
+	return s.send(ctx, newDelete(key))
+}
 
 func newDelete(key string) *put {
 	return &put{
@@ -265,10 +279,18 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 		if err == nil && !again && !s.holder { // what is acknowledged must come to be written
 			err = s.mayWrite(ctx, p)
 		}
+		at := p.at
+		if at == 0 && !p.element {
+			at = s.timeAfter(&p.before)
+		}
+		if err == nil && !again && (s.isAhead(at) || !p.element && s.queue.isLate(p.key)) {
+			err = fmt.Errorf("%s: %w: %s", p.key, store.ErrAhead, microseconds(at))
+		}
 		if err != nil {
 			p.err <- err
 			continue
 		}
+		p.at = at
 		for _, c := range p.changes {
 			if len(c.content) > 0 {
 				p.hashes = append(p.hashes, blobs.HashOf(c.content))
@@ -276,9 +298,6 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 		}
 		if p.object != nil {
 			p.object.Tag = tagOf(p.hashes)
-		}
-		if p.at == 0 && !p.element {
-			p.at = s.timeAfter(&p.before)
 		}
 		s.filter.add(p.key)
 		if !p.element {
@@ -351,6 +370,9 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 			}
 		}
 		p.err, p.at = make(chan error, 1), r.time
+		if p.record != nil {
+			p.record.time = r.time
+		}
 		there, err := s.hasWritten(ctx, p)
 		if err != nil {
 			return err
