@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
@@ -115,7 +114,7 @@ func (s *Store) storeOne(ctx context.Context, p *put) (ended bool, err error) {
 
 // drop ends a write that cannot take place any more.
 func (s *Store) drop(p *put, err error) {
-	s.cache.forget(p.key, blobs.Hash{})
+	s.cache.forget(p.key, nil)
 	s.queue.done([]*put{p})
 	if p.record == nil {
 		p.err <- &store.ReadOnlyError{Err: err}
@@ -137,7 +136,7 @@ const (
 func (s *Store) done(all []*put) {
 	for _, p := range all {
 		if p.element || !p.before.own || p.object == nil {
-			s.cache.forget(p.key, blobs.Hash{})
+			s.cache.forget(p.key, nil)
 		} else {
 			s.cache.put(p.key, p.after(), p.stamp)
 		}
@@ -162,7 +161,7 @@ func (s *Store) giveUp(all []*put, err error) (kept []*put) {
 		}
 	}
 	for _, p := range waiting {
-		s.cache.forget(p.key, blobs.Hash{})
+		s.cache.forget(p.key, nil)
 	}
 	s.queue.done(waiting)
 	for _, p := range waiting {

@@ -165,7 +165,7 @@ func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
 		kind, key, ok := strings.Cut(string(e.Key), "/")
 		if ok && (kind+"/" == docs || kind+"/" == files || kind+"/" == types) {
 			s.filter.add(key)
-			s.cache.forget(key, e.Hash)
+			s.cache.forget(key, e)
 		}
 		if !slices.Contains(s.authors, e.Author) {
 			s.authors = nil
