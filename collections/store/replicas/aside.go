@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"github.com/skerry-sync/skerry/replica"
 )
 
 // aside holds writes that were acknowledged and cannot be in the replica before this node's clock
@@ -23,15 +21,6 @@ type aside struct {
 
 // triedEvery is after how long those are tried again whose time has come.
 const triedEvery = time.Second
-
-// isAhead reports whether an entry of a time, in µs, is one that nodes do not take yet.
-func (s *Store) isAhead(at uint64) bool {
-	return at > uint64(s.n.Now().Add(replica.MaxAhead).UnixMicro())
-}
-
-func microseconds(at uint64) string {
-	return time.UnixMicro(int64(at)).UTC().Format(time.RFC3339)
-}
 
 func (a *aside) has(key string) bool { return a.of[key] > 0 }
 

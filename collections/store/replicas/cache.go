@@ -41,6 +41,7 @@ type state struct {
 	own    bool          // all of them are this store's author's
 	last   uint64        // the latest time of those of this store's author that were looked at, in µs
 	known  uint64        // the latest of any author where the latest entry stands
+	signed int64         // of a file, where there are rules, as of Guard.SignedAt; else 0
 }
 
 // has reports whether an entry says nothing that the state has not.

@@ -37,6 +37,7 @@ type put struct {
 	late   bool   // it is aside, see aside.go; the queue's
 	before state  // of the key
 	stamp  uint64 // of the cache, before that
+	signed int64  // as of a state
 	hashes []blobs.Hash
 	err    chan error // of one whose caller waits for the replica, or who waits for the journal
 }
@@ -283,6 +284,11 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 		if at == 0 && !p.element {
 			at = s.timeAfter(&p.before)
 		}
+		if s.isOrdered(p) {
+			if at, p.signed = s.signedAfter(p, at); err == nil && !again && p.signed < p.before.signed {
+				err = fmt.Errorf("%s: %w", p.key, store.ErrSignedLater)
+			}
+		}
 		if err == nil && !again && (s.isAhead(at) || !p.element && s.queue.isLate(p.key)) {
 			err = fmt.Errorf("%s: %w: %s", p.key, store.ErrAhead, microseconds(at))
 		}
@@ -308,22 +314,6 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 	return taken
 }
 
-// step is by how much a write is later than what it is over, if that is not earlier anyway. A
-// document's own time is in ms, and is 1 ms later each time; its entry, from whose time nodes tell
-// how late the document's may be, must not fall behind.
-const step = 1000 // µs
-
-// timeAfter is the time of a write over what was under its key. It is after what others have
-// written there, whose clocks may be ahead, but for what nodes would not take yet.
-func (s *Store) timeAfter(before *state) uint64 {
-	now := s.n.Now()
-	at := max(uint64(now.UnixMicro()), before.last+1)
-	if limit := uint64(now.Add(replica.MaxAhead).UnixMicro()); before.known < limit {
-		at = max(at, min(before.known+step, limit))
-	}
-	return at
-}
-
 // mayWrite returns an error that is a *store.ReadOnlyError if no grant lets this node do a write.
 func (s *Store) mayWrite(ctx context.Context, p *put) error {
 	keys := make([][]byte, len(p.changes))
@@ -340,7 +330,7 @@ func (s *Store) mayWrite(ctx context.Context, p *put) error {
 
 // after is the state of the key when the write has been done.
 func (p *put) after() state {
-	return state{p.object, p.hashes, p.before.own, p.at, max(p.before.known, p.at)}
+	return state{p.object, p.hashes, p.before.own, p.at, max(p.before.known, p.at), p.signed}
 }
 
 // recover takes up what a journal has that may not be in the replica.
