@@ -105,8 +105,8 @@ func (c Condition) met(now *Object) bool {
 type Store interface {
 	// Get returns ErrNotFound if there is nothing.
 	Get(ctx context.Context, key string) (*Object, error)
-	// Put returns ErrChanged if the condition is not met, and may return ErrKey, ErrAhead and ErrSignedLater. Either all of the
-	// object is stored, or nothing has happened.
+	// Put returns ErrChanged if the condition is not met, and may return ErrKey, ErrAhead and
+	// ErrSignedLater. Either all of the object is stored, or nothing has happened.
 	Put(ctx context.Context, key string, o *Object, if_ Condition) error
 	// List returns, in the order of bytes, the first limit keys that begin with prefix and are greater
 	// than after.

@@ -8,7 +8,8 @@ import (
 
 // aside holds writes that were acknowledged and cannot be in the replica before this node's clock
 // has come to their time: it was set back meanwhile, or before a start. They keep no others from
-// the replica, are read as if they were there, and stay in the journal. Writes over them are refused.
+// the replica, are read as if they were there, and stay in the journal. Writes over them are
+// refused.
 // It is used by the goroutine of apply.
 type aside struct {
 	s     *Store

@@ -231,7 +231,8 @@ func (s *Store) sizeOf(key string, e *replica.Entry) int {
 var errNoObject = errors.New("it is no JSON object")
 
 // believes reports whether an author writes nothing that never counted. What its callers have
-// written, and is refused since they may not any more, makes nobody tired of what others write by it.
+// written, and is refused since they may not any more, makes nobody tired of what others write by
+// it.
 func (s *Store) believes(a replica.AuthorID) bool {
 	return a == s.author.Author() || s.ruled() && s.guard.IsServer(a)
 }

@@ -39,6 +39,10 @@ func (s *Store) signedAfter(p *put, at uint64) (later uint64, signed int64) {
 	return at, s.guard.SignedAt(&Version{Key: p.key, Proof: proof, Time: int64(at / 1000)})
 }
 
+// soon is how far ahead of what nodes take a time may be that is acknowledged: of many writes of a
+// key at once each is a little later than the one before.
+const soon = 1_000_000 // µs
+
 // isAhead reports whether an entry of a time, in µs, is one that nodes do not take yet.
 func (s *Store) isAhead(at uint64) bool {
 	return at > uint64(s.n.Now().Add(replica.MaxAhead).UnixMicro())

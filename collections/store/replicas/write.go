@@ -289,7 +289,7 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 				err = fmt.Errorf("%s: %w", p.key, store.ErrSignedLater)
 			}
 		}
-		if err == nil && !again && (s.isAhead(at) || !p.element && s.queue.isLate(p.key)) {
+		if err == nil && !again && !p.element && (s.isAhead(at-soon) || s.queue.isLate(p.key)) {
 			err = fmt.Errorf("%s: %w: %s", p.key, store.ErrAhead, microseconds(at))
 		}
 		if err != nil {
