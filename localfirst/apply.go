@@ -129,7 +129,7 @@ func (ns *Namespace) apply(ctx context.Context, item *versions.Item, ix *index) 
 		if !again {
 			return nil
 		}
-		if err := c.publishSome(ctx, []string{key}, true); err != nil {
+		if _, err := c.publishSome(ctx, []string{key}, true); err != nil {
 			return err
 		}
 		x.stale = true

@@ -62,8 +62,11 @@ var ErrUsage = kind.New(kind.Usage, "that is not how it is used")
 // store.
 type values interface {
 	keys(ctx context.Context) ([]string, error)
-	// snapshot calls each with every value of the app's store.
-	snapshot(ctx context.Context, each func(key string, encode func() ([]byte, error)) error) error
+	// snapshot calls each with values of the app's store: those that have changed since a token was
+	// given, if the store can tell, or all.
+	snapshot(
+		ctx context.Context, token string, each func(key string, encode func() ([]byte, error)) error,
+	) (told, error)
 	get(ctx context.Context, key string) (v current, err error)
 	// set reports whether the app's store still held v.
 	set(ctx context.Context, key string, v current, encoded []byte) (done bool, err error)
@@ -72,6 +75,13 @@ type values interface {
 	merge(key string, base, local, remote []byte) (merged []byte, resolved bool, err error)
 	isDefault(key string, v current) bool
 	check(encoded []byte) error
+}
+
+// told is what a snapshot says besides values.
+type told struct {
+	all  bool     // there are no other values
+	gone []string // keys whose values are gone, if not all
+	next string   // the token for the next snapshot; empty if that reads all
 }
 
 // current is what the app's store holds of a key.
@@ -126,22 +136,32 @@ func (t *typed[T]) keys(ctx context.Context) (all []string, err error) {
 }
 
 func (t *typed[T]) snapshot(
-	ctx context.Context, each func(key string, encode func() ([]byte, error)) error,
-) (err error) {
-	var all map[string]T
+	ctx context.Context, token string, each func(key string, encode func() ([]byte, error)) error,
+) (x told, err error) {
+	var some map[string]T
 	err = fault.Call(func() (err error) {
-		all, err = t.cfg.Backend.Snapshot(ctx)
+		if b, ok := t.cfg.Backend.(ChangingBackend[T]); ok {
+			var c Changes[T]
+			c, err = b.ChangesSince(ctx, token)
+			if err == nil && len(c.Next) > MaxToken {
+				err = fmt.Errorf("a token of %d bytes, at most %d", len(c.Next), MaxToken)
+			}
+			some, x = c.Values, told{c.All || token == "", c.Gone, c.Next}
+			return err
+		}
+		x.all = true
+		some, err = t.cfg.Backend.Snapshot(ctx)
 		return err
 	})
 	if err != nil {
-		return err
+		return x, err
 	}
-	for _, key := range sortedKeys(all) {
-		if err := each(key, func() ([]byte, error) { return t.encode(all[key]) }); err != nil {
-			return err
+	for _, key := range sortedKeys(some) {
+		if err := each(key, func() ([]byte, error) { return t.encode(some[key]) }); err != nil {
+			return x, err
 		}
 	}
-	return nil
+	return x, nil
 }
 
 func (t *typed[T]) get(ctx context.Context, key string) (c current, err error) {

@@ -297,7 +297,7 @@ func (c *collection) Refresh(ctx context.Context) error {
 	if err := c.ns.flush(ctx); err != nil {
 		return c.failed(err)
 	}
-	x, err := c.compare(ctx, scope)
+	x, err := c.compare(ctx, scope, "")
 	if err != nil {
 		return c.failed(err)
 	}

@@ -95,35 +95,71 @@ type changes struct {
 	changed []string // new, or with another value
 	deleted []string
 	left    []string // the scope
-	had     int      // values that were there, and are known to others
+	failed  bool     // some values could not be read: they are looked at again
+	next    string   // the token for the next comparison
 }
 
-// compare finds what has changed in the app's store.
-func (c *collection) compare(ctx context.Context, scope map[string]bool) (x changes, err error) {
-	type seen struct {
-		hash [32]byte
-		bad  error
-	}
+// seen is what a snapshot has of a key.
+type seen struct {
+	hash [32]byte
+	bad  error
+}
+
+// compare finds what has changed in the app's store since a token was given; all that is in it, if
+// that is empty, or means nothing to the store.
+func (c *collection) compare(
+	ctx context.Context, scope map[string]bool, token string,
+) (x changes, err error) {
 	here := map[string]seen{}
-	err = c.v.snapshot(ctx, func(key string, encode func() ([]byte, error)) error {
+	told, err := c.v.snapshot(ctx, token, func(key string, encode func() ([]byte, error)) error {
 		if !scope[key] {
 			return nil
 		}
 		b, err := encode()
 		if err != nil {
-			here[key] = seen{bad: err}
-			return nil
+			c.tell(Failed, key, err)
+			x.failed = true
 		}
-		here[key] = seen{hash: hashOf(b)}
+		here[key] = seen{hashOf(b), err}
 		return nil
 	})
 	if err != nil {
 		return x, fmt.Errorf("the app's values: %w", err)
 	}
+	x.next = told.next
+	if told.all {
+		return x, c.compareAll(ctx, scope, here, &x)
+	}
+	for _, key := range sortedKeys(here) {
+		s, _, err := c.state(ctx, key)
+		if err != nil {
+			return x, fmt.Errorf("the engine's store: %w", err)
+		}
+		if here[key].bad == nil && (!s.Has || here[key].hash != s.Base) {
+			x.changed = append(x.changed, key)
+		}
+	}
+	slices.Sort(told.gone)
+	for _, key := range slices.Compact(told.gone) {
+		s, _, err := c.state(ctx, key)
+		if err != nil {
+			return x, fmt.Errorf("the engine's store: %w", err)
+		}
+		if scope[key] && s.Has && s.Scoped {
+			x.deleted = append(x.deleted, key)
+		}
+	}
+	return x, nil
+}
+
+// compareAll compares all values with what is known of them.
+func (c *collection) compareAll(
+	ctx context.Context, scope map[string]bool, here map[string]seen, x *changes,
+) error {
 	known := map[string]bool{}
 	for r, err := range c.ns.e.cfg.Store.Scan(ctx, ItemRecord, c.ns.name, c.name) {
 		if err != nil {
-			return x, fmt.Errorf("the engine's store: %w", err)
+			return fmt.Errorf("the engine's store: %w", err)
 		}
 		base, flags, ok := baseOf(r.Value)
 		if !ok {
@@ -132,76 +168,103 @@ func (c *collection) compare(ctx context.Context, scope map[string]bool) (x chan
 		known[r.Key] = true
 		now, found := here[r.Key]
 		has := flags&stateHas != 0
-		if has {
-			x.had++
-		}
 		switch {
 		case !scope[r.Key]:
 			if flags&stateScoped != 0 {
 				x.left = append(x.left, r.Key)
 			}
-		case now.bad != nil:
-			c.tell(Failed, r.Key, now.bad)
-		case found && (!has || now.hash != base):
+		case found && now.bad == nil && (!has || now.hash != base):
 			x.changed = append(x.changed, r.Key)
 		case !found && has && flags&stateScoped != 0:
 			x.deleted = append(x.deleted, r.Key)
 		}
 	}
 	for _, key := range sortedKeys(here) {
-		if known[key] {
-			continue
+		if !known[key] && here[key].bad == nil {
+			x.changed = append(x.changed, key)
 		}
-		if bad := here[key].bad; bad != nil {
-			c.tell(Failed, key, bad)
-			continue
-		}
-		x.changed = append(x.changed, key)
 	}
-	return x, nil
+	return nil
 }
 
-// publish is the first half of a pass.
-func (c *collection) publish(ctx context.Context, scope map[string]bool) error {
-	x, err := c.compare(ctx, scope)
+// had returns how many values the app's store held that others know.
+func (c *collection) had(ctx context.Context) (n int, err error) {
+	for r, err := range c.ns.e.cfg.Store.Scan(ctx, ItemRecord, c.ns.name, c.name) {
+		if err != nil {
+			return 0, fmt.Errorf("the engine's store: %w", err)
+		}
+		if _, flags, ok := baseOf(r.Value); ok && flags&stateHas != 0 {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// checkDeleted returns ErrMassDelete if so many values are gone that it may be by mistake.
+func (c *collection) checkDeleted(ctx context.Context, deleted int) error {
+	if deleted < 2 {
+		return nil
+	}
+	had, err := c.had(ctx)
 	if err != nil {
 		return err
 	}
+	if deleted == had || deleted >= massDelete && 4*deleted > had {
+		return fmt.Errorf("%d of %d values: %w", deleted, had, ErrMassDelete)
+	}
+	return nil
+}
+
+// publish is the first half of a pass. next is the token for the next one, which gives again what
+// could not be published; empty if that is to look at all values.
+func (c *collection) publish(
+	ctx context.Context, scope map[string]bool, token string,
+) (next string, err error) {
+	x, err := c.compare(ctx, scope, token)
+	if err != nil {
+		return "", err
+	}
 	for _, key := range x.left {
 		if s, known, err := c.state(ctx, key); err != nil {
-			return err
+			return "", err
 		} else if known {
 			s.Scoped = false
 			if err := c.save(ctx, map[string]*itemState{key: &s}); err != nil {
-				return err
+				return "", err
 			}
 		}
 	}
 	c.mu.Lock()
 	approved := c.approved
 	c.mu.Unlock()
-	n := len(x.deleted)
-	if !approved && (n == x.had && n > 1 || n >= massDelete && 4*n > x.had) {
-		return fmt.Errorf("%d of %d values: %w", n, x.had, ErrMassDelete)
+	if !approved {
+		if err := c.checkDeleted(ctx, len(x.deleted)); err != nil {
+			return "", err
+		}
 	}
 	for all := x.changed; len(all) > 0; {
 		n := min(len(all), publishedAtOnce)
-		if err := c.publishSome(ctx, all[:n], approved); err != nil {
-			return err
+		failed, err := c.publishSome(ctx, all[:n], approved)
+		if x.failed = x.failed || failed; err != nil {
+			return "", err
 		}
 		all = all[n:]
 	}
 	for all := x.deleted; len(all) > 0; {
 		n := min(len(all), publishedAtOnce)
-		if err := c.publishSome(ctx, all[:n], true); err != nil {
-			return err
+		failed, err := c.publishSome(ctx, all[:n], true)
+		if x.failed = x.failed || failed; err != nil {
+			return "", err
 		}
 		all = all[n:]
 	}
 	c.mu.Lock()
 	c.approved = c.approved && !approved
 	c.mu.Unlock()
-	return nil
+	if x.failed {
+		return token, nil
+	}
+	return x.next, nil
 }
 
 // oldValues counts values that were there before: the last before the present one, to which a
@@ -219,8 +282,11 @@ type outgoing struct {
 }
 
 // publishSome publishes the values that the app's store holds now of some keys, as far as nobody
-// has the same. approved says that old values count as new ones.
-func (c *collection) publishSome(ctx context.Context, keys []string, approved bool) error {
+// has the same. approved says that old values count as new ones. failed reports that some
+// values could not be published.
+func (c *collection) publishSome(
+	ctx context.Context, keys []string, approved bool,
+) (failed bool, err error) {
 	var out []*outgoing
 	settled := map[string]*itemState{}
 	var old oldValues
@@ -230,15 +296,16 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 	}
 	items, err := c.ns.set.ReadAll(ctx, at, nil)
 	if err != nil {
-		return err
+		return failed, err
 	}
 	for i, key := range keys {
 		o, err := c.outgoing(ctx, key, items[i], settled, &old)
 		if err != nil {
 			if isFatal(err) {
-				return err
+				return failed, err
 			}
 			c.tell(Failed, key, err)
+			failed = true
 			continue
 		}
 		if o != nil {
@@ -247,13 +314,13 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 	}
 	n := old.older + old.undone
 	if !approved && old.older > 0 && n >= oldCopies && 10*n >= 9*len(out) {
-		return fmt.Errorf("%d values: %w", n, ErrOldCopy)
+		return failed, fmt.Errorf("%d values: %w", n, ErrOldCopy)
 	}
 	if err := c.save(ctx, settled); err != nil {
-		return err
+		return failed, err
 	}
 	if len(out) == 0 {
-		return nil
+		return failed, nil
 	}
 	intents := map[string]*itemState{}
 	edits := make([]versions.Edit, len(out))
@@ -267,10 +334,10 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 		err = c.ns.flush(ctx)
 	}
 	if err != nil {
-		return err
+		return failed, err
 	}
 	if err := c.ns.set.WriteEach(ctx, edits...); err != nil {
-		return err
+		return failed, err
 	}
 	keysOfItems := make([][]byte, len(out))
 	for i, o := range out {
@@ -278,7 +345,7 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 	}
 	written, err := c.ns.set.ReadAll(ctx, keysOfItems, nil)
 	if err != nil {
-		return err
+		return failed, err
 	}
 	for i, o := range out {
 		item := written[i]
@@ -288,12 +355,12 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 		o.state.Has, o.state.Base, o.state.Scoped = o.now.found, o.hash, true
 		o.state.Fault = ""
 		if err := c.save(ctx, map[string]*itemState{o.key: &o.state}); err != nil {
-			return err
+			return failed, err
 		}
 		c.tell(Published, o.key, nil)
 		c.ns.giveBack([]string{string(o.edit.Item.Key)}, false)
 	}
-	return nil
+	return failed, nil
 }
 
 // outgoing returns what is to be published of a key; nil if nothing is, and then perhaps what is

@@ -161,8 +161,10 @@ func (ns *Namespace) pass(ctx context.Context, meet bool) (waiting bool, err err
 	}
 	in := scopes{}
 	var met []Record
+	anew := false
 	for _, c := range ns.opened() {
-		scope, failed := c.half(ctx, &met)
+		scope, more, failed := c.half(ctx, &met)
+		anew = anew || more
 		if failed != nil {
 			if isFatal(failed) {
 				return false, c.failed(failed)
@@ -172,7 +174,7 @@ func (ns *Namespace) pass(ctx context.Context, meet bool) (waiting bool, err err
 		}
 		in[c.name] = scope
 	}
-	failed := ns.applyChanged(ctx, in, len(met) > 0)
+	failed := ns.applyChanged(ctx, in, anew)
 	failed = errors.Join(failed, ns.flush(ctx))
 	if failed == nil {
 		failed = ns.e.cfg.Store.Apply(ctx, met)
@@ -188,47 +190,72 @@ func (ns *Namespace) pass(ctx context.Context, meet bool) (waiting bool, err err
 	return len(ns.due()) > 0, err
 }
 
-// half publishes what the app has changed, and returns the scope of the collection. If that has
-// changed, all items must be looked at, and met gets a record of it. On first contact, what others
-// have is brought first.
+// half publishes what the app has changed, and returns the scope of the collection. anew says that
+// all items must be looked at, since that has changed. What is to be remembered when they have been
+// is added to met. On first contact, what others have is brought first.
 func (c *collection) half(
 	ctx context.Context, met *[]Record,
-) (scope map[string]bool, err error) {
+) (scope map[string]bool, anew bool, err error) {
 	c.mu.Lock()
 	stopped := c.stopped
 	c.mu.Unlock()
 	if stopped != nil {
-		return nil, stopped
+		return nil, false, stopped
 	}
 	scope, hash, err := c.scopeOf(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	last, known, err := c.lastScope(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !known {
 		if err := c.ns.space.Sync(ctx); err != nil {
 			if ctx.Err() != nil {
-				return nil, ctx.Err()
+				return nil, false, ctx.Err()
 			}
 			c.ns.e.cfg.Log.Info("first contact without peers", "collection", c.name, "error", err)
 		}
 	}
-	err = c.publish(ctx, scope)
+	token := ""
+	if known && hash == last {
+		if token, err = c.lastToken(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	next, err := c.publish(ctx, scope, token)
 	if errors.Is(err, ErrMassDelete) || errors.Is(err, ErrOldCopy) {
 		c.mu.Lock()
 		c.stopped = err
 		c.mu.Unlock()
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if !known || hash != last {
+	if anew = !known || hash != last; anew {
 		*met = append(*met, Record{c.scopeName(), hash[:]})
 	}
-	return scope, nil
+	if next != token {
+		*met = append(*met, Record{c.tokenName(), []byte(next)})
+	}
+	return scope, anew, nil
+}
+
+// tokenName is where the token is kept with which the app's store tells what has changed.
+func (c *collection) tokenName() Name {
+	return Name{Kind: NamespaceRecord, Namespace: c.ns.name, Collection: c.name, Key: "token"}
+}
+
+func (c *collection) lastToken(ctx context.Context) (string, error) {
+	b, err := c.ns.e.cfg.Store.Get(ctx, c.tokenName())
+	if errors.Is(err, ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("the engine's store: %w", err)
+	}
+	return string(b), nil
 }
 
 func (c *collection) scopeName() Name {
