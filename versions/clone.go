@@ -60,6 +60,7 @@ func (s *Set) arrived(
 	}
 	for i := range all {
 		it := &all[i]
+		s.seen.earn(it.Entry.Author)
 		if string(it.Key) == acknowledgementKey {
 			if err := s.acknowledged(ctx, &it.Entry); err != nil {
 				return keys, s.failed(err)
