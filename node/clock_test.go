@@ -25,15 +25,15 @@ func TestStrangersDoNotSetClocks(t *testing.T) {
 		w.found(replica.Write)
 		n := w.nodes[0]
 		join := func(name peer.ID, ahead time.Duration) peer.ID {
-			m := w.end(name)
+			m := w.End(name)
 			require.NoError(t, m.Start(func(peer.ID, bool) {}))
 			m.Handle(clock.Protocol, func(s link.Stream) {
 				at := time.Now().Add(ahead).UnixMilli()
 				_, _ = s.Write(binary.BigEndian.AppendUint64(nil, uint64(at)))
 				_ = s.Close()
 			})
-			require.NoError(t, n.end.Connect(ctx, peer.AddrInfo{ID: m.id}))
-			return m.id
+			require.NoError(t, n.end.Connect(ctx, peer.AddrInfo{ID: m.ID()}))
+			return m.ID()
 		}
 		for _, name := range []peer.ID{"a", "b", "c", "d", "e"} {
 			join("stranger "+name, time.Hour)
