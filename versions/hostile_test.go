@@ -175,3 +175,33 @@ func (c readContent) ReadAt(b []byte, off int64) (int, error) {
 	c.of.read += len(b)
 	return c.Content.ReadAt(b, off)
 }
+
+// Many authors can each have versions of one key displaced. What a further entry of that key costs
+// grows with how many there are, not with the square.
+func TestManyDisplacedVersionsOfAKey(t *testing.T) {
+	opened := func(n int) int {
+		l := newLab(t)
+		a := l.device()
+		a.set("k", "a")
+		var last replica.Item
+		for i := range n {
+			by := replica.AuthorID{byte(i >> 8), byte(i), 1}
+			for c := range uint64(4) {
+				last = a.hostile("k", by, recordOf(t, record.Record{
+					Dot:  record.Dot{Device: record.Device{Author: record.TagOf(by)}, Counter: c + 1},
+					Kind: record.Deletion, Height: c + 1,
+				}, ""))
+			}
+		}
+		slots := &countingSlots{disk: a.disk}
+		a.cfg.Slots = slots
+		_, err := a.Arrived(t.Context(), []replica.Item{last})
+		require.NoError(t, err)
+		_, err = a.Arrived(t.Context(), nil)
+		require.NoError(t, err)
+		require.NotEmpty(t, a.disk.displaced, "none of them supersedes another")
+		return int(slots.opened.Load())
+	}
+	few, many := opened(50), opened(100)
+	require.Less(t, many, 3*few)
+}

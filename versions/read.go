@@ -74,6 +74,7 @@ func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error
 	for {
 		item.Pending, item.Malformed = 0, 0
 		var all []*plan.Version
+		var known *over // of all, once something was displaced
 		for i := range entries {
 			e := &entries[i].Entry
 			var content []byte
@@ -102,10 +103,13 @@ func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error
 				contexts[e.Hash] = v.Context
 			}
 			if v.Displaced = i >= slots; v.Displaced {
+				if known == nil {
+					known = overOf(all)
+				}
 				s.mu.Lock()
-				over := s.namedBy(all, v)
+				superseded := s.isOver(known, v)
 				s.mu.Unlock()
-				if over {
+				if superseded {
 					continue
 				}
 			}
@@ -120,7 +124,9 @@ func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error
 				item.Pending++
 				continue
 			}
-			all = append(all, v)
+			if all = append(all, v); known != nil {
+				known.add(v)
+			}
 		}
 		var err error
 		item.Plan, err = plan.Make(all, plan.Options{
