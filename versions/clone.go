@@ -49,7 +49,8 @@ func (s *Set) arrived(
 	ctx context.Context, all []replica.Item, unused uint64,
 ) (keys [][]byte, err error) {
 	copied := false
-	var claimed [][]byte // keys
+	var claimed [][]byte      // keys
+	over := map[string]bool{} // by the key of this device's version that is claimed: it is superseded
 	// A writer may have any number of manifests name the same keys.
 	told := map[string]bool{}
 	tell := func(more ...[]byte) {
@@ -92,7 +93,7 @@ func (s *Set) arrived(
 			if v.Dot.Device == s.device() && v.Dot.Counter >= unused {
 				copied = true
 			}
-			falsely, err := s.claimsFalsely(ctx, it.Key, v)
+			falsely, err := s.claimsFalsely(ctx, it.Key, v, over)
 			if err != nil {
 				return keys, s.failed(err)
 			}
@@ -235,8 +236,11 @@ func (s *Set) isOver(slots *over, v *plan.Version) bool {
 
 // claimsFalsely reports whether a version says that it supersedes what this device has written of a
 // key, and whoever wrote it cannot have seen that: it covers a later counter, or it does not name
-// the version among its ancestors, although it names all.
-func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (bool, error) {
+// the version among its ancestors, although it names all. superseded has what was found out of a key
+// for former versions: any number of them may claim this device's.
+func (s *Set) claimsFalsely(
+	ctx context.Context, key []byte, v *plan.Version, superseded map[string]bool,
+) (bool, error) {
 	tag := record.TagOf(s.dev.Author)
 	if v.Author == s.dev.Author || !slices.ContainsFunc(v.Context, func(d record.Dot) bool {
 		return d.Device.Author == tag
@@ -251,7 +255,12 @@ func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (b
 	case c < u.Dot.Counter, c == u.Dot.Counter && v.Cut:
 		return false, nil
 	}
-	over, err := s.isSuperseded(ctx, key, u)
+	over, ok := superseded[string(key)]
+	if !ok {
+		if over, err = s.isSuperseded(ctx, key, u); err == nil {
+			superseded[string(key)] = over
+		}
+	}
 	return !over, err
 }
 

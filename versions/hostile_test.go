@@ -205,3 +205,31 @@ func TestManyDisplacedVersionsOfAKey(t *testing.T) {
 	few, many := opened(50), opened(100)
 	require.Less(t, many, 3*few)
 }
+
+// Many authors can claim falsely that they have seen what a device wrote. Whether others have is
+// found out once.
+func TestManyFalseClaims(t *testing.T) {
+	opened := func(n int) int {
+		l := newLab(t)
+		a := l.device()
+		a.set("k", "a")
+		var came []replica.Item
+		for i := range n {
+			by := replica.AuthorID{byte(i >> 8), byte(i), 1}
+			came = append(came, a.hostile("k", by, recordOf(t, record.Record{
+				Dot:     record.Dot{Device: record.Device{Author: record.TagOf(by)}, Counter: 1},
+				Context: record.Vector{{Device: a.device(), Counter: 1 << 40}}, Cut: true,
+				Kind: record.Deletion, Height: 2,
+			}, "")))
+		}
+		slots := &countingSlots{disk: a.disk}
+		a.cfg.Slots = slots
+		_, err := a.Arrived(t.Context(), came)
+		require.NoError(t, err)
+		n = int(slots.opened.Load())
+		require.Equal(t, "a", a.text("k"))
+		return n
+	}
+	few, many := opened(50), opened(100)
+	require.Less(t, many, 3*few)
+}
