@@ -24,9 +24,9 @@ import (
 // Joining a namespace. An invite is a secret, of which both sides make the keys of a small replica:
 // the board. Whoever wants to join writes a request there, as the author who is to become a member.
 // Whoever made the invite approves it by an answer that is sealed to that author. Board and answer
-// may lie at any node that holds the board, so the two need not be online together. The invite gives
-// nothing away but the board. All who have it can write whatever they like there: so it names whose
-// answers count.
+// may lie at any node that holds the board, so the two need not be online together. The invite
+// gives nothing away but the board. All who have it can write whatever they like there: so it names
+// whose answers count.
 
 // NamespaceInvite lets somebody ask to join a namespace.
 type NamespaceInvite struct {
@@ -81,7 +81,7 @@ var (
 	ErrDenied = kind.New(kind.NotAllowed, "whoever made the invite has denied the request to join")
 	// ErrNotInviter reports an answer that would not count: the node's default author is not the one
 	// who made the invite.
-	ErrNotInviter = kind.New(kind.NotAllowed, "only the author who made the invite can answer requests")
+	ErrNotInviter = kind.New(kind.NotAllowed, "only the author who made an invite can answer")
 	// ErrNotAnswered reports a request that nobody has answered yet.
 	ErrNotAnswered = kind.New(kind.Unreachable, "nobody has answered the request to join yet")
 	// ErrNoRequest reports an approval of a request that is not on the board.

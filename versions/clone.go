@@ -236,8 +236,8 @@ func (s *Set) isOver(slots *over, v *plan.Version) bool {
 
 // claimsFalsely reports whether a version says that it supersedes what this device has written of a
 // key, and whoever wrote it cannot have seen that: it covers a later counter, or it does not name
-// the version among its ancestors, although it names all. superseded has what was found out of a key
-// for former versions: any number of them may claim this device's.
+// the version among its ancestors, although it names all. superseded has what was found out of a
+// key for former versions: any number of them may claim this device's.
 func (s *Set) claimsFalsely(
 	ctx context.Context, key []byte, v *plan.Version, superseded map[string]bool,
 ) (bool, error) {

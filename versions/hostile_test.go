@@ -29,7 +29,8 @@ func recordOf(t *testing.T, r record.Record, content string) []byte {
 }
 
 // Versions whose contents are false can supersede each other, so that each is a head only once the
-// one over it is known to be false. What an item costs grows with their number, not with its square.
+// one over it is known to be false. What an item costs grows with their number, not with its
+// square.
 func TestChainOfFalseContents(t *testing.T) {
 	opened := func(n int) int {
 		l := newLab(t)

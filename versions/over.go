@@ -10,9 +10,9 @@ import (
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
-// over finds out which versions of a key others of that key supersede. Whoever may have others write
-// can give a key thousands of versions, of which thousands were displaced: so no two are compared
-// that cannot have to do with each other. The zero value knows no versions.
+// over finds out which versions of a key others of that key supersede. Whoever may have others
+// write can give a key thousands of versions, of which thousands were displaced: so no two are
+// compared that cannot have to do with each other. The zero value knows no versions.
 type over struct {
 	named map[ancestor]bool
 	dots  map[record.Dot][]*plan.Version
@@ -60,9 +60,9 @@ func (o *over) add(w *plan.Version) {
 	}
 }
 
-// covers reports whether one of the versions supersedes v: it names v, with its content, or it is v,
-// published or sealed again, or it does not name all that it supersedes, and v is among that, as far
-// as clear says that its context means something.
+// covers reports whether one of the versions supersedes v: it names v, with its content, or it is
+// v, published or sealed again, or it does not name all that it supersedes, and v is among that, as
+// far as clear says that its context means something.
 func (o *over) covers(v *plan.Version, clear func(w *plan.Version) bool) bool {
 	return o.named[ancestor{v.Dot, v.AsAncestor(0).Hash}] ||
 		slices.ContainsFunc(o.dots[v.Dot], func(w *plan.Version) bool { return isResealed(w, v) }) ||
