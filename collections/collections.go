@@ -401,6 +401,12 @@ func (x *exchange) failed(err error) {
 	case errors.As(err, &readOnly):
 		x.s.opts.Log.Warn("a write was refused", "path", x.r.URL.Path, "error", err)
 		fail(x.w, http.StatusMethodNotAllowed, "This server is read-only")
+	case errors.Is(err, store.ErrSignedLater):
+		fail(x.w, http.StatusConflict, "The stored file was signed later")
+	case errors.Is(err, store.ErrAhead):
+		x.s.opts.Log.Error("a write was refused", "path", x.r.URL.Path, "error", err)
+		x.w.Header().Set("Retry-After", "60")
+		fail(x.w, http.StatusServiceUnavailable, "This server's clock is behind")
 	case errors.As(err, &unavailable):
 		x.w.Header().Set("Retry-After", seconds(max(time.Second, unavailable.RetryAfter)))
 		fail(x.w, http.StatusServiceUnavailable, unavailable.Reason)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/versions"
@@ -20,32 +21,53 @@ type incoming struct {
 	c    *collection
 	key  string
 	item *versions.Item
+	// stale says that the item has changed since it was read.
+	stale bool
+}
+
+// simple reports whether an item has one version, of which all is here: there is nothing to settle.
+func simple(i *versions.Item) bool {
+	return len(i.Heads) == 1 && i.Pending == 0 && !i.Missing && !i.Write && i.Conflict == nil
 }
 
 // applyAll applies all that there is: what came while nobody looked, or a scope that has changed.
 func (ns *Namespace) applyAll(ctx context.Context, in scopes) error {
 	ix := &index{ns: ns, in: in}
-	var keys [][]byte
-	flush := func() error {
-		for _, at := range keys {
-			if err := ns.apply(ctx, at, ix); err != nil {
-				return err
-			}
-		}
-		keys = keys[:0]
-		return nil
-	}
 	for item, err := range ns.set.All(ctx, nil, nil) {
+		if err == nil {
+			err = ns.apply(ctx, item, ix)
+		}
 		if err != nil {
 			return err
 		}
-		if keys = append(keys, item.Key); len(keys) == publishedAtOnce {
-			if err := flush(); err != nil {
+	}
+	return nil
+}
+
+// readAtOnce is how many items are read together.
+const readAtOnce = 1 << 10
+
+// applySome applies the items of some keys of the replica.
+func (ns *Namespace) applySome(ctx context.Context, keys []string, in scopes) error {
+	ix := &index{ns: ns, in: in}
+	for some := range slices.Chunk(keys, readAtOnce) {
+		var at [][]byte
+		for _, key := range some {
+			if len(key) == 0 || key[0] != 0 {
+				at = append(at, []byte(key))
+			}
+		}
+		items, err := ns.set.ReadAll(ctx, at, nil)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			if err := ns.apply(ctx, item, ix); err != nil {
 				return err
 			}
 		}
 	}
-	return flush()
+	return nil
 }
 
 // index finds out what item a key of the replica is of. Most say it themselves; of those that were
@@ -76,14 +98,8 @@ func (x *index) find(ctx context.Context, item *versions.Item) (name, key string
 
 // apply applies what others have written of one item to the app's store. An error is not of the
 // item alone.
-func (ns *Namespace) apply(ctx context.Context, at []byte, ix *index) error {
-	item, err := ns.set.Read(ctx, at, versions.Looked{})
-	if errors.Is(err, versions.ErrReservedKey) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
+func (ns *Namespace) apply(ctx context.Context, item *versions.Item, ix *index) error {
+	at := item.Key
 	if len(item.Heads) == 0 && item.Pending == 0 {
 		return nil // it was void
 	}
@@ -116,6 +132,7 @@ func (ns *Namespace) apply(ctx context.Context, at []byte, ix *index) error {
 		if err := c.publishSome(ctx, []string{key}, true); err != nil {
 			return err
 		}
+		x.stale = true
 	}
 	ns.giveBack([]string{string(at)}, false)
 	return nil
@@ -163,7 +180,10 @@ func (x *incoming) apply(ctx context.Context) (again bool, err error) {
 			return true, nil
 		}
 	}
-	item, err := ns.set.Settle(ctx, x.at, state.Shown.Looked(ns.waited(string(x.at))))
+	item := x.item
+	if x.stale || !simple(item) {
+		item, err = ns.set.Settle(ctx, x.at, state.Shown.Looked(ns.waited(string(x.at))))
+	}
 	if errors.Is(err, versions.ErrStale) || errors.Is(err, versions.ErrPending) {
 		return false, nil // it comes back
 	}

@@ -258,7 +258,7 @@ func (c *collection) forceShow(ctx context.Context, key string) error {
 	}
 	state.Conflict = true // it is shown, whatever was before
 	x := &incoming{at: at, c: c, key: key, item: item}
-	return x.show(ctx, item, &state, now)
+	return errors.Join(x.show(ctx, item, &state, now), c.ns.flush(ctx))
 }
 
 // Delete deletes an item everywhere, and from the app's store if that can delete.
@@ -292,6 +292,9 @@ func (c *collection) Refresh(ctx context.Context) error {
 	defer e.passing.Unlock()
 	scope, _, err := c.scopeOf(ctx)
 	if err != nil {
+		return c.failed(err)
+	}
+	if err := c.ns.flush(ctx); err != nil {
 		return c.failed(err)
 	}
 	x, err := c.compare(ctx, scope)

@@ -105,6 +105,10 @@ func (e *Engine) Close() error {
 	e.passing.Lock()
 	defer e.passing.Unlock()
 	for _, ns := range all {
+		if err := ns.flush(context.Background()); err != nil { // it is found out again
+			e.cfg.Log.Warn("what is known of items was not written", "namespace", ns.id.Short(),
+				"error", err)
+		}
 		ns.space.Close()
 	}
 	return nil

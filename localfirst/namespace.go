@@ -24,6 +24,7 @@ type Namespace struct {
 	set   *versions.Set
 
 	mu          sync.Mutex
+	unsaved     map[Name]itemState // see remember.go
 	collections map[string]*collection
 	changed     map[string]bool      // keys of the replica that others may have changed
 	all         bool                 // all of them may have been

@@ -28,9 +28,8 @@ type collection struct {
 	schema uint64
 
 	mu       sync.Mutex
-	scope    [32]byte // hash of the keys in the last pass
-	approved bool     // deletions, however many
-	stopped  error    // ErrMassDelete or ErrOldCopy, until somebody approves
+	approved bool  // deletions, however many
+	stopped  error // ErrMassDelete or ErrOldCopy, until somebody approves
 }
 
 var (
@@ -63,33 +62,6 @@ func (c *collection) failed(err error) error {
 
 func (c *collection) itemName(key string) Name {
 	return Name{ItemRecord, c.ns.name, c.name, key}
-}
-
-func (c *collection) state(ctx context.Context, key string) (s itemState, known bool, err error) {
-	b, err := c.ns.e.cfg.Store.Get(ctx, c.itemName(key))
-	if errors.Is(err, ErrNotFound) {
-		return s, false, nil
-	}
-	if err != nil {
-		return s, false, err
-	}
-	s, err = parseState(b)
-	if err != nil {
-		return itemState{}, false, nil // it is made anew from what is here
-	}
-	return s, true, nil
-}
-
-func (c *collection) save(ctx context.Context, states map[string]*itemState) error {
-	all := make([]Record, 0, len(states))
-	for _, key := range slices.Sorted(maps.Keys(states)) {
-		b, err := states[key].marshal()
-		if err != nil {
-			return err
-		}
-		all = append(all, Record{c.itemName(key), b})
-	}
-	return c.ns.e.cfg.Store.Apply(ctx, all)
 }
 
 func (c *collection) tell(k EventKind, key string, err error) {
@@ -252,8 +224,16 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 	var out []*outgoing
 	settled := map[string]*itemState{}
 	var old oldValues
-	for _, key := range keys {
-		o, err := c.outgoing(ctx, key, settled, &old)
+	at := make([][]byte, len(keys))
+	for i, key := range keys {
+		at[i] = c.ns.namer.of(c.name, key)
+	}
+	items, err := c.ns.set.ReadAll(ctx, at, nil)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		o, err := c.outgoing(ctx, key, items[i], settled, &old)
 		if err != nil {
 			if isFatal(err) {
 				return err
@@ -269,10 +249,8 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 	if !approved && old.older > 0 && n >= oldCopies && 10*n >= 9*len(out) {
 		return fmt.Errorf("%d values: %w", n, ErrOldCopy)
 	}
-	if len(settled) > 0 {
-		if err := c.save(ctx, settled); err != nil {
-			return err
-		}
+	if err := c.save(ctx, settled); err != nil {
+		return err
 	}
 	if len(out) == 0 {
 		return nil
@@ -284,17 +262,26 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 		intents[o.key] = &o.state
 		edits[i] = o.edit
 	}
-	if err := c.save(ctx, intents); err != nil {
+	err = c.save(ctx, intents)
+	if err == nil {
+		err = c.ns.flush(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	if err := c.ns.set.WriteEach(ctx, edits...); err != nil {
 		return err
 	}
-	for _, o := range out {
-		item, err := c.ns.set.Read(ctx, o.edit.Item.Key, versions.Looked{})
-		if err != nil {
-			return err
-		}
+	keysOfItems := make([][]byte, len(out))
+	for i, o := range out {
+		keysOfItems[i] = o.edit.Item.Key
+	}
+	written, err := c.ns.set.ReadAll(ctx, keysOfItems, nil)
+	if err != nil {
+		return err
+	}
+	for i, o := range out {
+		item := written[i]
 		if shown, ok := item.ShownWith(o.want.Hash); ok {
 			o.state.Shown = shown
 		}
@@ -312,7 +299,8 @@ func (c *collection) publishSome(ctx context.Context, keys []string, approved bo
 // outgoing returns what is to be published of a key; nil if nothing is, and then perhaps what is
 // known of it now, in settled. It counts values that were there before.
 func (c *collection) outgoing(
-	ctx context.Context, key string, settled map[string]*itemState, old *oldValues,
+	ctx context.Context, key string, item *versions.Item, settled map[string]*itemState,
+	old *oldValues,
 ) (*outgoing, error) {
 	state, _, err := c.state(ctx, key)
 	if err != nil {
@@ -328,11 +316,6 @@ func (c *collection) outgoing(
 	if o.now.found == state.Has && o.hash == state.Base {
 		return nil, nil // it has been changed back
 	}
-	at := c.ns.namer.of(c.name, key)
-	item, err := c.ns.set.Read(ctx, at, versions.Looked{})
-	if err != nil {
-		return nil, err
-	}
 	if o.now.found {
 		o.want = c.ns.set.SourceOf(appendEnvelope(nil, c.name, key, o.now.encoded))
 	}
@@ -342,10 +325,17 @@ func (c *collection) outgoing(
 		// Others have the same, or this device published it and did not come to remember that.
 		state.Has, state.Base, state.Scoped, state.Shown = o.now.found, o.hash, true, shown
 		settled[key] = &state
-		c.ns.giveBack([]string{string(at)}, false)
+		c.ns.giveBack([]string{string(item.Key)}, false)
 		return nil, nil
 	}
 	if state.Conflict && c.hold {
+		return nil, nil
+	}
+	if state.Has && state.Shown.Missed(item, o.want.Hash) {
+		// It was applied, but this device did not come to remember that. What is newer is applied.
+		state.Has, state.Base, state.Scoped = o.now.found, o.hash, true
+		settled[key] = &state
+		c.ns.giveBack([]string{string(item.Key)}, false)
 		return nil, nil
 	}
 	switch former, newest := item.HasAncestor(o.want.Hash); {
@@ -355,7 +345,7 @@ func (c *collection) outgoing(
 	case !state.Has: // an old copy, of which nothing is remembered: what is newer is applied
 		state.Has, state.Base, state.Scoped = true, o.hash, true
 		settled[key] = &state
-		c.ns.giveBack([]string{string(at)}, false)
+		c.ns.giveBack([]string{string(item.Key)}, false)
 		return nil, nil
 	case newest:
 		old.undone++

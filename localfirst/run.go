@@ -156,6 +156,9 @@ func (ns *Namespace) pass(ctx context.Context, meet bool) (waiting bool, err err
 			return false, ctx.Err()
 		}
 	}
+	if err := ns.flush(ctx); err != nil { // what the last pass could not write
+		return false, err
+	}
 	in := scopes{}
 	var met []Record
 	for _, c := range ns.opened() {
@@ -170,6 +173,7 @@ func (ns *Namespace) pass(ctx context.Context, meet bool) (waiting bool, err err
 		in[c.name] = scope
 	}
 	failed := ns.applyChanged(ctx, in, len(met) > 0)
+	failed = errors.Join(failed, ns.flush(ctx))
 	if failed == nil {
 		failed = ns.e.cfg.Store.Apply(ctx, met)
 	}
@@ -258,11 +262,5 @@ func (ns *Namespace) applyChanged(ctx context.Context, in scopes, all bool) (err
 	if all || more {
 		return ns.applyAll(ctx, in)
 	}
-	ix := &index{ns: ns, in: in}
-	for _, at := range keys {
-		if err := ns.apply(ctx, []byte(at), ix); err != nil {
-			return err
-		}
-	}
-	return nil
+	return ns.applySome(ctx, keys, in)
 }

@@ -35,8 +35,8 @@ func (p *Plain) EntriesNow(ctx context.Context, q Query) iter.Seq2[Item, error] 
 }
 
 // EntriesOf returns the entries of all authors under some keys in plain, those of each key in its
-// place, in the order of authors, without tombstones: all that EveryEpoch yields. It costs much less
-// than that for each. The view may be as old as that of EntriesNow; errors are the same.
+// place, in the order of authors, without tombstones: all that EveryEpoch yields. It costs much
+// less than that for each. The view may be as old as that of EntriesNow; errors are the same.
 func (p *Plain) EntriesOf(ctx context.Context, keys [][]byte) (all [][]Item, err error) {
 	err = p.s.view(ctx, p.r.ID, func(rd kv.Reader, r *Replica) error {
 		if r.Encrypted != p.r.Encrypted {

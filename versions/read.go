@@ -351,8 +351,8 @@ func (s *Set) Bytes(
 }
 
 // Content returns what an item shows, of at most most bytes. It returns replica.ErrNotFound for one
-// that is deleted, plan.ErrMissing, blobs.ErrTooLarge, and replica.ErrNoReadKey if nothing of it can
-// be read.
+// that is deleted, plan.ErrMissing, blobs.ErrTooLarge, and replica.ErrNoReadKey if nothing of it
+// can be read.
 func (i *Item) Content(ctx context.Context, most uint64) ([]byte, error) {
 	switch {
 	case i.Deleted():

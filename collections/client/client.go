@@ -65,7 +65,9 @@ type Client struct {
 	// HTTP is http.DefaultClient if nil. Redirects stay at the server, unless its CheckRedirect says
 	// otherwise.
 	HTTP *http.Client
-	// MaxAnswer is how long an answer may be in bytes, after decompression; 0 is 1 GiB.
+	// MaxAnswer is how long an answer may be in bytes, after decompression; 0 is 1 GiB for a file and
+	// 64 MiB for all else. Of JSON, which takes up to 30 times the memory, it may have a value in 16
+	// bytes, and 1,048,576 in any case.
 	MaxAnswer int64
 	// of requests that the network or the server has failed; 0 is 3, less than 0 none
 	Retries int
@@ -75,11 +77,13 @@ type Client struct {
 
 const (
 	maxAnswer  = 1 << 30  // see Client.MaxAnswer
+	maxJSON    = 64 << 20 // likewise
+	valueBytes = 16       // likewise
 	maxReason  = 64 << 10 // bytes of an answer that is not the one that was asked for
 	maxBackoff = 10 * time.Second
 )
 
-// ErrTooLong reports an answer that is longer than Client.MaxAnswer.
+// ErrTooLong reports an answer that is longer than Client.MaxAnswer, or of more values.
 var ErrTooLong = errors.New("the server's answer is too long")
 
 // request is one that may be sent several times.
@@ -87,6 +91,15 @@ type request struct {
 	method, path, query string
 	body                []byte
 	media               string
+	file                bool // is asked for
+}
+
+// most is how many bytes an answer may have.
+func (c *Client) most(r *request) int64 {
+	if r.file {
+		return cmp.Or(c.MaxAnswer, maxAnswer)
+	}
+	return cmp.Or(c.MaxAnswer, maxJSON)
 }
 
 // target returns the path and query of a request, below the base.
@@ -163,7 +176,7 @@ func (c *Client) once(
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	most := cmp.Or(c.MaxAnswer, maxAnswer)
+	most := c.most(r)
 	if resp.StatusCode != http.StatusOK {
 		most = min(most, maxReason)
 	}
@@ -250,7 +263,11 @@ func (c *Client) sized(ctx context.Context, r *request) (*value.Object, int, err
 	if err != nil {
 		return nil, 0, err
 	}
-	o, err := value.ParseObject(body, value.MaxDepth+4)
+	values := max(value.MaxValues, c.most(r)/valueBytes)
+	o, err := value.ParseObjectOf(int(values), body, value.MaxDepth+4)
+	if errors.Is(err, value.ErrTooMany) {
+		err = fmt.Errorf("%w: %w", ErrTooLong, err)
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("the server's answer: %w", err)
 	}
@@ -498,7 +515,7 @@ type File struct {
 
 // PullFile returns the file at a storage path.
 func (c *Client) PullFile(ctx context.Context, path string) (*File, error) {
-	body, h, err := c.send(ctx, &request{method: http.MethodGet, path: "/pull/" + path})
+	body, h, err := c.send(ctx, &request{method: http.MethodGet, path: "/pull/" + path, file: true})
 	if err != nil {
 		return nil, fmt.Errorf("pull file %s: %w", path, err)
 	}

@@ -1,9 +1,13 @@
 package client_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,4 +56,37 @@ func TestNothingWithData(t *testing.T) {
 	answer = `{"hash":"00"}`
 	_, err = c.Pull(t.Context(), "a")
 	require.ErrorContains(t, err, "no data")
+}
+
+// A server cannot fill the memory of who asks it with a short answer: neither with what it
+// decompresses to, nor with what that is parsed to.
+func TestBombs(t *testing.T) {
+	bomb := func(item string, mib int) []byte {
+		var zipped bytes.Buffer
+		zip := gzip.NewWriter(&zipped)
+		_, err := io.WriteString(zip, `{"hash":"00","data":{"a":[`)
+		some := []byte(strings.Repeat(item, 1<<20/len(item)))
+		for range mib {
+			_, more := zip.Write(some)
+			err = errors.Join(err, more)
+		}
+		_, last := io.WriteString(zip, "{}]}}")
+		require.NoError(t, errors.Join(err, last, zip.Close()))
+		require.Less(t, zipped.Len(), 256<<10)
+		return zipped.Bytes()
+	}
+	long, wide := bomb(strings.Repeat(" ", 1000)+"{},", 2+client.MaxJSON>>20), bomb("{},", 7)
+	for _, tt := range []struct {
+		answer []byte
+		most   int64
+	}{{long, 0}, {wide, 8 << 20}} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write(tt.answer)
+		}))
+		c := &client.Client{Base: srv.URL, Retries: -1, MaxAnswer: tt.most}
+		_, err := c.Pull(t.Context(), "a")
+		require.ErrorIs(t, err, client.ErrTooLong)
+		srv.Close()
+	}
 }

@@ -176,3 +176,18 @@ func TestStatusOfAHostilePrimary(t *testing.T) {
 		srv.Close()
 	}
 }
+
+// An answer to a push that is handed on is short, whatever the collection's documents may be.
+func TestLongAnswerToAPush(t *testing.T) {
+	for length, want := range map[int]int{1000: http.StatusOK, 128 << 10: http.StatusBadGateway} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				_, _ = fmt.Fprintf(w, `{"hash":"x","more":[%s0]}`, strings.Repeat("0,", length/2))
+			}
+		}))
+		s := of(t, &server{Server: srv}, "push_through", "")
+		got, _ := s.do(http.MethodPost, `{"data":{},"baseHash":null}`)
+		require.Equal(t, want, got)
+		srv.Close()
+	}
+}

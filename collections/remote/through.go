@@ -176,11 +176,17 @@ func seenAs(f collections.Fields, data *value.Object, hash string) string {
 	return hash
 }
 
+// maxTold is how many bytes of an answer to a push are read, which has a hash and a time: it is
+// parsed for each push, and waits in memory until the caller has read it.
+const maxTold = 64 << 10
+
 // send hands the body of a push to the other server.
 func (m *Manager) send(
 	ctx context.Context, r *remote, c *client.Client, body []byte,
 ) *collections.Answer {
-	answer, err := c.Send(ctx, http.MethodPost, r.PushPath, body, config.JSON)
+	short := *c
+	short.MaxAnswer = min(c.MaxAnswer, maxTold)
+	answer, err := short.Send(ctx, http.MethodPost, r.PushPath, body, config.JSON)
 	if err != nil {
 		return m.failed(r, err)
 	}

@@ -97,6 +97,12 @@ func (g *Guard) Rules() *Rules {
 // InForce implements replicas.Guard.
 func (g *Guard) InForce() bool { return g.now.Load() != nil }
 
+// IsServer implements replicas.Guard.
+func (g *Guard) IsServer(a replica.AuthorID) bool {
+	now := g.now.Load()
+	return now != nil && now.IsServer(a)
+}
+
 // Read tells the guard where documents lie on which roles depend, and which certificates are
 // revoked; revocations may be nil. Until then there are none.
 func (g *Guard) Read(s store.Store, revocations *access.Revocations) {

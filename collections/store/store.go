@@ -21,6 +21,12 @@ var (
 	ErrChanged = errors.New("it has changed meanwhile")
 	// ErrKey reports a key that is too long for a store, under which there never is anything.
 	ErrKey = errors.New("the key is too long for the store")
+	// ErrAhead reports a write over one of a time that this server's clock has not come to, as it was
+	// ahead and has been set back: no other server takes it yet.
+	ErrAhead = errors.New("this server's clock is behind the time of what it has written there")
+	// ErrSignedLater reports a file over one whose request was signed later, which stands at all
+	// servers.
+	ErrSignedLater = errors.New("what is there was signed later than this")
 	// ErrNotCome reports an object that another server has stored and whose content is not here yet.
 	ErrNotCome = errors.New("the content has not come yet")
 )
@@ -99,8 +105,8 @@ func (c Condition) met(now *Object) bool {
 type Store interface {
 	// Get returns ErrNotFound if there is nothing.
 	Get(ctx context.Context, key string) (*Object, error)
-	// Put returns ErrChanged if the condition is not met, and may return ErrKey. Either all of the
-	// object is stored, or nothing has happened.
+	// Put returns ErrChanged if the condition is not met, and may return ErrKey, ErrAhead and
+	// ErrSignedLater. Either all of the object is stored, or nothing has happened.
 	Put(ctx context.Context, key string, o *Object, if_ Condition) error
 	// List returns, in the order of bytes, the first limit keys that begin with prefix and are greater
 	// than after.

@@ -15,7 +15,7 @@ var (
 	ErrSyntax = errors.New("not JSON")
 	// ErrTooDeep reports a JSON text whose arrays and objects are nested more deeply than allowed.
 	ErrTooDeep = errors.New("nested too deeply")
-	// ErrTooMany reports a JSON text of more values than MaxValues.
+	// ErrTooMany reports a JSON text of more values than are taken.
 	ErrTooMany = errors.New("too many values")
 )
 
@@ -33,18 +33,26 @@ const MaxDepth = 64
 // signed. A byte order mark at the beginning is skipped. It returns an error that is ErrSyntax; or
 // ErrTooDeep, together with the value but for what is nested more than depth deep, which is looked
 // at for its syntax alone.
-func Parse(text []byte, depth int) (any, error) { return parse(nil, text, depth) }
+func Parse(text []byte, depth int) (any, error) { return parse(nil, 0, text, depth) }
 
 // ParseWithin is Parse for what a caller sends: it ends with the error of ctx soon after ctx has
 // ended, and with one that is ErrTooMany at more values than MaxValues.
 func ParseWithin(ctx context.Context, text []byte, depth int) (any, error) {
-	return parse(ctx.Err, text, depth)
+	return parse(ctx.Err, MaxValues, text, depth)
 }
 
-func parse(over func() error, text []byte, depth int) (any, error) {
+// ParseObjectOf is ParseObject for what a server answers, which may be long: it ends with an error
+// that is ErrTooMany at more than so many values.
+func ParseObjectOf(values int, text []byte, depth int) (*Object, error) {
+	v, err := parse(nil, values, text, depth)
+	return asObject(v, err)
+}
+
+func parse(over func() error, most int, text []byte, depth int) (any, error) {
 	p := parsers.Get().(*parser)
 	defer p.release()
 	p.b, p.depth, p.over = strings.TrimPrefix(string(text), "\xef\xbb\xbf"), depth, over
+	p.most = most
 	v, err := p.value(1)
 	if err == nil {
 		if p.space(); p.i < len(p.b) {
@@ -62,7 +70,10 @@ func parse(over func() error, text []byte, depth int) (any, error) {
 
 // ParseObject is Parse for a text that is to be an object.
 func ParseObject(text []byte, depth int) (*Object, error) {
-	v, err := Parse(text, depth)
+	return asObject(Parse(text, depth))
+}
+
+func asObject(v any, err error) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +95,7 @@ type parser struct {
 	// asks whether the caller waits no more; nil if what is read is the server's own
 	over   func() error
 	values int // that have been begun
+	most   int // of them; 0 is any number
 
 	buf     []byte   // of a string with escapes
 	members []Member // of the objects that are being read, those of the inner ones last
@@ -134,11 +146,14 @@ const asked = 1 << 10
 
 // count counts a value, and returns an error once there are too many or nobody waits for them.
 func (p *parser) count() error {
-	if p.values++; p.over == nil || p.values%asked != 1 {
+	if p.values++; p.most == 0 || p.values%asked != 1 {
 		return nil
 	}
-	if p.values > MaxValues {
-		return fmt.Errorf("%w: more than %d", ErrTooMany, MaxValues)
+	if p.values > p.most {
+		return fmt.Errorf("%w: more than %d", ErrTooMany, p.most)
+	}
+	if p.over == nil {
+		return nil
 	}
 	return p.over()
 }

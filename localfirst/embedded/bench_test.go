@@ -8,7 +8,7 @@ import (
 )
 
 // benchItems is how many items the benchmarks have.
-const benchItems = 2_000
+const benchItems = 10_000
 
 // BenchmarkIdlePass is a pass in which nothing has changed.
 func BenchmarkIdlePass(b *testing.B) {

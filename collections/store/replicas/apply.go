@@ -3,11 +3,11 @@ package replicas
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/store"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/replica"
@@ -17,6 +17,7 @@ import (
 func (s *Store) apply(ctx context.Context) {
 	for {
 		all, more := s.queue.next(idle)
+		s.aside.again(ctx)
 		if len(all) > 0 && !s.applyAll(ctx, all, more) {
 			s.queue.forget()
 			return // it stays in the journal
@@ -34,6 +35,9 @@ func (s *Store) apply(ctx context.Context) {
 // waited for. It reports whether it has.
 func (s *Store) applyAll(ctx context.Context, all []*put, again bool) bool {
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
+		if all = s.aside.without(all); len(all) == 0 {
+			return true
+		}
 		err := s.store(ctx, all)
 		if err == nil && slices.ContainsFunc(all, func(p *put) bool { return p.record == nil }) {
 			err = s.n.Blobs().Sync(ctx)
@@ -43,8 +47,8 @@ func (s *Store) applyAll(ctx context.Context, all []*put, again bool) bool {
 			return true
 		}
 		var no *replica.NotAllowedError
-		if errors.As(err, &no) {
-			if all, err = s.storeAllowed(ctx, all); len(all) == 0 {
+		if errors.As(err, &no) || errors.Is(err, replica.ErrFuture) {
+			if all, err = s.storeEach(ctx, all); len(all) == 0 {
 				return true
 			}
 		}
@@ -66,32 +70,51 @@ func (s *Store) applyAll(ctx context.Context, all []*put, again bool) bool {
 	}
 }
 
-// storeAllowed writes those to the replica, one by one, that this node's author may write, and
-// drops the others: it could write them when they were taken, and its grant has been revoked since.
-// They would keep all that comes after them from the replica. It returns those that have failed
-// otherwise.
-func (s *Store) storeAllowed(ctx context.Context, all []*put) (left []*put, err error) {
-	for i, p := range all {
-		bad := s.store(ctx, all[i:i+1])
-		if bad == nil && p.record == nil {
-			bad = s.n.Blobs().Sync(ctx)
+// storeEach writes those to the replica, one by one, that can be written. It drops those that this
+// node's author may not write: it could when they were taken, and its grant has been revoked since.
+// And it puts those aside for which the clock is behind. Both would keep all that comes after them
+// from the replica. It returns those that have failed otherwise.
+func (s *Store) storeEach(ctx context.Context, all []*put) (left []*put, err error) {
+	for _, p := range all {
+		if s.aside.has(p.key) && p.record != nil {
+			s.aside.add(p)
+			continue
 		}
-		var no *replica.NotAllowedError
-		switch {
-		case bad == nil:
-			s.done(all[i : i+1])
-		case errors.As(bad, &no):
-			s.drop(p, bad)
-		default:
+		if _, bad := s.storeOne(ctx, p); bad != nil {
 			left, err = append(left, p), bad
 		}
 	}
 	return left, err
 }
 
+// storeOne writes one to the replica, or drops it, or puts it aside, and then it has not ended. It
+// returns any other error.
+func (s *Store) storeOne(ctx context.Context, p *put) (ended bool, err error) {
+	one := []*put{p}
+	err = s.store(ctx, one)
+	if err == nil && p.record == nil {
+		err = s.n.Blobs().Sync(ctx)
+	}
+	var no *replica.NotAllowedError
+	switch {
+	case err == nil:
+		s.done(one)
+	case errors.As(err, &no):
+		s.drop(p, err)
+	case errors.Is(err, replica.ErrFuture) && p.record != nil:
+		s.aside.add(p)
+		return false, nil
+	case errors.Is(err, replica.ErrFuture):
+		s.giveUp(one, fmt.Errorf("%w: %w", store.ErrAhead, err))
+	default:
+		return false, err
+	}
+	return true, nil
+}
+
 // drop ends a write that cannot take place any more.
 func (s *Store) drop(p *put, err error) {
-	s.cache.forget(p.key, blobs.Hash{})
+	s.cache.forget(p.key, nil)
 	s.queue.done([]*put{p})
 	if p.record == nil {
 		p.err <- &store.ReadOnlyError{Err: err}
@@ -113,7 +136,7 @@ const (
 func (s *Store) done(all []*put) {
 	for _, p := range all {
 		if p.element || !p.before.own || p.object == nil {
-			s.cache.forget(p.key, blobs.Hash{})
+			s.cache.forget(p.key, nil)
 		} else {
 			s.cache.put(p.key, p.after(), p.stamp)
 		}
@@ -138,7 +161,7 @@ func (s *Store) giveUp(all []*put, err error) (kept []*put) {
 		}
 	}
 	for _, p := range waiting {
-		s.cache.forget(p.key, blobs.Hash{})
+		s.cache.forget(p.key, nil)
 	}
 	s.queue.done(waiting)
 	for _, p := range waiting {
@@ -153,16 +176,23 @@ func (s *Store) journalSize() int64 {
 	return s.journal.size
 }
 
-// settleJournal empties the journal if all that is in it is in the replica.
+// settleJournal empties the journal if all that is in it is in the replica, but for what is aside.
 func (s *Store) settleJournal() {
 	s.journaling.Lock() // nothing is added meanwhile
 	defer s.journaling.Unlock()
-	if s.journal.isEmpty() || !s.queue.isEmpty() {
+	late := s.aside.records()
+	if s.journal.isEmpty() || !s.queue.isEmpty() || len(late) > 0 && s.journal.size <= s.aside.enough {
 		return
 	}
 	err := s.n.Blobs().Sync(context.Background())
-	if err == nil {
+	switch {
+	case err != nil:
+	case len(late) == 0:
 		err = s.journal.reset()
+		s.aside.enough = maxJournal
+	default:
+		err = s.journal.rewrite(late)
+		s.aside.enough = 2*s.journal.size + maxJournal
 	}
 	if err != nil {
 		s.log.Error("the journal of collections was not emptied", "replica", s.id.Short(), "error", err)

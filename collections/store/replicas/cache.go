@@ -8,6 +8,7 @@ import (
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/collections/store"
+	"github.com/skerry-sync/skerry/replica"
 )
 
 // cacheBytes is about how many bytes of objects are kept in memory.
@@ -40,6 +41,12 @@ type state struct {
 	own    bool          // all of them are this store's author's
 	last   uint64        // the latest time of those of this store's author that were looked at, in µs
 	known  uint64        // the latest of any author where the latest entry stands
+	signed int64         // of a file, where there are rules, as of Guard.SignedAt; else 0
+}
+
+// has reports whether an entry says nothing that the state has not.
+func (s *state) has(e *replica.Entry) bool {
+	return slices.Contains(s.hashes, e.Hash) && e.Timestamp <= max(s.known, s.last)
 }
 
 func (c *cached) size() int {
@@ -93,12 +100,13 @@ func (c *cache) drop(e *list.Element) {
 	c.bytes -= x.size()
 }
 
-// forget drops an object, unless the entry that has come is one of those that it was made of.
-func (c *cache) forget(key string, came blobs.Hash) {
+// forget drops an object, unless the entry that has come, if any, is one of those that it was made
+// of. Another author can have written the same, later: what is written next must be later yet.
+func (c *cache) forget(key string, came *replica.Entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.items[key]
-	if e != nil && came != (blobs.Hash{}) && slices.Contains(e.Value.(*cached).hashes, came) {
+	if e != nil && came != nil && e.Value.(*cached).has(came) {
 		return
 	}
 	*c.stamp(key)++

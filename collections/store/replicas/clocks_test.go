@@ -174,3 +174,39 @@ func (m *member) requireStands(t *testing.T, key, times string) {
 		require.Equal(t, w.Hash, hash, "%s over %s", value.Append(nil, data), times)
 	}
 }
+
+// Nor is it lost if the other has written the very same before.
+func TestWritesOverTheSameOfAClockAhead(t *testing.T) {
+	const ahead = 8 * time.Minute
+	ctx := t.Context()
+	var r replica.Replica
+	open := func(by time.Duration) *member {
+		m := &member{n: openNode(t, t.TempDir(), func() time.Time { return time.Now().Add(by) })}
+		var err error
+		if r, err = joined(m.n, t, r); err == nil {
+			m.open(t, r)
+		}
+		require.NoError(t, err)
+		return m
+	}
+	one, two := open(ahead), open(0)
+	body := func(text, media string) *store.Object {
+		return &store.Object{Body: []byte(`{"is":"` + text + `"}`), Type: media}
+	}
+	for key, media := range map[string]string{
+		"file": "text/plain", store.Internal + "list": "application/json",
+	} {
+		require.NoError(t, two.Put(ctx, key, body("same", media), store.Whatever))
+		require.NoError(t, two.Settle(ctx))
+		require.NoError(t, one.Put(ctx, key, body("same", media), store.Whatever))
+		two.learn(t, one)
+		require.NoError(t, two.Put(ctx, key, body("latter", media), store.Whatever))
+		one.learn(t, two)
+		for _, m := range []*member{one, two} {
+			o, err := m.Get(ctx, key)
+			require.NoError(t, err)
+			require.Equal(t, `{"is":"latter"}`, string(o.Body), key)
+		}
+	}
+	require.NoError(t, errors.Join(one.Close(), two.Close()))
+}

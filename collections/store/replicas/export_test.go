@@ -19,6 +19,19 @@ const (
 	MissingFor    = missingFor
 )
 
+// Of the journal, for tests.
+const (
+	MaxInMemory = maxInMemory
+	MaxJournal  = maxJournal
+)
+
+// HasNoneAside reports whether no write waits for the clock.
+func (s *Store) HasNoneAside() bool {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return s.queue.late == 0
+}
+
 // Misses reports whether a cursor says that an element of a time is missing.
 func Misses(text string, time int64) bool {
 	c, err := parseCursor(text)

@@ -20,6 +20,9 @@ type Guard interface {
 	// InForce reports whether there are rules. Without them all versions count, and the other methods
 	// are not called.
 	InForce() bool
+	// IsServer reports whether an author is a server that is believed to write nothing but what its
+	// callers may: what does not count of that did so once, as before a caller was revoked.
+	IsServer(a replica.AuthorID) bool
 	// Attach returns the body of a document or an element with its proof, which may be nil.
 	Attach(p *store.Proof, body []byte) []byte
 	// Proof returns what is kept of the proof of a file, nil if there is none. It has no line's end.

@@ -29,6 +29,7 @@ type journal struct {
 	generation uint64 // grows when the journal is emptied
 	number     uint64 // of the last record
 	durable    uint64 // of the last record that is on the disk
+	moved      bool   // the file has its name, of which it is not known whether that is durable
 }
 
 // A journal of some size, which more records come to, is given as much room again, within bounds.
@@ -83,6 +84,9 @@ func openJournal(name string) (j *journal, c contents, err error) {
 	if err := j.begin(c.records); err != nil {
 		return nil, c, err
 	}
+	if err := j.settle(); err != nil {
+		return nil, c, errors.Join(err, j.file.Close())
+	}
 	return j, c, nil
 }
 
@@ -119,15 +123,33 @@ func (j *journal) begin(all []record) error {
 	if err = errors.Join(err, f.Sync()); err == nil {
 		err = os.Rename(j.name+".new", j.name)
 	}
-	if err == nil {
-		err = disk.SyncDir(filepath.Dir(j.name))
-	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	j.file, j.size, j.durable = f, int64(len(b)), j.number
+	j.file, j.size, j.durable, j.moved = f, int64(len(b)), j.number, true
 	j.room = j.size
 	return nil
+}
+
+// settle makes the file's name durable.
+func (j *journal) settle() error {
+	if !j.moved {
+		return nil
+	}
+	err := disk.SyncDir(filepath.Dir(j.name))
+	j.moved = err != nil
+	return err
+}
+
+// rewrite drops all records but some. After an error, none is dropped.
+func (j *journal) rewrite(all []record) error {
+	anew := &journal{name: j.name, form: newForm()}
+	if err := anew.begin(all); err != nil {
+		return err
+	}
+	was := j.file
+	*j = *anew
+	return errors.Join(j.settle(), was.Close())
 }
 
 // append appends the next record to b.
@@ -153,6 +175,9 @@ func (j *journal) add(b []byte) error {
 	}
 	if err == nil {
 		err = sync(j.file)
+	}
+	if err == nil {
+		err = j.settle()
 	}
 	if err != nil { // what has been written is not there
 		j.room, j.number = j.size, j.durable

@@ -20,6 +20,7 @@ type queue struct {
 	mu       sync.Mutex
 	waiting  []*put
 	under    int             // writes that are being done
+	late     int             // that are aside, and count as finished
 	objects  map[string]*put // of both, the last of each key
 	added    uint64
 	finished uint64
@@ -127,18 +128,46 @@ func (q *queue) done(all []*put) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, p := range all {
-		if p.record == nil {
-			q.hurry--
-		}
-		q.bytes -= p.size()
 		if q.objects[p.key] == p {
 			delete(q.objects, p.key)
 		}
+		if p.late {
+			q.late--
+			continue
+		}
+		if p.record == nil {
+			q.hurry--
+		}
+		q.finish(p)
 	}
-	q.under -= len(all)
-	q.finished += uint64(len(all))
 	close(q.progress)
 	q.progress = make(chan struct{})
+}
+
+// finish has nobody wait for a write. mu is held.
+func (q *queue) finish(p *put) {
+	q.bytes -= p.size()
+	q.under--
+	q.finished++
+}
+
+// aside has nobody wait for a write, which is done later: who reads gets it.
+func (q *queue) aside(p *put) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p.late = true
+	q.late++
+	q.finish(p)
+	close(q.progress)
+	q.progress = make(chan struct{})
+}
+
+// isLate reports whether the last write of a key is aside.
+func (q *queue) isLate(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.objects[key]
+	return p != nil && p.late
 }
 
 // forget tells that nothing more is done.
@@ -157,6 +186,7 @@ func (q *queue) object(key string) *put {
 	return q.objects[key]
 }
 
+// isEmpty reports whether nothing is left to do but what is aside.
 func (q *queue) isEmpty() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -171,7 +201,7 @@ func (q *queue) room(ctx context.Context) error {
 	})
 }
 
-// settled waits until what has been added is in the replica.
+// settled waits until what has been added is in the replica, or aside.
 func (q *queue) settled(ctx context.Context) error {
 	q.mu.Lock()
 	added := q.added

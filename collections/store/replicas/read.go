@@ -169,6 +169,7 @@ func tagOf(hashes []blobs.Hash) string {
 type file struct {
 	version Version
 	hashes  []blobs.Hash // of the entries that it was made of
+	at      uint64       // time of the first of these
 }
 
 // readFile reads a file: the latest that counts. st is what is known of the key besides, where no
@@ -229,7 +230,11 @@ func (s *Store) readFile(
 		s.tell(out)
 		s.patience.came(key)
 		o := &store.Object{Body: f.version.Kept, Type: f.version.Media, Tag: tagOf(f.hashes)}
-		return state{object: o, hashes: f.hashes, last: st.last, known: st.known}, out.final(), nil
+		st = state{object: o, hashes: f.hashes, last: st.last, known: st.known}
+		if ruled {
+			st.known, st.signed = max(st.known, f.at), s.guard.SignedAt(&f.version)
+		}
+		return st, out.final(), nil
 	}
 	s.tell(out)
 	if err := s.reason(key, out); err != nil {
@@ -245,7 +250,7 @@ func (s *Store) fileOf(
 ) (f file, err error) {
 	f = file{
 		Version{Key: key, Author: e.Author, Time: milliseconds(e), Media: "application/octet-stream"},
-		[]blobs.Hash{e.Hash},
+		[]blobs.Hash{e.Hash}, e.Timestamp,
 	}
 	if f.version.Kept, err = s.content(ctx, e, s.most(key)); err != nil {
 		return f, err

@@ -18,7 +18,8 @@ const (
 	lastJunk  = time.Hour
 	mostJunk  = 1 << 15 // versions
 	// An author of whom so many elements, or bytes of them, were looked at within wearsOff, and did
-	// not count, is not looked at further until then: of others it cannot be told yet whether they do.
+	// not count, is not looked at further until then, unless it is a server of the rules: of others it
+	// cannot be told yet whether they do.
 	mostLooks     = 10_000
 	mostLookBytes = 256 << 20
 	wearsOff      = time.Minute

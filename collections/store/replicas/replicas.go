@@ -67,6 +67,7 @@ type Store struct {
 	authors  []replica.AuthorID // all that have written; nil if that must be looked up
 	puts     chan *put
 	queue    *queue
+	aside    *aside
 	handle   *node.Replica // writes to the replica
 	holder   bool          // of the replica's key, who may write anything
 	codec    store.Codec   // nil keeps bodies as they are
@@ -121,7 +122,7 @@ func Open(
 	if err != nil {
 		return nil, err
 	}
-	s.journal = j
+	s.journal, s.aside = j, &aside{s: s, enough: maxJournal}
 	s.sub = n.Replicas().Subscribe(r.ID)
 	left.tell(log, r.ID.Short())
 	if err := s.recover(ctx, left.records); err != nil {
@@ -164,7 +165,7 @@ func (s *Store) catchUp(ctx context.Context) ([]replica.AuthorID, error) {
 		kind, key, ok := strings.Cut(string(e.Key), "/")
 		if ok && (kind+"/" == docs || kind+"/" == files || kind+"/" == types) {
 			s.filter.add(key)
-			s.cache.forget(key, e.Hash)
+			s.cache.forget(key, e)
 		}
 		if !slices.Contains(s.authors, e.Author) {
 			s.authors = nil

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/collections/store/replicas"
 	"github.com/skerry-sync/skerry/collections/value"
 	"github.com/skerry-sync/skerry/internal/testkit"
+	"github.com/skerry-sync/skerry/replica"
 )
 
 // wavering cannot tell of what has "who", until it decides; it refuses what has "no".
@@ -238,6 +239,45 @@ func TestJunkIsNoElement(t *testing.T) {
 	require.ErrorAs(t, add(), &full)
 	clock.by.Store(int64(time.Hour))
 	require.ErrorAs(t, add(), &full)
+}
+
+// byServer is a weighing guard by whose rules one author is a server.
+type byServer struct {
+	weighing
+	is replica.AuthorID
+}
+
+func (g *byServer) IsServer(a replica.AuthorID) bool { return a == g.is }
+
+// However much that a server has taken from its callers does not count any more, as they have
+// revoked their own certificates, what others have written there is read.
+func TestCallersTireNobodyOfTheirServer(t *testing.T) {
+	const junk = 40
+	m, _, _ := judged(t)
+	defer func() { require.NoError(t, m.Close()) }()
+	server := m.other(t)
+	require.NoError(t, m.Store.Close())
+	m.reopen(t, replicas.Options{Guard: &byServer{is: server.Author()}})
+	size := replicas.MostLookBytes / (junk / 2)
+	refused := []byte(`{"data":{"s":"` + strings.Repeat("x", size) + `"}}`)
+	now := m.n.Now().UnixMilli()
+	var times []int64
+	for i := range int64(junk) {
+		m.forge(t, server, fmt.Sprintf("log/log\x00%016d", now-1000+i), refused)
+		m.forge(t, server, fmt.Sprintf("log/log\x00%016d", now-100+i), []byte(`{"data":{"w":"a"}}`))
+		times = append(times, now-100+i)
+	}
+	n, err := m.Since(t.Context(), "log", "", -1, 1000, nil)
+	require.NoError(t, err)
+	require.Equal(t, times, timesOf(n.Elements))
+	require.Zero(t, n.Undecided)
+	n, err = m.Since(t.Context(), "log", n.Next, -1, 1000, nil)
+	require.NoError(t, err)
+	require.Empty(t, n.Elements)
+	all, undecided, err := m.Elements(t.Context(), "log", 0, math.MaxInt64, -1, nil)
+	require.NoError(t, err)
+	require.Equal(t, times, timesOf(all))
+	require.Zero(t, undecided)
 }
 
 // An author who writes more that does not count than is looked at in a minute costs readers no more

@@ -154,6 +154,7 @@ type slowGuard struct{}
 func (slowGuard) InForce() bool                             { return true }
 func (slowGuard) Attach(_ *store.Proof, body []byte) []byte { return body }
 func (slowGuard) Proof(*store.Proof) []byte                 { return nil }
+func (slowGuard) IsServer(replica.AuthorID) bool            { return false }
 func (slowGuard) SignedAt(v *replicas.Version) int64        { return v.Time }
 
 func (slowGuard) Check(ctx context.Context, v *replicas.Version) ([]byte, error) {

@@ -34,8 +34,10 @@ type put struct {
 	record  *record // what the journal has, nil if nothing
 	at      uint64  // the time of its entries, in µs; 0 is when they are written
 
+	late   bool   // it is aside, see aside.go; the queue's
 	before state  // of the key
 	stamp  uint64 // of the cache, before that
+	signed int64  // as of a state
 	hashes []blobs.Hash
 	err    chan error // of one whose caller waits for the replica, or who waits for the journal
 }
@@ -62,6 +64,9 @@ func (p *put) size() (n int) {
 
 // Put implements store.Store.
 func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.Condition) error {
+	if isTooLong(key) {
+		return store.ErrKey
+	}
 	kept := o.Body
 	if isDocument(o.Type) {
 		var err error
@@ -74,6 +79,11 @@ func (s *Store) Put(ctx context.Context, key string, o *store.Object, if_ store.
 		p.setType(s.withProof(o.Proof, o.Type))
 	}
 	return s.send(ctx, p)
+}
+
+// isTooLong reports a key that no entry can have. What is acknowledged must come to be written.
+func isTooLong(key string) bool {
+	return len(key)+max(len(docs), len(files), len(types), len(logs)) > replica.MaxKey
 }
 
 func isDocument(media string) bool { return media == "" || media == jsonType }
@@ -113,7 +123,12 @@ func (p *put) setType(kept []byte) {
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, key string) error { return s.send(ctx, newDelete(key)) }
+func (s *Store) Delete(ctx context.Context, key string) error {
+	if isTooLong(key) {
+		return nil // there never is anything
+	}
+	return s.send(ctx, newDelete(key))
+}
 
 func newDelete(key string) *put {
 	return &put{
@@ -265,10 +280,23 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 		if err == nil && !again && !s.holder { // what is acknowledged must come to be written
 			err = s.mayWrite(ctx, p)
 		}
+		at := p.at
+		if at == 0 && !p.element {
+			at = s.timeAfter(&p.before)
+		}
+		if s.isOrdered(p) {
+			if at, p.signed = s.signedAfter(p, at); err == nil && !again && p.signed < p.before.signed {
+				err = fmt.Errorf("%s: %w", p.key, store.ErrSignedLater)
+			}
+		}
+		if err == nil && !again && !p.element && (s.isAhead(at-soon) || s.queue.isLate(p.key)) {
+			err = fmt.Errorf("%s: %w: %s", p.key, store.ErrAhead, microseconds(at))
+		}
 		if err != nil {
 			p.err <- err
 			continue
 		}
+		p.at = at
 		for _, c := range p.changes {
 			if len(c.content) > 0 {
 				p.hashes = append(p.hashes, blobs.HashOf(c.content))
@@ -277,9 +305,6 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 		if p.object != nil {
 			p.object.Tag = tagOf(p.hashes)
 		}
-		if p.at == 0 && !p.element {
-			p.at = s.timeAfter(&p.before)
-		}
 		s.filter.add(p.key)
 		if !p.element {
 			latest[p.key] = p
@@ -287,22 +312,6 @@ func (s *Store) admit(ctx context.Context, all []*put, again bool) (taken []*put
 		taken = append(taken, p)
 	}
 	return taken
-}
-
-// step is by how much a write is later than what it is over, if that is not earlier anyway. A
-// document's own time is in ms, and is 1 ms later each time; its entry, from whose time nodes tell
-// how late the document's may be, must not fall behind.
-const step = 1000 // µs
-
-// timeAfter is the time of a write over what was under its key. It is after what others have
-// written there, whose clocks may be ahead, but for what nodes would not take yet.
-func (s *Store) timeAfter(before *state) uint64 {
-	now := s.n.Now()
-	at := max(uint64(now.UnixMicro()), before.last+1)
-	if limit := uint64(now.Add(replica.MaxAhead).UnixMicro()); before.known < limit {
-		at = max(at, min(before.known+step, limit))
-	}
-	return at
 }
 
 // mayWrite returns an error that is a *store.ReadOnlyError if no grant lets this node do a write.
@@ -321,7 +330,7 @@ func (s *Store) mayWrite(ctx context.Context, p *put) error {
 
 // after is the state of the key when the write has been done.
 func (p *put) after() state {
-	return state{p.object, p.hashes, p.before.own, p.at, max(p.before.known, p.at)}
+	return state{p.object, p.hashes, p.before.own, p.at, max(p.before.known, p.at), p.signed}
 }
 
 // recover takes up what a journal has that may not be in the replica.
@@ -351,6 +360,9 @@ func (s *Store) recover(ctx context.Context, all []record) error {
 			}
 		}
 		p.err, p.at = make(chan error, 1), r.time
+		if p.record != nil {
+			p.record.time = r.time
+		}
 		there, err := s.hasWritten(ctx, p)
 		if err != nil {
 			return err
