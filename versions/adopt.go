@@ -267,7 +267,8 @@ func (a *adopting) publish(
 ) (helped bool, err error) {
 	s := a.s
 	d := draft{
-		item: &Item{Key: key, set: s, all: f.all}, kind: record.Value, over: []*plan.Version{h}, generation: h.Generation, schema: h.Schema,
+		item: &Item{Key: key, set: s, all: f.all}, kind: record.Value,
+		over: []*plan.Version{h}, generation: h.Generation, schema: h.Schema,
 	}
 	if h.Kind == record.Deletion {
 		d.kind = record.Deletion
