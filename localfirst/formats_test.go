@@ -27,7 +27,10 @@ func TestFormatsGolden(t *testing.T) {
 	b, err := s.marshal()
 	require.NoError(t, err)
 	require.Equal(t, golden["state"], strings.ReplaceAll(hex.EncodeToString(b), zeros, "…"))
-	i := NamespaceInvite{Secret: [32]byte{3}, Expires: time.Unix(4, 0).UTC(), Addrs: []string{"/a"}}
+	i := NamespaceInvite{
+		Secret: [32]byte{3}, By: replica.AuthorID{5}, Expires: time.Unix(4, 0).UTC(),
+		Addrs: []string{"/a"},
+	}
 	uri, err := InviteURI(i)
 	require.NoError(t, err)
 	require.Equal(t, golden["invite"], uri)
@@ -40,8 +43,9 @@ var golden = map[string]string{
 	"key":      "sc3vfbuybhcehnlmcw4k6chc6aubkjob7w2trvekbrlxlfflcnya",
 	"envelope": "01056e6f74657300016b76616c7565",
 	"state":    "010501…02…000377687901…0000",
-	"invite":   "skerry-namespace:AQMAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQBAAIvYbmwxLg",
-	"id":       "10c5b2be8148be480d03c005b16a5682",
+	"invite": "skerry-namespace:AgMAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABQAAAAAAA" +
+		"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABAEAAi9h2YBrEA",
+	"id": "10c5b2be8148be480d03c005b16a5682",
 }
 
 // An envelope in the place of another item is none.
@@ -88,7 +92,9 @@ func FuzzState(f *testing.F) {
 
 // An invite is read as it was written, and a damaged one is none.
 func TestInviteURI(t *testing.T) {
-	i := NamespaceInvite{Secret: [32]byte{1}, Expires: time.Unix(1<<33, 0).UTC()}
+	i := NamespaceInvite{
+		Secret: [32]byte{1}, By: replica.AuthorID{2}, Expires: time.Unix(1<<33, 0).UTC(),
+	}
 	for range maxInviteAddrs + 1 {
 		i.Addrs = append(i.Addrs, "/ip4/192.0.2.1/tcp/4001")
 	}

@@ -23,13 +23,16 @@ import (
 
 // Joining a namespace. An invite is a secret, of which both sides make the keys of a small replica:
 // the board. Whoever wants to join writes a request there, as the author who is to become a member.
-// A member approves it by an answer that is sealed to that author. Board and answer may lie at any
-// node that holds the board, so the two need not be online together. The invite gives nothing away
-// but the board.
+// Whoever made the invite approves it by an answer that is sealed to that author. Board and answer
+// may lie at any node that holds the board, so the two need not be online together. The invite
+// gives nothing away but the board. All who have it can write whatever they like there: so it names
+// whose answers count.
 
 // NamespaceInvite lets somebody ask to join a namespace.
 type NamespaceInvite struct {
-	Secret  [32]byte
+	Secret [32]byte
+	// By is the author who answers requests: of the node where the invite was made.
+	By      replica.AuthorID
 	Expires time.Time
 	// Addrs are where the board is found, as multiaddrs.
 	Addrs []string
@@ -74,8 +77,11 @@ var (
 	ErrBadInvite = kind.New(kind.Usage, "that is no invite to a namespace, or a damaged one")
 	// ErrInviteOver reports an invite that has expired or was revoked.
 	ErrInviteOver = kind.New(kind.NotAllowed, "the invite has expired or was revoked")
-	// ErrDenied reports a request that a member has denied.
-	ErrDenied = kind.New(kind.NotAllowed, "a member has denied the request to join")
+	// ErrDenied reports a request that whoever made the invite has denied.
+	ErrDenied = kind.New(kind.NotAllowed, "whoever made the invite has denied the request to join")
+	// ErrNotInviter reports an answer that would not count: the node's default author is not the one
+	// who made the invite.
+	ErrNotInviter = kind.New(kind.NotAllowed, "only the author who made an invite can answer")
 	// ErrNotAnswered reports a request that nobody has answered yet.
 	ErrNotAnswered = kind.New(kind.Unreachable, "nobody has answered the request to join yet")
 	// ErrNoRequest reports an approval of a request that is not on the board.
@@ -95,7 +101,7 @@ func (i *NamespaceInvite) derive(purpose string) (out [32]byte) {
 
 const (
 	invitePrefix     = "skerry-namespace:"
-	inviteVersion    = 1
+	inviteVersion    = 2
 	maxInviteAddrs   = 16
 	maxInviteAddr    = 512
 	maxNote          = 64 << 10
@@ -108,12 +114,13 @@ const (
 	maxRequesterName = 64
 )
 
-// InviteURI returns an invite as text, of less than 2,000 characters:
+// InviteURI returns an invite as text, of at most 12,000 characters:
 //
-//	"skerry-namespace:", then in base64url: version u8 = 1, secret[32], expires u64 s,
-//	number of addresses u8, each: length u16, bytes; the first 4 bytes of BLAKE3 of all that
+//	"skerry-namespace:", then in base64url: version u8 = 2, secret[32], author[32] who answers,
+//	expires u64 s, number of addresses u8, each: length u16, bytes; the first 4 bytes of BLAKE3 of
+//	all that
 func InviteURI(i NamespaceInvite) (string, error) {
-	b := append([]byte{inviteVersion}, i.Secret[:]...)
+	b := append(append([]byte{inviteVersion}, i.Secret[:]...), i.By[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(i.Expires.Unix()))
 	addrs := i.Addrs[:min(len(i.Addrs), maxInviteAddrs)]
 	b = append(b, byte(len(addrs)))
@@ -135,7 +142,7 @@ func ParseInviteURI(s string) (i NamespaceInvite, err error) {
 		return i, ErrBadInvite
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	const fixed = 1 + 32 + 8 + 1
+	const fixed = 1 + 32 + 32 + 8 + 1
 	if err != nil || len(b) < fixed+4 || b[0] != inviteVersion {
 		return i, ErrBadInvite
 	}
@@ -145,6 +152,7 @@ func ParseInviteURI(s string) (i NamespaceInvite, err error) {
 	}
 	b = b[1 : len(b)-4]
 	b = b[copy(i.Secret[:], b):]
+	b = b[copy(i.By[:], b):]
 	i.Expires = time.Unix(int64(binary.BigEndian.Uint64(b)), 0).UTC()
 	n := int(b[8])
 	b = b[9:]
@@ -178,7 +186,7 @@ func (ns *Namespace) inviteName(id string) Name {
 }
 
 // CreateInvite makes an invite to the namespace and keeps it, until it is revoked. It gives nobody
-// anything before a member approves a request.
+// anything before its maker approves a request.
 func (ns *Namespace) CreateInvite(
 	ctx context.Context, o NamespaceInviteOptions,
 ) (i NamespaceInvite, err error) {
@@ -188,6 +196,11 @@ func (ns *Namespace) CreateInvite(
 	if o.TTL < 0 {
 		return i, fmt.Errorf("localfirst: %w: an invite that lasts %s", ErrUsage, o.TTL)
 	}
+	key, err := ns.e.cfg.Client.Author(ctx)
+	if err != nil {
+		return i, fmt.Errorf("localfirst: an invite: %w", err)
+	}
+	i.By = key.Author()
 	_, _ = rand.Read(i.Secret[:]) // never fails
 	i.Expires = ns.e.cfg.Now().Add(o.TTL).UTC().Truncate(time.Second)
 	b, err := ns.e.board(ctx, &i)
@@ -277,7 +290,7 @@ func (ns *Namespace) requestsOf(
 			continue
 		}
 		for _, a := range answers {
-			if a.Key == answerPrefix+r.Author.String() && len(a.Note) >= 2 && a.Author != r.Author {
+			if a.Key == answerPrefix+r.Author.String() && len(a.Note) >= 2 && a.Author == i.By {
 				r.Answer = map[byte]JoinAnswer{
 					answerApproved: JoinApproved, answerDenied: JoinDenied,
 				}[a.Note[1]]
@@ -320,11 +333,16 @@ func (ns *Namespace) request(
 const answerContext = "github.com/skerry-sync/skerry localfirst 1 answer"
 
 // ApproveJoinRequest makes whoever has asked a member of the namespace: its key is sealed to the
-// author of the request. It returns ErrNoRequest for one that is not on the invite's board.
+// author of the request. It returns ErrNoRequest for one that is not on the invite's board, and
+// ErrNotInviter.
 func (ns *Namespace) ApproveJoinRequest(
 	ctx context.Context, i NamespaceInvite, r JoinRequest,
 ) error {
-	if err := ns.request(ctx, &i, r.Author); err != nil {
+	err := ns.request(ctx, &i, r.Author)
+	if err == nil {
+		_, err = ns.inviter(ctx, &i)
+	}
+	if err != nil {
 		return fmt.Errorf("localfirst: %w", err)
 	}
 	access, err := ns.e.cfg.Client.Share(ctx, ns.id, r.Author)
@@ -343,7 +361,17 @@ func (ns *Namespace) ApproveJoinRequest(
 	return ns.answer(ctx, &i, r, note)
 }
 
-// DenyJoinRequest tells whoever has asked that the answer is no.
+// inviter returns the key of the author whose answers to requests by an invite count.
+func (ns *Namespace) inviter(
+	ctx context.Context, i *NamespaceInvite,
+) (key replica.SecretKey, err error) {
+	if key, err = ns.e.cfg.Client.Author(ctx); err == nil && key.Author() != i.By {
+		err = fmt.Errorf("invite %s, by author %s: %w", i.ID(), i.By, ErrNotInviter)
+	}
+	return key, err
+}
+
+// DenyJoinRequest tells whoever has asked that the answer is no. It returns ErrNotInviter.
 func (ns *Namespace) DenyJoinRequest(
 	ctx context.Context, i NamespaceInvite, r JoinRequest,
 ) error {
@@ -356,7 +384,7 @@ func (ns *Namespace) answer(
 	b, err := ns.e.board(ctx, i)
 	var key replica.SecretKey
 	if err == nil {
-		key, err = ns.e.cfg.Client.Author(ctx)
+		key, err = ns.inviter(ctx, i)
 	}
 	if err == nil {
 		err = b.Put(ctx, key, answerPrefix+r.Author.String(), note)
@@ -430,6 +458,9 @@ func (e *Engine) CheckJoin(ctx context.Context, i NamespaceInvite) (id replica.I
 	}
 	denied := false
 	for _, n := range notes {
+		if n.Author != i.By {
+			continue
+		}
 		access, no := openAnswer(n.Note, key)
 		denied = denied || no
 		if access == nil {

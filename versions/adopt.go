@@ -143,6 +143,7 @@ func (a *adopting) load(ctx context.Context, key []byte) (*found, error) {
 		}
 		entries = append(entries, it)
 	}
+	var known *over // of all, once something was displaced
 	for i := range entries {
 		is, err := a.gone(&entries[i].Entry)
 		if err != nil {
@@ -160,8 +161,13 @@ func (a *adopting) load(ctx context.Context, key []byte) (*found, error) {
 		case err != nil:
 			return nil, err
 		}
-		if v.Displaced = i >= newest; v.Displaced && a.s.namedBy(f.all, v) {
-			continue
+		if v.Displaced = i >= newest; v.Displaced {
+			if known == nil {
+				known = overOf(f.all)
+			}
+			if a.s.isOver(known, v) {
+				continue
+			}
 		}
 		if !is && !v.Displaced && v.Author != a.s.dev.Author {
 			// A part of a batch that does not come supersedes nothing.
@@ -172,6 +178,9 @@ func (a *adopting) load(ctx context.Context, key []byte) (*found, error) {
 			}
 		}
 		f.all, f.gone[v] = append(f.all, v), is
+		if known != nil {
+			known.add(v)
+		}
 	}
 	return f, nil
 }

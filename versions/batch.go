@@ -52,7 +52,6 @@ func (s *Set) becameWhole(
 	if !whole || err != nil {
 		return nil, err
 	}
-	s.seen.noteTold(first)
 	q := replica.Query{Key: manifestKey(first), Author: &author}
 	for it, err := range s.cfg.Slots.Entries(ctx, q) {
 		if err != nil {
@@ -60,10 +59,18 @@ func (s *Set) becameWhole(
 		}
 		keys, err := s.manifest(ctx, &it.Entry)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+			break
+		}
+		if errors.Is(err, errSpent) {
 			return nil, nil
 		}
-		return keys, err
+		if err != nil {
+			return nil, err
+		}
+		s.seen.noteTold(first)
+		return keys, nil
 	}
+	s.seen.noteTold(first)
 	return nil, nil
 }
 
@@ -85,13 +92,13 @@ func (s *Set) isWholeFrom(
 		return true, nil
 	}
 	n, err := s.countParts(ctx, author, first, known)
-	if err != nil {
+	if err != nil && !errors.Is(err, errSpent) {
 		return false, fmt.Errorf("batch %s: %w", first, err)
 	}
 	if n != known {
 		s.seen.noteParts(first, n)
 	}
-	return n == allParts, nil
+	return n == allParts || err != nil, nil
 }
 
 // allParts is the number of parts of a batch that is whole.
@@ -99,7 +106,8 @@ const allParts = record.MaxParts + 1
 
 // countParts returns how many parts of a batch have come, from the first on, or allParts; known is
 // how many had before. What has come is not looked at again: whoever reads all items of a large
-// batch that is still coming would otherwise look at each for each.
+// batch that is still coming would otherwise look at each for each. It returns errSpent, and how
+// many had come until then.
 func (s *Set) countParts(
 	ctx context.Context, author replica.AuthorID, first record.Dot, known int,
 ) (int, error) {
@@ -123,7 +131,7 @@ func (s *Set) countParts(
 		for i := known; i < len(keys); i++ {
 			d := first
 			d.Counter += uint64(i)
-			has, err := s.has(ctx, keys[i], d)
+			has, err := s.has(ctx, author, keys[i], d)
 			if !has || err != nil {
 				return i, err
 			}
@@ -133,7 +141,8 @@ func (s *Set) countParts(
 	return known, nil
 }
 
-// manifest returns the keys in a manifest, which must not be changed.
+// manifest returns the keys in a manifest, which must not be changed. It returns plan.ErrMissing,
+// record.ErrMalformed and errSpent.
 func (s *Set) manifest(ctx context.Context, e *replica.Entry) ([][]byte, error) {
 	if keys, ok := s.seen.keysOf(e.Hash); ok {
 		return keys, nil
@@ -145,22 +154,32 @@ func (s *Set) manifest(ctx context.Context, e *replica.Entry) ([][]byte, error) 
 	if c.Size() > record.MaxManifest {
 		return nil, fmt.Errorf("%w: a manifest of %d bytes", record.ErrMalformed, c.Size())
 	}
+	if !s.seen.spend(e.Author, int(c.Size()/manifestALook)) {
+		return nil, errSpent
+	}
 	b := make([]byte, c.Size())
 	if err := readAt(c, b, 0); err != nil {
 		return nil, err
 	}
 	keys, err := record.ParseManifest(b)
 	if err == nil {
-		s.seen.noteKeys(batchKeys{e.Hash, keys})
+		s.seen.noteKeys(e.Hash, keys)
 	}
 	return keys, err
 }
 
-// has reports whether a version of a key is here, or one that supersedes it.
-func (s *Set) has(ctx context.Context, key []byte, d record.Dot) (bool, error) {
+// has reports whether a version of a key is here, or one that supersedes it. The author of that
+// version pays for the look, unless it finds nothing among a few. It returns errSpent.
+func (s *Set) has(
+	ctx context.Context, author replica.AuthorID, key []byte, d record.Dot,
+) (bool, error) {
+	looked := 0
 	for it, err := range s.cfg.Slots.Entries(ctx, replica.Query{Key: key}) {
 		if err != nil {
 			return false, err
+		}
+		if looked++; looked > fewSlots && !s.seen.spend(author, 1) {
+			return false, errSpent
 		}
 		v, err := s.load(ctx, &it.Entry)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
@@ -170,6 +189,9 @@ func (s *Set) has(ctx context.Context, key []byte, d record.Dot) (bool, error) {
 			return false, err
 		}
 		if v.Dot == d || v.Context.Covers(d) {
+			if !s.seen.spend(author, 1) {
+				return false, errSpent
+			}
 			return true, nil
 		}
 	}

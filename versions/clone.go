@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"lukechampine.com/blake3"
+
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions/plan"
 	"github.com/skerry-sync/skerry/versions/record"
@@ -47,7 +49,8 @@ func (s *Set) arrived(
 	ctx context.Context, all []replica.Item, unused uint64,
 ) (keys [][]byte, err error) {
 	copied := false
-	var claimed [][]byte // keys
+	var claimed [][]byte      // keys
+	over := map[string]bool{} // by the key of this device's version that is claimed: it is superseded
 	// A writer may have any number of manifests name the same keys.
 	told := map[string]bool{}
 	tell := func(more ...[]byte) {
@@ -60,6 +63,7 @@ func (s *Set) arrived(
 	}
 	for i := range all {
 		it := &all[i]
+		s.seen.earn(it.Entry.Author)
 		if string(it.Key) == acknowledgementKey {
 			if err := s.acknowledged(ctx, &it.Entry); err != nil {
 				return keys, s.failed(err)
@@ -89,7 +93,7 @@ func (s *Set) arrived(
 			if v.Dot.Device == s.device() && v.Dot.Counter >= unused {
 				copied = true
 			}
-			falsely, err := s.claimsFalsely(ctx, it.Key, v)
+			falsely, err := s.claimsFalsely(ctx, it.Key, v, over)
 			if err != nil {
 				return keys, s.failed(err)
 			}
@@ -113,6 +117,9 @@ func (s *Set) arrived(
 		}
 	}
 	for _, key := range look {
+		if key == nil && len(all) > 0 {
+			key = []byte{}
+		}
 		more, err := s.checkDisplaced(ctx, key)
 		if err != nil {
 			return keys, s.failed(err)
@@ -135,69 +142,105 @@ func (s *Set) arrived(
 // others is of this device's author.
 func (s *Set) checkDisplaced(ctx context.Context, key []byte) (copied bool, err error) {
 	var superseded []replica.Item
+	if key != nil {
+		superseded, copied, err = s.lookAtDisplaced(ctx, key)
+	} else {
+		looked := map[[32]byte]bool{} // hashes of keys: these can be long
+		for it, err := range s.cfg.Slots.Displaced(ctx, nil) {
+			if err != nil {
+				return false, err
+			}
+			sum := blake3.Sum256(it.Key)
+			if looked[sum] {
+				continue
+			}
+			looked[sum] = true
+			of, own, err := s.lookAtDisplaced(ctx, append([]byte{}, it.Key...)) // not nil
+			if err != nil {
+				return false, err
+			}
+			superseded, copied = append(superseded, of...), copied || own
+		}
+	}
+	if len(superseded) == 0 || err != nil {
+		return copied, err
+	}
+	return copied, s.cfg.Slots.Forget(ctx, superseded...)
+}
+
+// lookAtDisplaced returns the entries of a key whose slots have been taken, and whose versions were
+// superseded, and reports whether one of the others is of this device's author.
+func (s *Set) lookAtDisplaced(
+	ctx context.Context, key []byte,
+) (superseded []replica.Item, copied bool, err error) {
+	var slots *over // once there is something to look at
 	for it, err := range s.cfg.Slots.Displaced(ctx, key) {
 		if err != nil {
-			return false, err
+			return nil, false, err
 		}
 		v, err := s.load(ctx, &it.Entry)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
 			superseded = append(superseded, it) // nothing can be done for it
 			continue
 		}
-		if err != nil {
-			return false, err
+		if err == nil && slots == nil {
+			slots, err = s.inSlots(ctx, key)
 		}
-		over, err := s.isSuperseded(ctx, it.Key, v)
+		if err != nil {
+			return nil, false, err
+		}
 		switch {
-		case err != nil:
-			return false, err
-		case over:
+		case s.isOver(slots, v):
 			superseded = append(superseded, it)
 		case v.Author == s.dev.Author:
 			copied = true
 		}
 	}
-	if len(superseded) == 0 {
-		return copied, nil
-	}
-	return copied, s.cfg.Slots.Forget(ctx, superseded...)
+	return superseded, copied, nil
 }
 
-// isSuperseded reports whether a version that is in a slot supersedes v: it names v, with its
-// content, or it does not name all that it supersedes, and v is among that. But counters of this
-// device that others have used mean nothing: a version of its own must be named.
+// isSuperseded reports whether a version that is in a slot supersedes v; see over. But counters of
+// this device that others have used mean nothing: a version of its own must be named.
 func (s *Set) isSuperseded(ctx context.Context, key []byte, v *plan.Version) (bool, error) {
+	slots, err := s.inSlots(ctx, key)
+	return err == nil && s.isOver(slots, v), err
+}
+
+// inSlots returns the versions in the slots of a key.
+func (s *Set) inSlots(ctx context.Context, key []byte) (*over, error) {
 	all, err := s.slots(ctx, key)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	var slots []*plan.Version
+	slots := &over{}
 	for i := range all {
 		w, err := s.load(ctx, &all[i].Entry)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
 			continue
 		}
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		slots = append(slots, w)
+		slots.add(w)
 	}
-	return s.namedBy(slots, v), nil
+	return slots, nil
 }
 
-// namedBy is isSuperseded, of the versions that are in slots.
-func (s *Set) namedBy(slots []*plan.Version, v *plan.Version) bool {
+// isOver is isSuperseded, of the versions that are in slots.
+func (s *Set) isOver(slots *over, v *plan.Version) bool {
 	own := s.device()
-	return slices.ContainsFunc(slots, func(w *plan.Version) bool {
-		clear := v.Author != s.dev.Author || w.Dot.Device == own && w.Dot.Counter < s.first
-		return w.Names(v) || isCopy(w, v) || isResealed(w, v) || clear && w.Cut && w.Context.Covers(v.Dot)
+	return slots.covers(v, func(w *plan.Version) bool {
+		return v.Author != s.dev.Author || w.Dot.Device == own && w.Dot.Counter < s.first
 	})
 }
 
 // claimsFalsely reports whether a version says that it supersedes what this device has written of a
 // key, and whoever wrote it cannot have seen that: it covers a later counter, or it does not name
-// the version among its ancestors, although it names all.
-func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (bool, error) {
+// the version among its ancestors, although it names all. superseded has what was found out of a
+// key for former versions: any number of them may claim this device's.
+func (s *Set) claimsFalsely(
+	ctx context.Context, key []byte, v *plan.Version, superseded map[string]bool,
+) (bool, error) {
 	tag := record.TagOf(s.dev.Author)
 	if v.Author == s.dev.Author || !slices.ContainsFunc(v.Context, func(d record.Dot) bool {
 		return d.Device.Author == tag
@@ -212,7 +255,12 @@ func (s *Set) claimsFalsely(ctx context.Context, key []byte, v *plan.Version) (b
 	case c < u.Dot.Counter, c == u.Dot.Counter && v.Cut:
 		return false, nil
 	}
-	over, err := s.isSuperseded(ctx, key, u)
+	over, ok := superseded[string(key)]
+	if !ok {
+		if over, err = s.isSuperseded(ctx, key, u); err == nil {
+			superseded[string(key)] = over
+		}
+	}
 	return !over, err
 }
 

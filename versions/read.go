@@ -70,9 +70,11 @@ func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error
 		entries = append(entries, it)
 	}
 	contexts := map[blobs.Hash]record.Vector{} // by the content that says so: entries can share one
+	lies := map[falseClaim]bool{}              // of these entries: seen may forget them meanwhile
 	for {
 		item.Pending, item.Malformed = 0, 0
 		var all []*plan.Version
+		var known *over // of all, once something was displaced
 		for i := range entries {
 			e := &entries[i].Entry
 			var content []byte
@@ -91,16 +93,23 @@ func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error
 			case err != nil:
 				return nil, fmt.Errorf("key %q: %w", key, err)
 			}
+			if lies[falseClaim{v.Content.Hash, e.Hash}] {
+				item.Malformed++
+				continue
+			}
 			if c, ok := contexts[e.Hash]; ok && slices.Equal(c, v.Context) {
 				v.Context = c
 			} else if !ok {
 				contexts[e.Hash] = v.Context
 			}
 			if v.Displaced = i >= slots; v.Displaced {
+				if known == nil {
+					known = overOf(all)
+				}
 				s.mu.Lock()
-				over := s.namedBy(all, v)
+				superseded := s.isOver(known, v)
 				s.mu.Unlock()
-				if over {
+				if superseded {
 					continue
 				}
 			}
@@ -115,7 +124,9 @@ func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error
 				item.Pending++
 				continue
 			}
-			all = append(all, v)
+			if all = append(all, v); known != nil {
+				known.add(v)
+			}
 		}
 		var err error
 		item.Plan, err = plan.Make(all, plan.Options{
@@ -126,8 +137,10 @@ func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error
 			AppliedHash:    l.Hash,
 			GiveUp:         l.Waited,
 		})
-		if errors.Is(err, errFalse) { // what is false has been noted
-			continue
+		if errors.Is(err, errFalse) {
+			if err = s.findLies(ctx, all, lies); err == nil {
+				continue
+			}
 		}
 		if err == nil && len(item.Heads) == 0 {
 			err = item.lookForUnreadable(ctx)
@@ -138,6 +151,28 @@ func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error
 		item.all = all
 		return item, nil
 	}
+}
+
+// findLies adds to lies those of some versions whose content is not what their record says, as far
+// as merges read it. Versions can supersede each other: to find one lie in each plan would cost the
+// square of their number.
+func (s *Set) findLies(ctx context.Context, all []*plan.Version, lies map[falseClaim]bool) error {
+	looked := map[falseClaim]bool{}
+	for _, v := range all {
+		claim := falseClaim{v.Content.Hash, v.Entry.Hash}
+		if v.Kind == record.Deletion || v.Content.Size > s.cfg.MaxMerge || looked[claim] {
+			continue
+		}
+		looked[claim] = true
+		_, err := s.Bytes(ctx, v, -1, s.cfg.MaxMerge)
+		switch {
+		case errors.Is(err, errFalse):
+			lies[claim] = true
+		case err != nil && !errors.Is(err, plan.ErrMissing) && !errors.Is(err, record.ErrMalformed):
+			return err
+		}
+	}
+	return nil
 }
 
 // newestFirst returns some entries of a key, with their contents, such that the newest of each

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/internal/kind"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions/record"
@@ -87,87 +86,6 @@ type Set struct {
 	seen seen
 	held held
 	acks acks
-}
-
-// seen is what has been found out about what others have written. It can be forgotten, and is found
-// again.
-type seen struct {
-	mu    sync.Mutex
-	false map[falseClaim]bool
-	parts map[record.Dot]int  // by the first part of a batch: how many from there on have come
-	told  map[record.Dot]bool // by the first part of a batch: Arrived has said that it is whole
-	last  batchKeys           // of the batch that was looked at last
-}
-
-// falseClaim is a content that an entry claims, and that is another.
-type falseClaim struct {
-	claimed record.Hash
-	stored  blobs.Hash
-}
-
-// batchKeys are the keys in a manifest.
-type batchKeys struct {
-	manifest blobs.Hash
-	keys     [][]byte
-}
-
-// maxSeen is how much is remembered of each kind.
-const maxSeen = 1 << 14
-
-func (x *seen) isFalse(k falseClaim) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.false[k]
-}
-
-func (x *seen) noteFalse(k falseClaim) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	note(&x.false, k, true)
-}
-
-// partsOf returns how many parts of a batch are known to have come, from the first on.
-func (x *seen) partsOf(first record.Dot) int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.parts[first]
-}
-
-func (x *seen) noteParts(first record.Dot, n int) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	note(&x.parts, first, n)
-}
-
-func (x *seen) isTold(first record.Dot) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.told[first]
-}
-
-func (x *seen) noteTold(first record.Dot) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	note(&x.told, first, true)
-}
-
-func (x *seen) keysOf(manifest blobs.Hash) (keys [][]byte, ok bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.last.keys, x.last.keys != nil && x.last.manifest == manifest
-}
-
-func (x *seen) noteKeys(b batchKeys) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.last = b
-}
-
-func note[K comparable, V any](m *map[K]V, k K, v V) {
-	if *m == nil || len(*m) >= maxSeen {
-		*m = map[K]V{}
-	}
-	(*m)[k] = v
 }
 
 // Open returns the versions of a replica. If the device was about to publish its versions under a

@@ -132,3 +132,42 @@ func TestInviteThroughAHost(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, id, got)
 }
+
+// Whoever has an invite can write on its board. That lets nobody answer for those who made it: who
+// asks to join would give another's namespace what is meant for theirs.
+func TestOnlyTheInviterAnswers(t *testing.T) {
+	ctx := t.Context()
+	alice, bob := newDevice(t, "alice").start(), newDevice(t, "bob").start()
+	mallory := newDevice(t, "mallory").start()
+	shared, err := alice.engine.CreateSharedNamespace(ctx)
+	require.NoError(t, err)
+	other, err := mallory.engine.CreateSharedNamespace(ctx)
+	require.NoError(t, err)
+	invite, err := shared.CreateInvite(ctx, localfirst.NamespaceInviteOptions{})
+	require.NoError(t, err)
+	require.NoError(t, bob.engine.SubmitJoinRequest(ctx, invite,
+		localfirst.NamespaceJoinRequestOptions{Name: "Bob"}))
+	requests, err := shared.JoinRequests(ctx)
+	require.NoError(t, err)
+	require.Len(t, requests, 1)
+
+	require.ErrorIs(t, other.ApproveJoinRequest(ctx, invite, requests[0]), localfirst.ErrNotInviter)
+	require.ErrorIs(t, other.DenyJoinRequest(ctx, invite, requests[0]), localfirst.ErrNotInviter)
+	forged := invite
+	forged.By, err = mallory.n.Authors().Default(ctx)
+	require.NoError(t, err)
+	require.NoError(t, other.DenyJoinRequest(ctx, forged, requests[0]))
+	_, err = bob.engine.CheckJoin(ctx, invite)
+	require.ErrorIs(t, err, localfirst.ErrNotAnswered)
+	require.NoError(t, other.ApproveJoinRequest(ctx, forged, requests[0]))
+	_, err = bob.engine.CheckJoin(ctx, invite)
+	require.ErrorIs(t, err, localfirst.ErrNotAnswered)
+	requests, err = shared.JoinRequests(ctx)
+	require.NoError(t, err)
+	require.Equal(t, localfirst.JoinPending, requests[0].Answer)
+
+	require.NoError(t, shared.ApproveJoinRequest(ctx, invite, requests[0]))
+	id, err := bob.engine.CheckJoin(ctx, invite)
+	require.NoError(t, err)
+	require.Equal(t, shared.ID(), id)
+}
