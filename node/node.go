@@ -65,6 +65,8 @@ type Config struct {
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// TrustClock has versions written although most known peers say that the clock is wrong.
+	TrustClock bool
 	// Store tunes the key-value store, and the files of content alike.
 	Store pebble.Options
 	// Host, if set, decides about the content of replicas that are held for others.
@@ -265,7 +267,7 @@ func (n *Node) GoOnline(network link.Network) error {
 		"spreading entries": n.syncer.Spread, "looking up replicas": n.lookups.Keep,
 		"looking after peers": n.contacts.Run, "downloading": n.downloads.Run,
 		"announcing replicas": n.discovery.Announce, "searching for replicas": n.discovery.Search,
-		"changing read keys": n.keepRotating,
+		"changing read keys": n.keepRotating, "asking about the clock": n.clocks.Keep,
 	} {
 		n.work.Go(func() { fault.Keep(n.ctx, n.log, what, fn) })
 	}

@@ -192,3 +192,10 @@ func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered i
 func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
 	return n.clocks.Recent(ctx)
 }
+
+// JudgeClock is [clock.Clocks.Judge].
+func (n *Node) JudgeClock() clock.Judgement { return n.clocks.Judge() }
+
+// TrustsClock reports whether a person has said that this node's clock is right, whatever peers
+// say; see Config.TrustClock.
+func (n *Node) TrustsClock() bool { return n.cfg.TrustClock }

@@ -20,10 +20,11 @@ import (
 var ErrRemoved = kind.New(kind.NotAllowed,
 	"this device may not write here any more: ask whoever let it for another grant")
 
-// mayNotWrite reports whether an error says that this device may read, and not write.
+// mayNotWrite reports whether an error says that this device may read, and not write, or not
+// now.
 func mayNotWrite(err error) bool {
 	return errors.Is(err, ErrNoAuthor) || errors.Is(err, ErrRemoved) ||
-		errors.Is(err, replica.ErrNoReadKey)
+		errors.Is(err, replica.ErrNoReadKey) || isClockWrong(err)
 }
 
 // Unsent is a version that this device has written, and that no other device is known to have taken

@@ -12,7 +12,11 @@ import (
 // warnClock warns before something is signed with a time that peers refuse, if the clock is far
 // from that of peers. It does not refuse: the peers' clocks may be the wrong ones.
 func (s *Server) warnClock(ctx context.Context, a *answer) {
-	ahead, answered := s.node.RecentClockOffset(ctx)
+	j := s.node.JudgeClock()
+	ahead, answered := j.Ahead, j.Off
+	if !j.Wrong() {
+		ahead, answered = s.node.RecentClockOffset(ctx)
+	}
 	if text := clockText(ahead, answered); text != "" {
 		a.warn("%s", text)
 	}
@@ -34,6 +38,19 @@ func clockText(ahead time.Duration, answered int) string {
 				"write until it is set", by, answered,
 		)
 	}
+}
+
+// clockWarning says that most known peers say that the clock is wrong, or nothing.
+func (s *Server) clockWarning() string {
+	j := s.node.JudgeClock()
+	switch {
+	case !j.Wrong():
+		return ""
+	case s.node.TrustsClock():
+		return j.String() + "; versions are written all the same, as --trust-clock says"
+	}
+	return j.String() + ": no versions are written until it is set, or the node is started with " +
+		"--trust-clock"
 }
 
 // maxAheadNamed is how many entries that are ahead of the clock are counted.
