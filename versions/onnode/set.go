@@ -8,6 +8,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions"
 )
@@ -119,17 +120,19 @@ func clockOf(n *node.Node, o Options) func() versions.Clock {
 	if o.Clock != nil {
 		return o.Clock
 	}
-	return func() versions.Clock {
-		j := n.JudgeClock()
-		switch {
-		case n.TrustsClock():
-			return versions.Clock{Right: true}
-		case j.Wrong():
-			wrong := &versions.ClockError{Ahead: j.Ahead, Off: j.Off, Answered: j.Answered}
-			return versions.Clock{Wrong: wrong}
-		}
-		return versions.Clock{Right: j.Right()}
+	return func() versions.Clock { return clockAs(n.JudgeClock(), n.TrustsClock()) }
+}
+
+// clockAs returns what peers say about a clock, unless a person trusts it.
+func clockAs(j clock.Judgement, trusted bool) versions.Clock {
+	switch {
+	case trusted:
+		return versions.Clock{Right: true}
+	case j.Wrong():
+		wrong := &versions.ClockError{Ahead: j.Ahead, Off: j.Off, Answered: j.Answered}
+		return versions.Clock{Wrong: wrong}
 	}
+	return versions.Clock{Right: j.Right()}
 }
 
 // newKey makes an author who may write, for this device alone.
