@@ -24,7 +24,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -160,12 +159,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.key, err = n.dir.Key(); err != nil {
 		return nil, err
 	}
-	pub, err := crypto.UnmarshalEd25519PublicKey(n.key.Public().(ed25519.PublicKey))
-	if err != nil {
-		return nil, fmt.Errorf("node key: %w", err)
-	}
-	if n.id, err = peer.IDFromPublicKey(pub); err != nil {
-		return nil, fmt.Errorf("node key: %w", err)
+	if n.id, err = nodeID(n.key.Public().(ed25519.PublicKey)); err != nil {
+		return nil, err
 	}
 	if err := n.dir.SetNode(n.id.String()); err != nil {
 		return nil, err

@@ -9,9 +9,12 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// warnClock warns before something is signed with a time that peers refuse, if the clock is far
-// from that of peers. It does not refuse: the peers' clocks may be the wrong ones.
-func (s *Server) warnClock(ctx context.Context, a *answer) {
+// warnWriting warns before something is signed if another node runs with the same key, and if it
+// would have a time that peers refuse, because the clock is far from that of peers. It does not refuse: the peers' clocks may be the wrong ones.
+func (s *Server) warnWriting(ctx context.Context, a *answer) {
+	if text := s.twinWarning(); text != "" {
+		a.warn("%s", text)
+	}
 	j := s.node.JudgeClock()
 	ahead, answered := j.Ahead, j.Off
 	if !j.Wrong() {
@@ -38,6 +41,17 @@ func clockText(ahead time.Duration, answered int) string {
 				"write until it is set", by, answered,
 		)
 	}
+}
+
+// twinWarning says that another node runs with the same key, or nothing.
+func (s *Server) twinWarning() string {
+	at := s.node.Twin()
+	if at == nil {
+		return ""
+	}
+	return "another node runs with this node's key at " + at.String() + ", because the data directory " +
+		"was copied: what others send to this node can go to that one. Stop one of them, run skerry " +
+		"store renew-key there, and start it again"
 }
 
 // clockWarning says that most known peers say that the clock is wrong, or nothing.

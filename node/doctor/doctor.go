@@ -45,7 +45,13 @@ func Network(ctx context.Context, n *node.Node) ([]report.Finding, error) {
 			Advice: "have the system set its clock by the network (NTP); if it is right, start the node " +
 				"with --trust-clock"}
 	}
-	return append(out, clock), ctx.Err()
+	out = append(out, clock)
+	if at := n.Twin(); at != nil {
+		out = append(out, report.Finding{About: "node key", Health: report.Bad,
+			Text:   "another node runs with the same key at " + at.String() + ": a data directory was copied",
+			Advice: "stop one of them, run skerry store renew-key there, and start it again"})
+	}
+	return out, ctx.Err()
 }
 
 // Claims tells of each replica that has entries which give a wrong size for their content, and
