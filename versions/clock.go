@@ -36,8 +36,8 @@ func (e *ClockError) Error() string {
 		where = "ahead of"
 	}
 	return fmt.Sprintf(
-		"nothing was written: this machine's clock is %s %s that of %d of %d known peers. Set the clock; "+
-			"if it is right, and theirs are wrong, start the node with --trust-clock",
+		"nothing was written: this machine's clock is %s %s that of %d of %d known peers. Set the "+
+			"clock; if it is right, and theirs are wrong, start the node with --trust-clock",
 		e.Ahead.Abs().Round(time.Second), where, e.Off, e.Answered,
 	)
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // warnWriting warns before something is signed if another node runs with the same key, and if it
-// would have a time that peers refuse, because the clock is far from that of peers. It does not refuse: the peers' clocks may be the wrong ones.
+// would have a time that peers refuse, because the clock is far from that of peers. It does not
+// refuse: the peers' clocks may be the wrong ones.
 func (s *Server) warnWriting(ctx context.Context, a *answer) {
 	if text := s.twinWarning(); text != "" {
 		a.warn("%s", text)
@@ -49,8 +50,8 @@ func (s *Server) twinWarning() string {
 	if at == nil {
 		return ""
 	}
-	return "another node runs with this node's key at " + at.String() + ", because the data directory " +
-		"was copied: what others send to this node can go to that one. Stop one of them, run skerry " +
+	return "another node runs with this node's key at " + at.String() + ", because the data " +
+		"directory was copied: what others send to this node can go to that one. Stop one of them, run skerry " +
 		"store renew-key there, and start it again"
 }
 

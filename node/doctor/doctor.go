@@ -48,7 +48,8 @@ func Network(ctx context.Context, n *node.Node) ([]report.Finding, error) {
 	out = append(out, clock)
 	if at := n.Twin(); at != nil {
 		out = append(out, report.Finding{About: "node key", Health: report.Bad,
-			Text:   "another node runs with the same key at " + at.String() + ": a data directory was copied",
+			Text: "another node runs with the same key at " + at.String() +
+				": a data directory was copied",
 			Advice: "stop one of them, run skerry store renew-key there, and start it again"})
 	}
 	return out, ctx.Err()

@@ -69,5 +69,6 @@ func TestClockAs(t *testing.T) {
 	require.Equal(t, versions.Clock{Right: true}, clockAs(off, true))
 	one := clock.Judgement{Answered: 1, Off: 1, Ahead: time.Hour}
 	require.Equal(t, versions.Clock{}, clockAs(one, false))
-	require.Equal(t, versions.Clock{Right: true}, clockAs(clock.Judgement{Answered: 1, Agree: 1}, false))
+	agrees := clock.Judgement{Answered: 1, Agree: 1}
+	require.Equal(t, versions.Clock{Right: true}, clockAs(agrees, false))
 }
