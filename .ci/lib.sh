@@ -2,7 +2,7 @@
 # repository afterwards, has an empty directory $work, and leaves no process and no file behind.
 #
 # CI_NOT_RUN, if set, names a file that takes a line for each suite that could not run. With
-# CI_REQUIRE=all a suite that cannot run fails.
+# CI_REQUIRE=all a suite that cannot run fails. CI_PROGRAM, if set, is the program, built already.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -43,6 +43,15 @@ need() {
   [ -n "$missing" ] || return 0
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${@:-${commands[@]}}"; } \
     >"$work/apt.log" 2>&1 || not_run "$missing is not there, and cannot be installed"
+}
+
+# program: puts the program into $work/skerry.
+program() {
+  if [ -n "${CI_PROGRAM:-}" ]; then
+    cp "$CI_PROGRAM" "$work/skerry"
+  else
+    go build -o "$work/skerry" ./cmd/skerry
+  fi
 }
 
 # spaces NAME...: makes network namespaces.

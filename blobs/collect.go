@@ -15,6 +15,8 @@ type CollectOptions struct {
 	// Keep marks every blob that is wanted for a reason that the store does not know. It is called
 	// once, while the store is in use.
 	Keep func(ctx context.Context, m *Marks) error
+	// Only, if set, says which blobs may be removed at all.
+	Only func(Hash) bool
 	// DryRun only counts.
 	DryRun bool
 	// Progress, if set, is told now and then what is going on.
@@ -217,10 +219,11 @@ func (c *collector) sweep() error {
 	return flush()
 }
 
-// keeps reports whether a blob is marked. One that has come since the marks were made is, too.
+// keeps reports whether a blob is marked, or not to be removed. One that has come since the marks
+// were made is marked, too.
 func (c *collector) keeps(h Hash) bool {
 	i := c.marks.find(h)
-	return i < 0 || c.marks.live.has(i)
+	return i < 0 || c.marks.live.has(i) || c.o.Only != nil && !c.o.Only(h)
 }
 
 // forgetUnused forgets blobs that are not in use, and returns what is known of them. While it

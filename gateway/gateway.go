@@ -46,11 +46,12 @@ type Gateway struct {
 	mux   *http.ServeMux
 	far   bool // others can reach it: what it sends counts as the node's upload
 	shelf *shelf
+	came  *fetched
 }
 
 // New returns a gateway for n.
 func New(n *node.Node, log *slog.Logger) *Gateway {
-	g := &Gateway{node: n, log: log, mux: http.NewServeMux(), shelf: newShelf()}
+	g := &Gateway{node: n, log: log, mux: http.NewServeMux(), shelf: newShelf(), came: newFetched(n)}
 	g.mux.HandleFunc("GET /blobs/{hash}", g.blob)
 	g.mux.HandleFunc("GET /seq/{hash}", g.sequence)
 	g.mux.HandleFunc("GET /seq/{hash}/{path...}", g.sequence)
@@ -127,7 +128,7 @@ func (g *Gateway) fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, errBusy):
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "5")
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, errTooLarge), errors.Is(err, errNoRoom):
 		status = http.StatusInsufficientStorage
 	case errors.Is(err, context.Canceled):
 		return // nobody listens
@@ -139,34 +140,37 @@ func (g *Gateway) fail(w http.ResponseWriter, err error) {
 	http.Error(w, visible.Lines(err.Error()), status) // it can name a path of a directory
 }
 
-// session opens a session for a request, and the hash that it names.
-func (g *Gateway) session(r *http.Request) (*content.Session, blobs.Hash, error) {
-	h, err := blobs.ParseHash(r.PathValue("hash"))
-	if err != nil {
-		return nil, h, err
+// session opens a session for a request, and the hash that it names. end must be called.
+func (g *Gateway) session(
+	r *http.Request,
+) (s *content.Session, h blobs.Hash, end func(), err error) {
+	if h, err = blobs.ParseHash(r.PathValue("hash")); err != nil {
+		return nil, h, nil, err
 	}
-	return g.node.NewSession(r.Context(), nil), h, nil
+	s = g.node.NewSession(r.Context(), nil)
+	x := &one{of: g.came, ctx: r.Context()}
+	s.WatchBy(x)
+	return s, h, func() {
+		if _, err := s.Close(); err != nil {
+			g.log.Warn("gateway", "error", err)
+		}
+		x.end()
+	}, nil
 }
 
 func (g *Gateway) blob(w http.ResponseWriter, r *http.Request) {
-	s, h, err := g.session(r)
+	s, h, end, err := g.session(r)
 	if err != nil {
 		g.fail(w, err)
 		return
 	}
-	defer g.end(s)
+	defer end()
 	content, err := s.Open(h)
 	if err != nil {
 		g.fail(w, err)
 		return
 	}
 	g.send(w, r, content, h.String(), "")
-}
-
-func (g *Gateway) end(s *content.Session) {
-	if _, err := s.Close(); err != nil {
-		g.log.Warn("gateway", "error", err)
-	}
 }
 
 // send answers with content, or the part of it that is asked for. name, if there is one, gives the
@@ -227,12 +231,12 @@ func (c *checked) probe() ([]byte, error) {
 }
 
 func (g *Gateway) sequence(w http.ResponseWriter, r *http.Request) {
-	s, h, err := g.session(r)
+	s, h, end, err := g.session(r)
 	if err != nil {
 		g.fail(w, err)
 		return
 	}
-	defer g.end(s)
+	defer end()
 	name := strings.Trim(r.PathValue("path"), "/")
 	dir, err := g.shelf.take(r, s, h)
 	if err == nil {

@@ -31,14 +31,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var quiet = slog.New(slog.DiscardHandler)
 
 func start(t *testing.T) (*node.Node, *Listener) {
-	n, err := node.Open(t.Context(), node.Config{Dir: t.TempDir()})
+	n, _, l := startWith(t, node.Config{})
+	return n, l
+}
+
+func startWith(t *testing.T, cfg node.Config) (*node.Node, *Gateway, *Listener) {
+	cfg.Dir = t.TempDir()
+	n, err := node.Open(t.Context(), cfg)
 	require.NoError(t, err)
 	addr, err := ma.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
 	require.NoError(t, err)
 	net, err := libp2pnet.New(libp2pnet.Config{Key: n.Key(), Listen: []ma.Multiaddr{addr}, Log: quiet})
 	require.NoError(t, err)
 	require.NoError(t, n.GoOnline(net))
-	l, err := Listen(New(n, quiet), "0")
+	g := New(n, quiet)
+	l, err := Listen(g, "0")
 	require.NoError(t, err)
 	require.True(
 		t, strings.HasPrefix(l.URL, "http://127.0.0.1:"),
@@ -49,7 +56,7 @@ func start(t *testing.T) (*node.Node, *Listener) {
 		require.NoError(t, l.Close())
 		require.NoError(t, n.Close())
 	})
-	return n, l
+	return n, g, l
 }
 
 // get asks for a path; headers come in pairs.
@@ -193,6 +200,17 @@ func TestDirectory(t *testing.T) {
 	require.Equal(t, 404, resp.StatusCode)
 }
 
+// connect has one node fetch a little from another.
+func connect(t *testing.T, from, to *node.Node) {
+	t.Helper()
+	other, err := to.Blobs().ImportBytes(t.Context(), []byte("for the connection"))
+	require.NoError(t, err)
+	_, err = from.Get(
+		t.Context(), other.Hash, content.Raw, (&ticket.Blob{Addrs: to.Addrs()}).Peers(), nil,
+	)
+	require.NoError(t, err)
+}
+
 // What is not here is fetched while it is read, and no more than that.
 func TestFetchesWhatIsRead(t *testing.T) {
 	a, _ := start(t)
@@ -201,10 +219,7 @@ func TestFetchesWhatIsRead(t *testing.T) {
 	data := testkit.Random(7, 32<<20)
 	info, err := a.Blobs().ImportBytes(ctx, data)
 	require.NoError(t, err)
-	other, err := a.Blobs().ImportBytes(ctx, []byte("for the connection"))
-	require.NoError(t, err)
-	_, err = b.Get(ctx, other.Hash, content.Raw, (&ticket.Blob{Addrs: a.Addrs()}).Peers(), nil)
-	require.NoError(t, err)
+	connect(t, b, a)
 
 	resp, got := get(t, l, "/blobs/"+info.Hash.String(), "Range", "bytes=20000000-20065535")
 	require.Equal(t, 206, resp.StatusCode)

@@ -280,10 +280,7 @@ func (x *incoming) conflict(
 		}
 		*state = again
 	}
-	why := x.c.ns.whyNotMerged(string(x.at))
-	if why == nil || !errors.Is(item.Conflict, plan.ErrContents) {
-		why = item.Conflict
-	}
+	why := item.Conflict
 	if state.Conflict && state.Fault == why.Error() {
 		return nil
 	}

@@ -2,10 +2,13 @@ package localfirst
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/skerry-sync/skerry/internal/kind"
@@ -50,19 +53,53 @@ type DeletingBackend[T any] interface {
 	DeleteIfCurrent(ctx context.Context, key string, current T) (done bool, err error)
 }
 
+// ChangingBackend is a ValueBackend that knows what has changed, so that a pass need not read all
+// values. A pass calls ChangesSince in the place of Snapshot.
+type ChangingBackend[T any] interface {
+	ValueBackend[T]
+	// ChangesSince returns what has changed since an earlier call, of which token is Changes.Next. An
+	// empty token is for the first call. Its rules:
+	//
+	//   - Whatever is written and not in the result is in that of the next call: no change is passed
+	//     over, also one that is made while the call runs, and of a transaction that ends later. A
+	//     change may come twice.
+	//   - A token stays good when the app is started anew, and may be given more than once, since a
+	//     pass may fail. The engine keeps it; it has at most MaxToken bytes.
+	//   - With a token that is empty, or that the store does not know, the result is all values. Such
+	//     a token is one that is too old, of another store, or given before the store was restored from
+	//     a backup: a number that only counts does not show that, and is no token.
+	ChangesSince(ctx context.Context, token string) (Changes[T], error)
+}
+
+// MaxToken is the most bytes of a token for ChangesSince.
+const MaxToken = 256
+
+// Changes is what ChangesSince returns.
+type Changes[T any] struct {
+	// All says that Values are all values that are here, and that Gone says nothing.
+	All bool
+	// Values are those that are new or have changed, by their keys.
+	Values map[string]T
+	// Gone are keys whose values have been deleted. There may be others of which no values were here.
+	Gone []string
+	// Next is for the next call.
+	Next string
+}
+
 // MemoryValueBackend keeps values in memory: for tests, demonstrations and tools that run shortly.
 type MemoryValueBackend[T any] struct {
 	mu     sync.Mutex
 	equal  func(a, b T) bool
 	values map[string]T
 	wanted map[string]bool
+	log    changeLog
 }
 
 // NewMemoryValueBackend returns an empty one whose values are compared with equal. Values must not
 // be changed once they are in it.
 func NewMemoryValueBackend[T any](equal func(a, b T) bool) *MemoryValueBackend[T] {
 	return &MemoryValueBackend[T]{
-		equal: equal, values: map[string]T{}, wanted: map[string]bool{},
+		equal: equal, values: map[string]T{}, wanted: map[string]bool{}, log: newChangeLog(),
 	}
 }
 
@@ -81,7 +118,7 @@ func (b *MemoryValueBackend[T]) Forget(keys ...string) {
 	defer b.mu.Unlock()
 	for _, k := range keys {
 		delete(b.wanted, k)
-		delete(b.values, k)
+		b.delete(k)
 	}
 }
 
@@ -111,16 +148,26 @@ func (b *MemoryValueBackend[T]) Get(_ context.Context, key string) (v T, err err
 func (b *MemoryValueBackend[T]) Set(_ context.Context, key string, value T) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.put(key, value)
+	return nil
+}
+
+func (b *MemoryValueBackend[T]) put(key string, value T) {
 	b.values[key] = value
 	b.wanted[key] = true
-	return nil
+	b.log.note(key, len(b.values))
+}
+
+func (b *MemoryValueBackend[T]) delete(key string) {
+	delete(b.values, key)
+	b.log.note(key, len(b.values))
 }
 
 // Delete deletes a value, as an app does. Its key stays in the scope.
 func (b *MemoryValueBackend[T]) Delete(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.values, key)
+	b.delete(key)
 }
 
 // Snapshot implements ValueBackend.
@@ -139,8 +186,7 @@ func (b *MemoryValueBackend[T]) SetIfCurrent(
 	if !b.is(key, current, found) {
 		return false, nil
 	}
-	b.values[key] = value
-	b.wanted[key] = true
+	b.put(key, value)
 	return true, nil
 }
 
@@ -161,8 +207,67 @@ func (b *MemoryValueBackend[T]) DeleteIfCurrent(
 	if !b.is(key, current, true) {
 		return false, nil
 	}
-	delete(b.values, key)
+	b.delete(key)
 	return true, nil
+}
+
+// ChangesSince implements ChangingBackend.
+func (b *MemoryValueBackend[T]) ChangesSince(_ context.Context, token string) (Changes[T], error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := Changes[T]{Next: b.log.token()}
+	keys, known := b.log.since(token)
+	if !known {
+		c.All, c.Values = true, maps.Clone(b.values)
+		return c, nil
+	}
+	c.Values = map[string]T{}
+	for k := range keys {
+		if v, ok := b.values[k]; ok {
+			c.Values[k] = v
+		} else {
+			c.Gone = append(c.Gone, k)
+		}
+	}
+	return c, nil
+}
+
+// changeLog notes which keys have changed, in order. It forgets the oldest changes when it has
+// become longer than the store is large.
+type changeLog struct {
+	id        string // of this log alone
+	forgotten int    // changes before those in keys
+	keys      []string
+}
+
+func newChangeLog() changeLog { return changeLog{id: rand.Text()} }
+
+// note notes a change in a store that has so many values.
+func (l *changeLog) note(key string, values int) {
+	const slack = 64
+	if len(l.keys) >= 2*values+slack {
+		n := len(l.keys) / 2
+		l.forgotten += n
+		l.keys = slices.Clone(l.keys[n:])
+	}
+	l.keys = append(l.keys, key)
+}
+
+func (l *changeLog) token() string { return fmt.Sprintf("%s %d", l.id, l.forgotten+len(l.keys)) }
+
+// since returns the keys that have changed since a token was given; known is false if that cannot
+// be told.
+func (l *changeLog) since(token string) (keys map[string]bool, known bool) {
+	id, at, _ := strings.Cut(token, " ")
+	n, err := strconv.Atoi(at)
+	if n -= l.forgotten; id != l.id || err != nil || n < 0 || n > len(l.keys) {
+		return nil, false
+	}
+	keys = map[string]bool{}
+	for _, k := range l.keys[n:] {
+		keys[k] = true
+	}
+	return keys, true
 }
 
 // isNotFound reports whether a store has no value.

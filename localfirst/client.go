@@ -62,8 +62,10 @@ type Note struct {
 type SpaceOptions struct {
 	// Merge is versions.Config.Merge.
 	Merge func(key, base, local, remote []byte) (merged []byte, err error)
-	// Changed is told the keys of items that others may have changed. It must not block.
-	Changed func(keys [][]byte)
+	// Name returns what people call the item of a key: empty if no content of it is here.
+	Name func(ctx context.Context, key []byte) (string, error)
+	// Changed is told that Changes has something to give. It must not block.
+	Changed func()
 	// Device is what people call this device; see versions.Config.Name.
 	Device string
 }
@@ -71,6 +73,9 @@ type SpaceOptions struct {
 // Space is the versions of one replica. Its methods may be called at the same time.
 type Space interface {
 	Versions() *versions.Set
+	// Changes returns the keys of items that may have changed since it was last called, without
+	// waiting. all says that there were more: any may have.
+	Changes(ctx context.Context) (keys [][]byte, all bool, err error)
 	// Sync brings the replica to what peers have, as far as they can be reached.
 	Sync(ctx context.Context) error
 	// Arrived reports whether all content that has been announced is here.

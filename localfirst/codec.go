@@ -1,15 +1,14 @@
 package localfirst
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"slices"
 	"unicode/utf8"
 )
 
 // Codec writes values as bytes and reads them. It must give the same bytes for the same value, on
-// all devices.
+// all devices. Decode may not keep b.
 type Codec[T any] interface {
 	Encode(value T) ([]byte, error)
 	Decode(b []byte) (T, error)
@@ -31,17 +30,23 @@ func (c codec[T]) Encode(v T) ([]byte, error) { return c.encode(v) }
 // Decode implements Codec.
 func (c codec[T]) Decode(b []byte) (T, error) { return c.decode(b) }
 
-// StringCodec writes strings as UTF-8.
+var errNotUTF8 = errors.New("the string is not UTF-8")
+
+// StringCodec writes strings as UTF-8. A string that is not UTF-8 is an error.
 func StringCodec() Codec[string] {
-	valid := func(ok bool) error {
-		if !ok {
-			return fmt.Errorf("a string that is not UTF-8")
-		}
-		return nil
-	}
 	return CodecOf(
-		func(s string) ([]byte, error) { return []byte(s), valid(utf8.ValidString(s)) },
-		func(b []byte) (string, error) { return string(b), valid(utf8.Valid(b)) },
+		func(s string) ([]byte, error) {
+			if !utf8.ValidString(s) {
+				return nil, errNotUTF8
+			}
+			return []byte(s), nil
+		},
+		func(b []byte) (string, error) {
+			if !utf8.Valid(b) {
+				return "", errNotUTF8
+			}
+			return string(b), nil
+		},
 	)
 }
 
@@ -51,16 +56,13 @@ func BytesCodec() Codec[[]byte] {
 	return CodecOf(clone, clone)
 }
 
-// JSONCodec writes values as JSON. Members that T has no field for are lost when a value is
-// written: use JSONText where a newer app may have added some.
+// JSONCodec writes values as JSON, as [json.Marshal] does. Members that T has no field for are lost
+// when a value is written: use JSONTextCodec where a newer app may have added some.
 func JSONCodec[T any]() Codec[T] {
 	return CodecOf(
 		func(v T) ([]byte, error) { return json.Marshal(v) },
 		func(b []byte) (v T, err error) {
-			d := json.NewDecoder(bytes.NewReader(b))
-			if err = d.Decode(&v); err == nil && d.More() {
-				err = fmt.Errorf("something follows the JSON value")
-			}
+			err = json.Unmarshal(b, &v)
 			return v, err
 		},
 	)

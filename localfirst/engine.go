@@ -192,7 +192,7 @@ func (e *Engine) namespace(ctx context.Context, id replica.ID) (*Namespace, erro
 		changed: map[string]bool{}, later: map[string]time.Time{},
 	}
 	space, err := e.cfg.Client.Open(ctx, id, SpaceOptions{
-		Merge: ns.merge, Changed: ns.noteChanged, Device: e.cfg.Device,
+		Merge: ns.merge, Name: ns.title, Changed: e.ScheduleSync, Device: e.cfg.Device,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("namespace %s: %w", id.Short(), err)

@@ -158,7 +158,13 @@ func (s *itemState) marshal() ([]byte, error) {
 	b = append(b, s.Intent[:]...)
 	fault := s.Fault[:min(len(s.Fault), 1<<10)]
 	b = append(binary.BigEndian.AppendUint16(b, uint16(len(fault))), fault...)
-	return s.Shown.Append(b)
+	all, err := s.Shown.Append(b)
+	if err == nil && len(all) > MaxRecord {
+		// Others can make what was shown so large. An edit then stands beside all of it.
+		var nothing versions.Shown
+		return nothing.Append(b)
+	}
+	return all, err
 }
 
 const stateHead = 2 + 32 + 32 + 2

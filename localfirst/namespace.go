@@ -2,6 +2,7 @@ package localfirst
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,7 +28,6 @@ type Namespace struct {
 	changed     map[string]bool      // keys of the replica that others may have changed
 	all         bool                 // all of them may have been
 	later       map[string]time.Time // keys to look at again, and since when they wait
-	mergeErrs   map[string]error     // by key of the replica: why it was not merged
 }
 
 // maxChanged is how many changed keys are remembered one by one.
@@ -71,30 +71,21 @@ func (ns *Namespace) collection(name string) *collection {
 	return ns.collections[name]
 }
 
-// noteChanged is told what others may have changed.
-func (ns *Namespace) noteChanged(keys [][]byte) {
-	ns.mu.Lock()
-	for _, k := range keys {
-		if len(ns.changed) >= maxChanged {
-			ns.all = true
-			clear(ns.changed)
-		}
-		if !ns.all {
-			ns.changed[string(k)] = true
-		}
-	}
-	ns.mu.Unlock()
-	ns.e.ScheduleSync()
-}
-
 // takeChanged returns what is to be looked at, and begins to note anew.
-func (ns *Namespace) takeChanged() (keys []string, all bool) {
+func (ns *Namespace) takeChanged(ctx context.Context) (keys []string, all bool, err error) {
+	fresh, all, err := ns.space.Changes(ctx)
+	if err != nil {
+		return nil, false, err
+	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	all = ns.all
+	for _, k := range fresh {
+		ns.changed[string(k)] = true
+	}
+	all = all || ns.all
 	keys = slices.Sorted(maps.Keys(ns.changed))
 	ns.all, ns.changed = false, map[string]bool{}
-	return keys, all
+	return keys, all, nil
 }
 
 // giveBack has keys looked at in the next pass.
@@ -103,6 +94,10 @@ func (ns *Namespace) giveBack(keys []string, all bool) {
 	defer ns.mu.Unlock()
 	ns.all = ns.all || all
 	for _, k := range keys {
+		if len(ns.changed) >= maxChanged {
+			ns.all = true
+			clear(ns.changed)
+		}
 		ns.changed[k] = true
 	}
 }
@@ -137,26 +132,11 @@ func (ns *Namespace) due() []string {
 	return slices.Sorted(maps.Keys(ns.later))
 }
 
+// errUnresolved reports values that the merge function leaves to a person.
+var errUnresolved = errors.New("the merge function leaves it to a person")
+
 // merge merges two contents of an item; see versions.Config.Merge.
 func (ns *Namespace) merge(at, base, local, remote []byte) (merged []byte, err error) {
-	merged, err = ns.mergeValues(at, base, local, remote)
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	if err != nil {
-		if ns.mergeErrs == nil || len(ns.mergeErrs) > maxChanged {
-			ns.mergeErrs = map[string]error{}
-		}
-		ns.mergeErrs[string(at)] = err
-		return nil, err
-	}
-	delete(ns.mergeErrs, string(at))
-	return merged, nil
-}
-
-// errUnresolved reports values that the merge function leaves to a person.
-var errUnresolved = fmt.Errorf("the merge function leaves it to a person")
-
-func (ns *Namespace) mergeValues(at, base, local, remote []byte) ([]byte, error) {
 	name, key, l, err := ns.namer.open(local, at)
 	if err != nil {
 		return nil, err
@@ -186,13 +166,6 @@ func (ns *Namespace) mergeValues(at, base, local, remote []byte) ([]byte, error)
 		return nil, errUnresolved
 	}
 	return appendEnvelope(nil, name, key, merged), nil
-}
-
-// whyNotMerged returns why the heads of an item were not merged.
-func (ns *Namespace) whyNotMerged(at string) error {
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	return ns.mergeErrs[at]
 }
 
 // Pending calls each with the names of the items that this device has written and no other peer is
@@ -226,6 +199,15 @@ func (ns *Namespace) nameOf(ctx context.Context, at []byte) (name, key string, e
 		return "", "", err
 	}
 	return ns.nameIn(ctx, item)
+}
+
+// title is SpaceOptions.Name: collection and key.
+func (ns *Namespace) title(ctx context.Context, at []byte) (string, error) {
+	name, key, err := ns.nameOf(ctx, at)
+	if err != nil || name == "" {
+		return "", err
+	}
+	return name + "/" + key, nil
 }
 
 // nameIn is nameOf an item. Of one that was deleted everywhere, the last content that is kept

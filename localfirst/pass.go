@@ -80,14 +80,23 @@ func (c *collection) state(ctx context.Context, key string) (s itemState, known 
 	return s, true, nil
 }
 
+// save writes what is known of items: of many, in several batches.
 func (c *collection) save(ctx context.Context, states map[string]*itemState) error {
-	all := make([]Record, 0, len(states))
+	var all []Record
+	size := 0
 	for _, key := range slices.Sorted(maps.Keys(states)) {
 		b, err := states[key].marshal()
 		if err != nil {
 			return err
 		}
-		all = append(all, Record{c.itemName(key), b})
+		r := Record{c.itemName(key), b}
+		if size += r.Size(); size > MaxBatch {
+			if err := c.ns.e.cfg.Store.Apply(ctx, all); err != nil {
+				return err
+			}
+			all, size = nil, r.Size()
+		}
+		all = append(all, r)
 	}
 	return c.ns.e.cfg.Store.Apply(ctx, all)
 }
@@ -346,6 +355,13 @@ func (c *collection) outgoing(
 		return nil, nil
 	}
 	if state.Conflict && c.hold {
+		return nil, nil
+	}
+	if state.Has && state.Shown.Missed(item, o.want.Hash) {
+		// It was applied, but this device did not come to remember that. What is newer is applied.
+		state.Has, state.Base, state.Scoped = o.now.found, o.hash, true
+		settled[key] = &state
+		c.ns.giveBack([]string{string(at)}, false)
 		return nil, nil
 	}
 	switch former, newest := item.HasAncestor(o.want.Hash); {

@@ -245,7 +245,10 @@ func (c *collection) lastScope(ctx context.Context) (hash [32]byte, known bool, 
 
 // applyChanged applies what others have changed.
 func (ns *Namespace) applyChanged(ctx context.Context, in scopes, all bool) (err error) {
-	keys, more := ns.takeChanged()
+	keys, more, err := ns.takeChanged(ctx)
+	if err != nil {
+		return err
+	}
 	keys = append(keys, ns.due()...)
 	defer func() {
 		if err != nil {

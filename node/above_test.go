@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
@@ -32,7 +33,7 @@ func TestRoomsThatAreRefused(t *testing.T) {
 		require.ErrorContains(t, n.Add(bounded), "z serves /x/1 already")
 		require.NoError(t, n.Add(Room{Name: "x"}))
 		require.ErrorContains(t, n.Add(Room{Name: "x"}), "has x already")
-		require.NoError(t, n.GoOnline(newSimNet(1).end(n.ID())))
+		require.NoError(t, n.GoOnline(simnet.New(1).End(n.ID())))
 		require.ErrorContains(t, n.Add(Room{Name: "y"}), "before it goes online")
 	})
 }
@@ -50,7 +51,7 @@ func TestRoomsRunWhileTheNodeIsOnline(t *testing.T) {
 		}}))
 		time.Sleep(time.Minute)
 		require.Zero(t, began)
-		require.NoError(t, n.GoOnline(newSimNet(1).end(n.ID())))
+		require.NoError(t, n.GoOnline(simnet.New(1).End(n.ID())))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.NotZero(t, began)

@@ -12,16 +12,17 @@ import (
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/simnet"
 )
 
 // breaks is a network whose connections are lost just as the next streams of content are opened.
 type breaks struct {
-	*simEnd
+	*simnet.End
 	left int
 }
 
 func (b *breaks) Open(ctx context.Context, p peer.ID, protocol string) (link.Stream, error) {
-	s, err := b.simEnd.Open(ctx, p, protocol)
+	s, err := b.End.Open(ctx, p, protocol)
 	if err == nil && protocol == wire.Protocol && b.left > 0 {
 		b.left--
 		b.Drop()
@@ -41,7 +42,7 @@ func TestFetchOverADeadConnection(t *testing.T) {
 			})
 			require.NoError(t, err)
 			w.fresh.Node = n
-			require.NoError(t, n.GoOnline(&breaks{w.end(n.ID()), lost}))
+			require.NoError(t, n.GoOnline(&breaks{w.End(n.ID()), lost}))
 			info, err := w.old.blobs.ImportBytes(context.Background(), []byte("content"))
 			require.NoError(t, err)
 			_, err = n.Get(

@@ -11,19 +11,20 @@ import (
 
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/ticket"
 )
 
 // awaits is a network that looks for one peer until its caller has enough.
 type awaits struct {
-	*simEnd
+	*simnet.End
 	away peer.ID
 }
 
 func (e awaits) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if p.ID != e.away {
-		return e.simEnd.Connect(ctx, p)
+		return e.End.Connect(ctx, p)
 	}
 	<-ctx.Done()
 	return &link.UnreachableError{Peer: p.ID, Err: ctx.Err()}
@@ -33,11 +34,11 @@ func (e awaits) Connect(ctx context.Context, p peer.AddrInfo) error {
 // as one has given what it has; whoever asks for a sync hears of each.
 func TestJoiningWaitsForNobodyWhoIsAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSimNet(1)
+		s := simnet.New(1)
 		owner, joiner, away := simOpen(t), simOpen(t), simOpen(t)
 		ctx := context.Background()
-		require.NoError(t, owner.GoOnline(s.end(owner.ID())))
-		require.NoError(t, joiner.GoOnline(awaits{s.end(joiner.ID()), away.ID()}))
+		require.NoError(t, owner.GoOnline(s.End(owner.ID())))
+		require.NoError(t, joiner.GoOnline(awaits{s.End(joiner.ID()), away.ID()}))
 		r, err := owner.replicas.Create(ctx, "r")
 		require.NoError(t, err)
 		doc := &ticket.Doc{Replica: r.ID, Capability: replica.Read}

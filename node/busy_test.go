@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/contacts"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -19,12 +20,12 @@ import (
 func TestBusyPeerIsAskedAgain(t *testing.T) {
 	for _, lasts := range []time.Duration{3 * time.Second, time.Hour} {
 		bubble(t, func(t *testing.T) {
-			net := newSimNet(5)
+			net := simnet.New(5)
 			var all []*Node
 			for range 2 {
 				n, err := Open(t.Context(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewMem()}})
 				require.NoError(t, err)
-				require.NoError(t, n.GoOnline(net.end(n.ID())))
+				require.NoError(t, n.GoOnline(net.End(n.ID())))
 				all = append(all, n)
 			}
 			r, err := all[0].replicas.Create(t.Context(), "r")

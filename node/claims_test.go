@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs/chunked"
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/content/wire"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -23,7 +24,7 @@ import (
 // claimWorld is a node with a replica to which a victim and a hostile author write, and a new node
 // that joins.
 type claimWorld struct {
-	*simNet
+	*simnet.Net
 	t               *testing.T
 	old, fresh      *simNode
 	replica         replica.Replica
@@ -34,13 +35,13 @@ type claimWorld struct {
 
 func newClaimWorld(t *testing.T) *claimWorld {
 	w := &claimWorld{
-		simNet:  newSimNet(1),
+		Net:     simnet.New(1),
 		t:       t,
 		victim:  replica.NewSecretKey(),
 		hostile: replica.NewSecretKey(),
 		clock:   uint64(time.Now().UnixMicro()),
 	}
-	w.loss = 0
+	w.Lose(0)
 	open := func() *simNode {
 		n := &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem()}
 		w.reopen(n)
@@ -58,7 +59,7 @@ func newClaimWorld(t *testing.T) *claimWorld {
 }
 
 func (w *claimWorld) reopen(n *simNode) {
-	(&simWorld{simNet: w.simNet, t: w.t}).open(n)
+	(&simWorld{Net: w.Net, t: w.t}).open(n)
 }
 
 func (w *claimWorld) close() {
@@ -163,9 +164,7 @@ func TestWrongSizesDoNotDenyContent(t *testing.T) {
 }
 
 func (w *claimWorld) opensOf(protocol string) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.opens[protocol]
+	return w.Opened()[protocol]
 }
 
 func (w *claimWorld) requireRefuted(info blobs.Info, lies []replica.Entry) {

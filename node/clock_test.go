@@ -18,15 +18,15 @@ import (
 // timeteller connects a node with a peer whose clock is ahead of the world's, and which does no
 // more than tell it.
 func (w *simWorld) timeteller(n *simNode, name peer.ID, ahead time.Duration) peer.ID {
-	m := w.end(name)
+	m := w.End(name)
 	require.NoError(w.t, m.Start(func(peer.ID, bool) {}))
 	m.Handle(clock.Protocol, func(s link.Stream) {
 		at := time.Now().Add(ahead).UnixMilli()
 		_, _ = s.Write(binary.BigEndian.AppendUint64(nil, uint64(at)))
 		_ = s.Close()
 	})
-	require.NoError(w.t, n.end.Connect(context.Background(), peer.AddrInfo{ID: m.id}))
-	return m.id
+	require.NoError(w.t, n.end.Connect(context.Background(), peer.AddrInfo{ID: m.ID()}))
+	return m.ID()
 }
 
 // Strangers do not tell people that their clock is wrong, however many there are: who writes is

@@ -145,3 +145,10 @@ func (n *Node) OpenPlain(
 ) (content.Reader, error) {
 	return sealed.Open(ctx, n.blobs, p, e)
 }
+
+// TinyPlain is [sealed.Tiny] in the node's store.
+func (n *Node) TinyPlain(
+	ctx context.Context, p *replica.Plain, all []*replica.Entry,
+) ([][]byte, error) {
+	return sealed.Tiny(ctx, n.blobs, p, all)
+}

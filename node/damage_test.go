@@ -45,7 +45,7 @@ func TestDamageHereRefutesNobody(t *testing.T) {
 								Now: time.Now, Host: keepsAll{}},
 						)
 						require.NoError(t, err)
-						require.NoError(t, w.fresh.GoOnline(w.end(w.fresh.ID())))
+						require.NoError(t, w.fresh.GoOnline(w.End(w.fresh.ID())))
 					}
 					h, size, list, sequence := chunkedtest.Store(t, w.old.blobs)
 					e := w.put(w.victim, "file", h, size)

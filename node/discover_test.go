@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -34,7 +35,7 @@ type simTable struct {
 
 // tabled is a network with a table.
 type tabled struct {
-	*simEnd
+	*simnet.End
 	t *simTable
 }
 
@@ -54,11 +55,11 @@ func (e tabled) Announce(_ context.Context, key [32]byte) error {
 		return link.ErrNoTable
 	}
 	for _, p := range e.t.holds[key] {
-		if p.ID == e.id {
+		if p.ID == e.ID() {
 			return nil
 		}
 	}
-	e.t.holds[key] = append(e.t.holds[key], peer.AddrInfo{ID: e.id})
+	e.t.holds[key] = append(e.t.holds[key], peer.AddrInfo{ID: e.ID()})
 	return nil
 }
 
@@ -72,7 +73,7 @@ func (e tabled) Find(_ context.Context, key [32]byte) ([]peer.AddrInfo, error) {
 	return append(append([]peer.AddrInfo{}, e.t.liars...), e.t.holds[key]...), nil
 }
 
-func tableNode(t *testing.T, s *simNet, table *simTable, skew time.Duration, host Host) *Node {
+func tableNode(t *testing.T, s *simnet.Net, table *simTable, skew time.Duration, host Host) *Node {
 	n, err := Open(
 		context.Background(),
 		Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}, Now: func() time.Time {
@@ -80,7 +81,7 @@ func tableNode(t *testing.T, s *simNet, table *simTable, skew time.Duration, hos
 		}, Host: host},
 	)
 	require.NoError(t, err)
-	require.NoError(t, n.GoOnline(tabled{s.end(n.ID()), table}))
+	require.NoError(t, n.GoOnline(tabled{s.End(n.ID()), table}))
 	return n
 }
 
@@ -100,7 +101,7 @@ func TestFindsHolderAmongLiars(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				ctx := context.Background()
 				time.Sleep(hour) // from midnight UTC
-				s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
+				s, table := simnet.New(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
 				var others []*Node
 				for i := range 3 * 32 {
 					id := idOf(byte(i))
@@ -181,7 +182,7 @@ func TestProvideKey(t *testing.T) {
 func TestAnnounceInTurns(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
+		s, table := simnet.New(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
 		n := tableNode(t, s, table, 0, nil)
 		var all []replica.ID
 		for range 20 {
@@ -221,7 +222,7 @@ func TestAnnounceInTurns(t *testing.T) {
 func TestDevicesOfOneSeedMeet(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
+		s, table := simnet.New(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}, absent: true}
 		seed := tableNode(t, s, table, 0, keepsAll{})
 		a, b := tableNode(t, s, table, 0, nil), tableNode(t, s, table, 0, nil)
 		r, err := a.replicas.Create(ctx, "r")
@@ -275,7 +276,7 @@ func (e stalls) Handle(protocol string, fn func(link.Stream)) {
 	if protocol == session.Protocol {
 		fn = func(s link.Stream) {
 			_, _ = s.Read(make([]byte, 1<<16)) // the greeting
-			<-e.ctx.Done()
+			<-e.Context().Done()
 		}
 	}
 	e.tabled.Handle(protocol, fn)
@@ -285,12 +286,12 @@ func (e stalls) Handle(protocol string, fn func(link.Stream)) {
 func TestFindsHolderAmongStallers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, table := newSimNet(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
+		s, table := simnet.New(1), &simTable{holds: map[[32]byte][]peer.AddrInfo{}}
 		var all []*Node
 		for range 8 {
 			n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()}})
 			require.NoError(t, err)
-			require.NoError(t, n.GoOnline(stalls{tabled{s.end(n.ID()), table}}))
+			require.NoError(t, n.GoOnline(stalls{tabled{s.End(n.ID()), table}}))
 			table.liars = append(table.liars, peer.AddrInfo{ID: n.ID()})
 			all = append(all, n)
 		}

@@ -1,10 +1,13 @@
 package node_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/skerry-sync/skerry/blobs"
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
@@ -149,5 +152,32 @@ func TestKeptWithTheReadKey(t *testing.T) {
 		had, err := b.ReplicaStore().ReadKey(t.Context(), r.ID)
 		require.NoError(t, err)
 		require.Equal(t, key, had)
+	}
+}
+
+// Values of an encrypted replica that are written together are stored together, and read back,
+// whatever their sizes.
+func TestSealedBatch(t *testing.T) {
+	ctx := t.Context()
+	a, _ := start(t, t.TempDir())
+	r, err := a.CreateReplica(ctx, "r", true)
+	require.NoError(t, err)
+	largest := blobs.SegmentSize - int(seal.SealedSize(blobs.SegmentSize)-blobs.SegmentSize)
+	sizes := []int{1, 1000, blobs.InlineSize, 5000, largest, largest + 1, blobs.SegmentSize + 1}
+	told := uint64(0)
+	b, err := a.ReplicaOf(r.ID).Batch(ctx, node.WriteOptions{Progress: func(n uint64) { told = n }})
+	require.NoError(t, err)
+	defer b.Close()
+	for i, size := range sizes {
+		value := testkit.Random(uint64(i), size)
+		require.NoError(t, b.Add(node.Change{Key: []byte{'a' + byte(i)}, Value: value}))
+		require.EqualValues(t, size, told)
+	}
+	_, err = b.Commit()
+	require.NoError(t, err)
+	for i, size := range sizes {
+		got, err := a.ReplicaOf(r.ID).Get(ctx, []byte{'a' + byte(i)}, 1<<20)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(testkit.Random(uint64(i), size), got), size)
 	}
 }

@@ -10,12 +10,13 @@ import (
 
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/simnet"
 )
 
 // A stream whose handler has a fault ends, and the node goes on, with nothing held for it.
 func TestFaultOfAHandlerEndsItsStream(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		net := newSimNet(3)
+		net := simnet.New(3)
 		n, err := Open(t.Context(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewMem()}})
 		require.NoError(t, err)
 		n.Serve(testService, func(s link.Stream) {
@@ -28,8 +29,8 @@ func TestFaultOfAHandlerEndsItsStream(t *testing.T) {
 			}
 			_ = s.Close()
 		})
-		require.NoError(t, n.GoOnline(net.end(n.ID())))
-		stranger := net.end("stranger")
+		require.NoError(t, n.GoOnline(net.End(n.ID())))
+		stranger := net.End("stranger")
 		require.NoError(t, stranger.Start(func(peer.ID, bool) {}))
 		ask := func(x byte) error {
 			require.NoError(t, stranger.Connect(t.Context(), peer.AddrInfo{ID: n.ID()}))

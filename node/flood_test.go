@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -50,7 +51,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 		floods := 0
 		flood := func() (id peer.ID, err error) {
 			floods++
-			m := w.end(peer.ID("flood " + string(rune('0'+floods))))
+			m := w.End(peer.ID("flood " + string(rune('0'+floods))))
 			require.NoError(t, m.Start(func(peer.ID, bool) {}))
 			require.NoError(t, m.Connect(ctx, peer.AddrInfo{ID: other.ID()}))
 			for round := range inGoodFaith + 4 {
@@ -76,7 +77,7 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 					break
 				}
 			}
-			return m.id, err
+			return m.ID(), err
 		}
 		stated := func(n *simNode) int {
 			grants, revocations, err := n.replicas.GrantStates(ctx, r.ID)
@@ -138,7 +139,9 @@ func TestFloodOfStatementsEnds(t *testing.T) {
 
 // push sends statements as a peer that makes them up does, and waits until they are taken or
 // refused.
-func push(ctx context.Context, m *simEnd, to peer.ID, id replica.ID, statements [][]byte) error {
+func push(
+	ctx context.Context, m *simnet.End, to peer.ID, id replica.ID, statements [][]byte,
+) error {
 	s, err := m.Open(ctx, to, session.PushProtocol)
 	if err != nil {
 		return err
@@ -182,7 +185,7 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				require.NoError(t, err)
 				before, err := n.replicas.StatementsFingerprint(ctx, r.ID)
 				require.NoError(t, err)
-				m := &statementPeer{simEnd: w.end("mallory"), id: r.ID}
+				m := &statementPeer{End: w.End("mallory"), id: r.ID}
 				for i := range count {
 					d := replica.Grant{
 						Replica: r.ID, Author: delegate.Author(), Issued: g.Issued + uint64(i), NotAfter: g.NotAfter,
@@ -193,17 +196,17 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 				slices.SortFunc(m.items, func(a, b reconcile.Item) int { return bytes.Compare(a.Key, b.Key) })
 				require.NoError(t, m.Start(func(peer.ID, bool) {}))
 				m.Handle(session.Protocol, m.serve)
-				require.NoError(t, n.end.Connect(ctx, peer.AddrInfo{ID: m.simEnd.id}))
+				require.NoError(t, n.end.Connect(ctx, peer.AddrInfo{ID: m.End.ID()}))
 				for range 3 {
-					_, err = n.syncer.SyncWith(ctx, m.simEnd.id, r.ID, nil)
+					_, err = n.syncer.SyncWith(ctx, m.End.ID(), r.ID, nil)
 				}
 				if name == "a flood" {
 					require.Error(t, err)
-					require.True(t, n.blamed.Refused(m.simEnd.id))
+					require.True(t, n.blamed.Refused(m.End.ID()))
 					require.Less(t, m.sent.Load(), int64(2*mostRefused), "it is cut off early")
 				} else {
 					require.NoError(t, err)
-					require.False(t, n.blamed.Refused(m.simEnd.id))
+					require.False(t, n.blamed.Refused(m.End.ID()))
 				}
 				after, err := n.replicas.StatementsFingerprint(ctx, r.ID)
 				require.NoError(t, err)
@@ -220,7 +223,7 @@ func TestSessionWithVoidStatementsEnds(t *testing.T) {
 // statementPeer holds statements that it has made up, and no entries, and answers sessions with
 // them.
 type statementPeer struct {
-	*simEnd
+	*simnet.End
 	id    replica.ID
 	items []reconcile.Item
 	sent  atomic.Int64 // in the last session
@@ -248,7 +251,7 @@ func (m *statementPeer) serve(s link.Stream) {
 	}
 	var nonce [32]byte
 	key := names.Keyed(m.id, []byte("skerry session 3\n"), hello[1:33], nonce[:],
-		[]byte(s.Remote()), []byte{0}, []byte(m.simEnd.id))
+		[]byte(s.Remote()), []byte{0}, []byte(m.End.ID()))
 	proof := names.Keyed(key, []byte("responder"))
 	if _, err := s.Write(append(nonce[:], proof[:]...)); err != nil {
 		return

@@ -93,10 +93,13 @@ func newRoom(served map[string]func(link.Stream), rooms []Room) *admission.Room 
 }
 
 // admitted returns a handler that lets fn answer a stream if its peer may open one, and resets it
-// otherwise.
+// otherwise, or when the place is for another (see admission.Room.EnterFairly).
 func (n *Node) admitted(protocol string, fn func(link.Stream)) func(link.Stream) {
 	return func(s link.Stream) {
-		v, err := n.room.Enter(protocol, n.partyOf(s))
+		v, err := n.room.EnterFairly(protocol, n.partyOf(s), func() {
+			n.counters.refused.Add(1)
+			_ = s.Reset() // the peer may be gone
+		})
 		if err == nil {
 			defer v.Leave()
 			err = v.Take(guestBytes)

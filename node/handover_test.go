@@ -21,6 +21,7 @@ import (
 	"github.com/skerry-sync/skerry/node/handover"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -30,14 +31,14 @@ func handOverWorld(
 	t *testing.T, bounds limits.Config, policy wanted.Policy,
 ) (leaving, peer *Node, r replica.Replica) {
 	ctx := context.Background()
-	s := newSimNet(1)
-	s.loss = 0
+	s := simnet.New(1)
+	s.Lose(0)
 	open := func(hands bool, bounds limits.Config) *Node {
 		n, err := Open(ctx, Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewCrashableMem()},
 			HandsOver: hands, Limits: bounds})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, n.Close()) })
-		require.NoError(t, n.GoOnline(s.end(n.ID())))
+		require.NoError(t, n.GoOnline(s.End(n.ID())))
 		return n
 	}
 	leaving, peer = open(true, bounds), open(false, limits.Config{})
@@ -165,6 +166,13 @@ func TestHandOverEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// answer has a peer of n answer questions about blobs otherwise.
+func answer(n *Node, p peer.ID, by func(link.Stream)) {
+	n.net.(*simnet.End).Net().Intercept(
+		p, wire.Protocol, func(func(link.Stream)) func(link.Stream) { return by },
+	)
+}
+
 // handOverToLiar hands over content to a peer that answers each question about blobs by say, which
 // is given this node, and how often it was asked.
 func handOverToLiar(
@@ -173,10 +181,8 @@ func handOverToLiar(
 	a, b, r := handOverWorld(t, limits.Config{}, wanted.Policy{Prefixes: [][]byte{[]byte("none")}})
 	setContents(t, a, r.ID, map[string][]byte{"file": content})
 	syncTo(t, a, b, r.ID)
-	net := a.net.(*simEnd).s
-	net.mu.Lock()
 	asked := 0
-	net.ends[b.ID()].handlers[wire.Protocol] = func(s link.Stream) {
+	answer(a, b.ID(), func(s link.Stream) {
 		defer func() { _ = s.Close() }()
 		_, reqs, _, err := wire.ReadRequests(bufio.NewReader(s), link.VisitOf(s))
 		if err != nil {
@@ -190,8 +196,7 @@ func handOverToLiar(
 			}
 		}
 		_, _ = s.Write(out) // whoever asked may have gone
-	}
-	net.mu.Unlock()
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Hour)
 	defer cancel()
 	return a.HandOver(ctx, 5*time.Second)
@@ -247,9 +252,7 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 		}
 		setContents(t, a, r.ID, contents)
 		syncTo(t, a, b, r.ID)
-		net := a.net.(*simEnd).s
-		net.mu.Lock()
-		net.ends[b.ID()].handlers[wire.Protocol] = func(s link.Stream) {
+		answer(a, b.ID(), func(s link.Stream) {
 			defer func() { _ = s.Close() }()
 			_, reqs, _, err := wire.ReadRequests(bufio.NewReader(s), link.VisitOf(s))
 			for i := 0; i < len(reqs) && err == nil; i++ {
@@ -271,8 +274,7 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 					_, err = s.Write(out[j : j+1])
 				}
 			}
-		}
-		net.mu.Unlock()
+		})
 		start := time.Now()
 		left, err := a.HandOver(context.Background(), patience)
 		require.NoError(t, err)
@@ -284,16 +286,14 @@ func TestHandOverEndsWithAPeerThatDribbles(t *testing.T) {
 // A peer that dribbles its answer about many blobs ends it, or is cut off.
 func TestDescriptionsDribbledEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSimNet(1)
+		s := simnet.New(1)
 		asking, dribbling := simNodeOf(t, s), simNodeOf(t, s)
-		s.mu.Lock()
-		s.ends[dribbling.ID()].handlers[wire.Protocol] = func(st link.Stream) {
+		answer(asking, dribbling.ID(), func(st link.Stream) {
 			defer func() { _ = st.Close() }()
 			for err := error(nil); err == nil; time.Sleep(1500 * time.Millisecond) {
 				_, err = st.Write([]byte{wire.StatusNotHere})
 			}
-		}
-		s.mu.Unlock()
+		})
 		ctx, cancel := context.WithTimeout(context.Background(), 2*content.DescribeTime)
 		defer cancel()
 		require.NoError(t, asking.net.Connect(ctx, peer.AddrInfo{ID: dribbling.ID()}))

@@ -21,6 +21,7 @@ import (
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -75,7 +76,7 @@ func newHollow(size uint64, number int) hollow {
 
 // servesHollow has a node serve hollow blobs and nothing else: it proves their size, and says that
 // it has no more of them.
-func servesHollow(e *simEnd, all map[blobs.Hash]hollow) {
+func servesHollow(e *simnet.End, all map[blobs.Hash]hollow) {
 	e.Handle(wire.Protocol, func(s link.Stream) {
 		defer func() { _ = s.Close() }()
 		for r := bufio.NewReader(s); ; {
@@ -99,7 +100,7 @@ func servesHollow(e *simEnd, all map[blobs.Hash]hollow) {
 }
 
 // holder adds a node to a world that holds the replica, fetches nothing, and has met the old node.
-func (w *claimWorld) holder(network func(*simEnd) link.Network) *simNode {
+func (w *claimWorld) holder(network func(*simnet.End) link.Network) *simNode {
 	ctx := context.Background()
 	n := &simNode{dir: w.t.TempDir(), disk: vfs.NewCrashableMem()}
 	var err error
@@ -108,7 +109,7 @@ func (w *claimWorld) holder(network func(*simEnd) link.Network) *simNode {
 	_, err = n.replicas.Join(ctx, w.replica)
 	require.NoError(w.t, err)
 	require.NoError(w.t, n.SetPolicy(ctx, w.replica.ID, wanted.Policy{Nothing: true}))
-	n.end = w.end(n.ID())
+	n.end = w.End(n.ID())
 	require.NoError(w.t, n.GoOnline(network(n.end)))
 	w.meets(n, w.old)
 	return n
@@ -146,7 +147,7 @@ func TestBlobsLongerThanAFileDenyNoContent(t *testing.T) {
 		w := newClaimWorld(t)
 		defer w.close()
 		all := map[blobs.Hash]hollow{}
-		evil := w.holder(func(e *simEnd) link.Network { servesHollow(e, all); return onlyOnce{e} })
+		evil := w.holder(func(e *simnet.End) link.Network { servesHollow(e, all); return onlyOnce{e} })
 		defer func() { require.NoError(t, evil.Close()) }()
 		for i := range 20 {
 			x := newHollow(blobs.MaxSize/2, i)
@@ -163,11 +164,11 @@ func TestBlobsLongerThanAFileDenyNoContent(t *testing.T) {
 }
 
 // onlyOnce is a network on which what is handled first is handled so for good.
-type onlyOnce struct{ *simEnd }
+type onlyOnce struct{ *simnet.End }
 
 func (e onlyOnce) Handle(protocol string, fn func(link.Stream)) {
-	if e.handlers[protocol] == nil {
-		e.simEnd.Handle(protocol, fn)
+	if !e.Handles(protocol) {
+		e.End.Handle(protocol, fn)
 	}
 }
 
@@ -178,7 +179,7 @@ func TestHugeBlobsOfWhichNobodyHasMuchDenyNoContent(t *testing.T) {
 		w := newClaimWorld(t)
 		defer w.close()
 		all := map[blobs.Hash]hollow{}
-		evil := w.holder(func(e *simEnd) link.Network { servesHollow(e, all); return onlyOnce{e} })
+		evil := w.holder(func(e *simnet.End) link.Network { servesHollow(e, all); return onlyOnce{e} })
 		for i := range 40 {
 			x := newHollow(2<<40, i) // every file system has files of this size
 			all[x.hash] = x
@@ -230,7 +231,7 @@ func TestTricklingHolderKeepsNothingOfOthersAway(t *testing.T) {
 		w := newClaimWorld(t)
 		defer w.close()
 		log := &events{}
-		evil := w.holder(func(e *simEnd) link.Network { return trickles{e, log} })
+		evil := w.holder(func(e *simnet.End) link.Network { return trickles{e, log} })
 		defer func() { require.NoError(t, evil.Close()) }()
 		offer := func(number int) {
 			info, err := evil.blobs.ImportBytes(ctx, testkit.Random(uint64(number), 64<<20))
@@ -259,7 +260,7 @@ func TestTricklingHolderGivesUpWhatItClaims(t *testing.T) {
 		w := newClaimWorld(t)
 		defer w.close()
 		log := &events{}
-		evil := w.holder(func(e *simEnd) link.Network { return trickles{e, log} })
+		evil := w.holder(func(e *simnet.End) link.Network { return trickles{e, log} })
 		defer func() { require.NoError(t, evil.Close()) }()
 		info, err := evil.blobs.ImportBytes(ctx, testkit.Random(1, 64<<20))
 		require.NoError(t, err)
@@ -290,7 +291,7 @@ func TestGivenContentCountsForItsGiver(t *testing.T) {
 		ctx := context.Background()
 		w := newClaimWorld(t)
 		defer w.close()
-		other := w.holder(func(e *simEnd) link.Network { return e })
+		other := w.holder(func(e *simnet.End) link.Network { return e })
 		defer func() { require.NoError(t, other.Close()) }()
 		require.NoError(t, w.old.SetPolicy(ctx, w.replica.ID, wanted.Policy{Nothing: true}))
 		const size = 16 << 20

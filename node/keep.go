@@ -20,6 +20,12 @@ func (n *Node) Collect(
 	)
 }
 
+// CollectOnly is Collect of no more than the blobs that only names.
+func (n *Node) CollectOnly(ctx context.Context, only func(blobs.Hash) bool) error {
+	_, err := n.blobs.Collect(ctx, blobs.CollectOptions{Keep: n.keepEntries, Only: only})
+	return err
+}
+
 // keepEntries marks what entries name, and the chunks of content in chunks. What is a list of
 // chunks is told from the blob alone, so the sizes that entries claim do not matter, and each blob
 // is looked at once.

@@ -11,12 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // noted is a network that notes whether dials to absent peers are rationed.
 type noted struct {
-	*simEnd
+	*simnet.End
 	mu    *sync.Mutex
 	named map[peer.ID][]bool
 }
@@ -25,16 +26,16 @@ func (e noted) Connect(ctx context.Context, p peer.AddrInfo) error {
 	e.mu.Lock()
 	e.named[p.ID] = append(e.named[p.ID], link.IsNamed(ctx))
 	e.mu.Unlock()
-	return e.simEnd.Connect(ctx, p)
+	return e.End.Connect(ctx, p)
 }
 
 // Strangers can use up the rations of an address, or of all: those of a peer that is known are not
 // among them, or a node would not find its own devices again. Those of a newcomer are.
 func TestDialsToKnownPeersAreNotRationed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSimNet(1)
+		s := simnet.New(1)
 		n, device, stranger := simOpen(t), simOpen(t), simOpen(t)
-		net := noted{s.end(n.ID()), &sync.Mutex{}, map[peer.ID][]bool{}}
+		net := noted{s.End(n.ID()), &sync.Mutex{}, map[peer.ID][]bool{}}
 		require.NoError(t, n.GoOnline(net))
 		ctx := context.Background()
 		r, err := n.replicas.Create(ctx, "r")

@@ -534,7 +534,7 @@ func (n *Node) Leave(ctx context.Context, id replica.ID) error {
 	n.contacts.Forget(id)
 	return errors.Join(
 		n.holders.Forget(ctx, id), n.wanted.Forget(ctx, id), n.displaced.Left(ctx, id),
-		n.left(ctx, id), n.forgetSeeds(ctx, id),
+		n.left(ctx, id),
 	)
 }
 

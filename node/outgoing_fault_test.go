@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -26,7 +27,7 @@ import (
 // faulty is a network whose streams of one protocol make whoever reads or writes them panic, as a
 // mistake in what handles a peer's bytes would.
 type faulty struct {
-	*simEnd
+	*simnet.End
 	f *faults
 }
 
@@ -46,11 +47,11 @@ func (e faulty) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if e.f.on.Load() && e.f.protocol == "connect" {
 		e.f.strike()
 	}
-	return e.simEnd.Connect(ctx, p)
+	return e.End.Connect(ctx, p)
 }
 
 func (e faulty) Open(ctx context.Context, p peer.ID, protocol string) (link.Stream, error) {
-	s, err := e.simEnd.Open(ctx, p, protocol)
+	s, err := e.End.Open(ctx, p, protocol)
 	if err == nil && e.f.on.Load() && protocol == e.f.protocol {
 		x := &faultyStream{Stream: s, f: e.f}
 		x.left.Store(e.f.after)
@@ -124,7 +125,7 @@ func TestFaultOfOutgoingWorkCostsItAlone(t *testing.T) {
 				require.NoError(t, err)
 				f := &faults{protocol: c.protocol, after: c.after}
 				f.on.Store(true)
-				require.NoError(t, w.fresh.GoOnline(faulty{w.end(w.fresh.ID()), f}))
+				require.NoError(t, w.fresh.GoOnline(faulty{w.End(w.fresh.ID()), f}))
 				large := w.blob(3 << 20)
 				e := w.put(w.victim, "large", large.Hash, large.Size)
 				small := w.blob(9_000)

@@ -18,6 +18,7 @@ import (
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
 )
@@ -38,7 +39,7 @@ func numbered(i int) (h blobs.Hash) {
 func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s := newSimNet(1)
+		s := simnet.New(1)
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		looking.downloads.Retune(8, 8)
 		r, err := honest.replicas.Create(ctx, "r")
@@ -60,16 +61,16 @@ func TestRoundsGoOnAfterAFailedFetch(t *testing.T) {
 		}
 		_, err = honest.replicas.Write(ctx, r.ID, author, changes)
 		require.NoError(t, err)
-		s.mu.Lock()
-		serve, opened := s.ends[honest.ID()].handlers[wire.Protocol], new(atomic.Int32)
-		s.ends[honest.ID()].handlers[wire.Protocol] = func(st link.Stream) {
-			if opened.Add(1) == 2 {
-				_ = st.Reset()
-				return
+		opened := new(atomic.Int32)
+		s.Intercept(honest.ID(), wire.Protocol, func(serve func(link.Stream)) func(link.Stream) {
+			return func(st link.Stream) {
+				if opened.Add(1) == 2 {
+					_ = st.Reset()
+					return
+				}
+				serve(st)
 			}
-			serve(st)
-		}
-		s.mu.Unlock()
+		})
 		_, err = looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
 		require.NoError(t, looking.Remember(ctx, []replica.ID{r.ID}, []peer.AddrInfo{{ID: honest.ID()}}))
@@ -87,7 +88,7 @@ func TestContentBehindMuchThatIsNowhere(t *testing.T) {
 	testkit.SeenElsewhere(t)
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s := newSimNet(1)
+		s := simnet.New(1)
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		looking.downloads.Retune(8, leastRefusals)
 		r, err := honest.replicas.Create(ctx, "r")
@@ -130,7 +131,7 @@ func TestFilesInChunksComeFromWhoLacksMuch(t *testing.T) {
 	testkit.SeenElsewhere(t)
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s := newSimNet(1)
+		s := simnet.New(1)
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		looking.downloads.Retune(8, leastRefusals)
 		r, err := honest.replicas.Create(ctx, "r")

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-sync/skerry/node/sealed"
 	"github.com/skerry-sync/skerry/node/wanted"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/replica/seal"
 )
 
 // Replica is a handle on one replica of a node: the one way to write its entries. It knows what a
@@ -133,6 +134,7 @@ type Batch struct {
 	key     replica.SecretKey
 	options WriteOptions
 	small   *blobs.Importer
+	sealed  []byte // the memory of one small content
 	changes []replica.Change
 }
 
@@ -212,7 +214,18 @@ func (b *Batch) content(c *Change) (h blobs.Hash, size uint64, err error) {
 	default:
 		in = bytes.NewReader(c.Value)
 	}
-	n, progress := b.r.n, b.options.Progress
+	progress := b.options.Progress
+	value := c.Stream == nil && c.File == nil
+	if b.view.Encrypted() && value && seal.SealedSize(uint64(len(c.Value))) <= blobs.SegmentSize {
+		if progress != nil {
+			progress(uint64(len(c.Value)))
+		}
+		if b.sealed, err = b.view.SealBytes(b.sealed[:0], c.Value); err != nil {
+			return h, 0, err
+		}
+		h, err = b.importer().Add(b.sealed)
+		return h, uint64(len(b.sealed)), err
+	}
 	if b.view.Encrypted() {
 		key, err := b.view.Sealing()
 		if err != nil {
@@ -229,19 +242,24 @@ func (b *Batch) content(c *Change) (h blobs.Hash, size uint64, err error) {
 		info, err := b.blobs.ImportBytes(b.ctx, c.Value)
 		return info.Hash, info.Size, err
 	}
+	if h = c.Hash; h != (blobs.Hash{}) {
+		err = b.importer().AddHashed(c.Value, h)
+	} else {
+		h, err = b.importer().Add(c.Value)
+	}
+	return h, uint64(len(c.Value)), err
+}
+
+// importer returns what stores small contents together, until Write.
+func (b *Batch) importer() *blobs.Importer {
 	if b.small == nil {
-		b.small, _ = n.importers.Get().(*blobs.Importer)
+		b.small, _ = b.r.n.importers.Get().(*blobs.Importer)
 		if b.small == nil {
 			b.small = b.blobs.NewImporter(b.ctx)
 		}
 		b.small.Reset(b.ctx, b.blobs)
 	}
-	if h = c.Hash; h != (blobs.Hash{}) {
-		err = b.small.AddHashed(c.Value, h)
-	} else {
-		h, err = b.small.Add(c.Value)
-	}
-	return h, uint64(len(c.Value)), err
+	return b.small
 }
 
 // Write writes what was added, all with one timestamp or later, and returns the entries. Peers are

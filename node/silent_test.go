@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -21,16 +22,16 @@ import (
 func TestSilentListenersKeepNothingBack(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, table := newSimNet(5), &simTable{absent: true}
-		s.mesh = 12
+		s, table := simnet.New(5), &simTable{absent: true}
+		s.Mesh = 12
 		var nodes []*Node
 		for range 4 {
 			nodes = append(nodes, tableNode(t, s, table, 0, nil))
 		}
 		r, err := nodes[0].replicas.Create(ctx, "r")
 		require.NoError(t, err)
-		for i := range 2 * s.mesh {
-			e := s.end(peer.ID(fmt.Sprintf("silent %02d", i)))
+		for i := range 2 * s.Mesh {
+			e := s.End(peer.ID(fmt.Sprintf("silent %02d", i)))
 			require.NoError(t, e.Start(func(peer.ID, bool) {}))
 			require.NoError(t, e.Join(names.Topic(r.ID),
 				func(context.Context, peer.ID, []byte) link.Verdict { return link.Ignore }))
@@ -42,11 +43,9 @@ func TestSilentListenersKeepNothingBack(t *testing.T) {
 			if i == 0 {
 				continue
 			}
-			s.mu.Lock()
 			for _, far := range nodes[:i-1] {
-				s.cut[pairOf(n.ID(), far.ID())] = true
+				s.Cut(n.ID(), far.ID(), true)
 			}
-			s.mu.Unlock()
 			_, err := n.replicas.Join(ctx, r)
 			require.NoError(t, err)
 			before := []peer.AddrInfo{{ID: nodes[i-1].ID()}}

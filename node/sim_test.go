@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,19 +19,23 @@ import (
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // mallory is a peer that knows the replica's id, but holds no grant: it publishes forged, replayed
 // and malformed entries, and talks rubbish on streams.
 type mallory struct {
-	*simEnd
+	*simnet.End
+	mu     sync.Mutex // guards rng
 	rng    *rand.Rand
 	author replica.SecretKey
 }
 
-func newMallory(s *simNet, seed uint64) *mallory {
-	m := &mallory{s.end("mallory"), rand.New(rand.NewPCG(seed, 3)), replica.NewSecretKey()}
+func newMallory(s *simnet.Net, seed uint64) *mallory {
+	m := &mallory{
+		End: s.End("mallory"), rng: rand.New(rand.NewPCG(seed, 3)), author: replica.NewSecretKey(),
+	}
 	_ = m.Start(func(peer.ID, bool) {}) // never fails
 	for _, protocol := range []string{
 		session.Protocol, session.OverviewProtocol, session.PushProtocol, session.HeldProtocol,
@@ -45,8 +50,8 @@ func newMallory(s *simNet, seed uint64) *mallory {
 }
 
 func (m *mallory) rubbish() []byte {
-	m.s.mu.Lock()
-	defer m.s.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	b := make([]byte, m.rng.IntN(300))
 	for i := range b {
 		b[i] = byte(m.rng.IntN(4))
@@ -80,7 +85,7 @@ func (m *mallory) strike(ctx context.Context, n *simNode, id replica.ID, known [
 	case 1:
 		msg = session.SealGossip(id, m.rubbish())
 	}
-	m.pass(n.ID(), names.Topic(id), msg)
+	m.Pass(n.ID(), names.Topic(id), msg)
 	protocol := []string{
 		session.Protocol, session.OverviewProtocol, session.PushProtocol, session.HeldProtocol,
 	}[m.rng.IntN(4)]
@@ -122,7 +127,7 @@ func simulate(t *testing.T, seed uint64) {
 	rng, nodes := w.rng, w.nodes
 	r := w.found(replica.Write)
 	acknowledged := map[[32]byte]bool{}
-	bad := newMallory(w.simNet, seed)
+	bad := newMallory(w.Net, seed)
 	var written []replica.Entry
 	for range 30 {
 		i := rng.IntN(len(nodes))
@@ -164,22 +169,19 @@ func simulate(t *testing.T, seed uint64) {
 	}
 	require.NoError(t, bad.Close())
 	w.heal()
-	w.mu.Lock()
-	clear(w.opens)
-	w.mu.Unlock()
+	w.ForgetOpened()
 	time.Sleep(time.Hour)
-	w.mu.Lock()
+	opened := w.Opened()
 	pairs := len(nodes) * (len(nodes) - 1) / 2
 	total := 0
-	for protocol, n := range w.opens {
+	for protocol, n := range opened {
 		// content that was lost with the power, and that nobody else has, is asked for now and then
 		if protocol != wire.Protocol {
 			total += n
 		}
 	}
-	require.LessOrEqual(t, w.opens[wire.Protocol], 20*pairs)
-	require.LessOrEqual(t, total, 10*pairs, "streams in an hour in which nothing happens: %v", w.opens)
-	w.mu.Unlock()
+	require.LessOrEqual(t, opened[wire.Protocol], 20*pairs)
+	require.LessOrEqual(t, total, 10*pairs, "streams in an hour in which nothing happens: %v", opened)
 	var want map[[32]byte]bool
 	for _, n := range nodes {
 		have := map[[32]byte]bool{}

@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/node/simnet"
 )
 
 // Bubble runs f in a bubble with a clock of its own.
@@ -18,7 +19,7 @@ type Sim struct{ w *simWorld }
 // NewSim starts so many nodes, each of which is given to opened before it goes online. They are
 // closed after the test.
 func NewSim(t *testing.T, count int, opened func(i int, n *Node)) *Sim {
-	s := &Sim{&simWorld{simNet: newSimNet(1), t: t}}
+	s := &Sim{&simWorld{Net: simnet.New(1), t: t}}
 	for i := range count {
 		n := &simNode{dir: t.TempDir(), disk: vfs.NewCrashableMem()}
 		n.opened = func(n *Node) { opened(i, n) }
@@ -53,14 +54,10 @@ func (s *Sim) Reopen(i int) {
 
 // Cut keeps two nodes from reaching each other; Heal ends that.
 func (s *Sim) Cut(i, j int) {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	s.w.cut[pairOf(s.Node(i).ID(), s.Node(j).ID())] = true
+	s.w.Net.Cut(s.Node(i).ID(), s.Node(j).ID(), true)
 }
 
 // Heal lets all nodes reach each other.
 func (s *Sim) Heal() {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	clear(s.w.cut)
+	s.w.Net.Heal()
 }

@@ -13,12 +13,13 @@ import (
 
 	"github.com/skerry-sync/skerry/kv/pebble"
 	"github.com/skerry-sync/skerry/node/limits"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // simWorld is a few nodes with clocks that are off, on disks in memory, in a simulated network.
 type simWorld struct {
-	*simNet
+	*simnet.Net
 	t       *testing.T
 	rng     *rand.Rand
 	nodes   []*simNode
@@ -26,8 +27,8 @@ type simWorld struct {
 }
 
 func newSimWorld(t *testing.T, seed uint64) *simWorld {
-	w := &simWorld{simNet: newSimNet(seed), t: t, rng: rand.New(rand.NewPCG(seed, 2))}
-	w.loss = w.rng.Float64() / 2
+	w := &simWorld{Net: simnet.New(seed), t: t, rng: rand.New(rand.NewPCG(seed, 2))}
+	w.Lose(w.rng.Float64() / 2)
 	for range 2 + w.rng.IntN(3) {
 		n := &simNode{
 			dir: t.TempDir(), disk: vfs.NewCrashableMem(), author: replica.NewSecretKey(),
@@ -50,7 +51,7 @@ func (w *simWorld) open(n *simNode) {
 	if n.opened != nil {
 		n.opened(n.Node)
 	}
-	n.end = w.end(n.ID())
+	n.end = w.End(n.ID())
 	require.NoError(w.t, n.GoOnline(n.end))
 }
 
@@ -87,12 +88,10 @@ func (w *simWorld) trouble(n *simNode) {
 	switch w.rng.IntN(4) {
 	case 0:
 		if other != n {
-			w.unlink(n.end, other.end)
+			w.Unlink(n.end, other.end)
 		}
 	case 1:
-		w.mu.Lock()
-		w.cut[pairOf(other.ID(), n.ID())] = w.rng.IntN(2) == 0
-		w.mu.Unlock()
+		w.Cut(other.ID(), n.ID(), w.rng.IntN(2) == 0)
 	case 2:
 		require.NoError(w.t, n.Close())
 		n.synced()
@@ -116,15 +115,13 @@ func (w *simWorld) heal() {
 	for _, n := range w.nodes {
 		n.synced() // nobody loses power any more
 	}
-	w.mu.Lock()
-	clear(w.cut)
-	w.mu.Unlock()
+	w.Heal()
 	time.Sleep(time.Hour)
 }
 
 type simNode struct {
 	*Node
-	end    *simEnd
+	end    *simnet.End
 	dir    string       // of keys and large content
 	disk   *vfs.MemFS   // of the store
 	skew   atomic.Int64 // nanoseconds by which its clock is ahead

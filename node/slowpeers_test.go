@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -22,9 +23,9 @@ import (
 func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, log := newSimNet(1), &events{}
+		s, log := simnet.New(1), &events{}
 		honest, looking := simOpen(t), simNodeOf(t, s)
-		require.NoError(t, honest.GoOnline(onlyAsked{dribbles{s.end(honest.ID()), "", 0, log}}))
+		require.NoError(t, honest.GoOnline(onlyAsked{dribbles{s.End(honest.ID()), "", 0, log}}))
 		r := simReplica(t, honest, nil)
 		_, err := looking.replicas.Join(ctx, r)
 		require.NoError(t, err)
@@ -34,7 +35,7 @@ func TestSlowKnownPeersDoNotFillTheSchedule(t *testing.T) {
 		for i := range 2 * 8 {
 			// Each of a replica of its own, with something to bring.
 			slow := simOpen(t)
-			require.NoError(t, slow.GoOnline(slowSessions{s.end(slow.ID()), log}))
+			require.NoError(t, slow.GoOnline(slowSessions{s.End(slow.ID()), log}))
 			other := simReplica(t, slow, nil)
 			_, err := looking.replicas.Join(
 				ctx, replica.Replica{ID: other.ID, Name: fmt.Sprint(i), Capability: replica.Read},
@@ -65,7 +66,7 @@ func (onlyAsked) Publish(context.Context, string, []byte) error { return errors.
 // slowSessions is the network of a node that proves that it holds a replica, and then says a little
 // now and then, as often as it has to, without end. It begins nothing.
 type slowSessions struct {
-	*simEnd
+	*simnet.End
 	log *events
 }
 
@@ -78,7 +79,7 @@ func (e slowSessions) Handle(protocol string, fn func(link.Stream)) {
 		honest := fn
 		fn = func(s link.Stream) { honest(&endless{Stream: s, e: e}) }
 	}
-	e.simEnd.Handle(protocol, fn)
+	e.End.Handle(protocol, fn)
 }
 
 // endless lets pass what a greeting writes, and then writes no more but the beginnings of a long
@@ -102,12 +103,12 @@ func (s *endless) Write(b []byte) (int, error) {
 	s.e.log.add("slow session")
 	// The longest message of items, and the longest item.
 	piece := binary.AppendUvarint(binary.AppendUvarint([]byte{2}, 512<<10), 192<<10)
-	for s.e.ctx.Err() == nil {
+	for s.e.Context().Err() == nil {
 		if _, err := s.Stream.Write(piece); err != nil {
 			return 0, err
 		}
 		time.Sleep(10 * time.Second)
 		piece = make([]byte, 20*link.LeastRate)
 	}
-	return 0, s.e.ctx.Err()
+	return 0, s.e.Context().Err()
 }

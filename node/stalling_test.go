@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -62,7 +63,7 @@ func (e *events) has(what string) bool {
 // dribbles is the network of a node that answers a protocol one byte in 8 seconds, without end. It
 // lets the first bytes that the node itself answers pass at once.
 type dribbles struct {
-	*simEnd
+	*simnet.End
 	protocol string
 	pass     int
 	log      *events
@@ -75,11 +76,11 @@ func (e dribbles) Handle(protocol string, fn func(link.Stream)) {
 			e.log.add("stalls")
 			defer e.log.add("let go")
 			if e.pass > 0 {
-				honest(&slowWrites{Stream: s, pass: e.pass, until: e.ctx})
+				honest(&slowWrites{Stream: s, pass: e.pass, until: e.Context()})
 				return
 			}
 			_, _ = s.Read(make([]byte, 1<<16)) // what it is asked
-			for e.ctx.Err() == nil {
+			for e.Context().Err() == nil {
 				if _, err := s.Write([]byte{0}); err != nil {
 					return
 				}
@@ -87,7 +88,7 @@ func (e dribbles) Handle(protocol string, fn func(link.Stream)) {
 			}
 		}
 	}
-	e.simEnd.Handle(protocol, fn)
+	e.End.Handle(protocol, fn)
 }
 
 // Open does not begin anything: this one waits to be asked.
@@ -145,15 +146,15 @@ func syncOnce(n *Node, p peer.ID, id replica.ID) error {
 	}
 }
 
-func simNodeOf(t *testing.T, s *simNet) *Node {
+func simNodeOf(t *testing.T, s *simnet.Net) *Node {
 	n := simOpen(t)
-	require.NoError(t, n.GoOnline(s.end(n.ID())))
+	require.NoError(t, n.GoOnline(s.End(n.ID())))
 	return n
 }
 
-func dribblingNode(t *testing.T, s *simNet, protocol string, pass int, log *events) *Node {
+func dribblingNode(t *testing.T, s *simnet.Net, protocol string, pass int, log *events) *Node {
 	n := simOpen(t)
-	require.NoError(t, n.GoOnline(dribbles{s.end(n.ID()), protocol, pass, log}))
+	require.NoError(t, n.GoOnline(dribbles{s.End(n.ID()), protocol, pass, log}))
 	return n
 }
 
@@ -184,7 +185,7 @@ func entriesOf(t *testing.T, n *Node, id replica.ID) uint64 {
 func TestSyncsDespiteAStallingStranger(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, log := newSimNet(1), &events{}
+		s, log := simnet.New(1), &events{}
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		stranger := dribblingNode(t, s, session.Protocol, 0, log)
 		r := simReplica(t, honest, nil)
@@ -221,7 +222,7 @@ func TestSyncsDespiteAStallingStranger(t *testing.T) {
 func TestSyncsDespiteADrippingHolder(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, log := newSimNet(1), &events{}
+		s, log := simnet.New(1), &events{}
 		honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 		dripping := dribblingNode(t, s, session.Protocol, 64+1, log)
 		r := simReplica(t, honest, nil)
@@ -304,7 +305,7 @@ func TestPace(t *testing.T) {
 func TestDrippingNewcomersDoNotFillTheSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
-		s, log := newSimNet(1), &events{}
+		s, log := simnet.New(1), &events{}
 		// This one is honest, and waits to be asked.
 		honest, looking := dribblingNode(t, s, "", 0, log), simNodeOf(t, s)
 		r := simReplica(t, honest, nil)
@@ -333,7 +334,7 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 		t.Run(fmt.Sprintf("background=%v", background), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				ctx := context.Background()
-				s, log := newSimNet(1), &events{}
+				s, log := simnet.New(1), &events{}
 				honest, looking := simNodeOf(t, s), simNodeOf(t, s)
 				dripping := dribblingNode(t, s, wire.Protocol, 0, log)
 				r := simReplica(t, honest, make([]byte, 100<<10))
@@ -376,16 +377,19 @@ func TestFetchesDespiteADrippingProvider(t *testing.T) {
 // trickles is the network of a node that gives content slowly, but a little faster than what counts
 // as nothing.
 type trickles struct {
-	*simEnd
+	*simnet.End
 	log *events
 }
 
 func (e trickles) Handle(protocol string, fn func(link.Stream)) {
 	if protocol == wire.Protocol {
 		honest := fn
-		fn = func(s link.Stream) { e.log.add("trickles"); honest(&slowStream{Stream: s, until: e.ctx}) }
+		fn = func(s link.Stream) {
+			e.log.add("trickles")
+			honest(&slowStream{Stream: s, until: e.Context()})
+		}
 	}
-	e.simEnd.Handle(protocol, fn)
+	e.End.Handle(protocol, fn)
 }
 
 type slowStream struct {
@@ -416,9 +420,9 @@ func TestFetchesDespiteATricklingProvider(t *testing.T) {
 		t.Run(fmt.Sprintf("background=%v", background), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				ctx := context.Background()
-				s, log := newSimNet(1), &events{}
+				s, log := simnet.New(1), &events{}
 				honest, looking, trickling := simNodeOf(t, s), simNodeOf(t, s), simOpen(t)
-				require.NoError(t, trickling.GoOnline(trickles{s.end(trickling.ID()), log}))
+				require.NoError(t, trickling.GoOnline(trickles{s.End(trickling.ID()), log}))
 				value := make([]byte, 3<<20)
 				r := simReplica(t, honest, value)
 				_, err := trickling.blobs.ImportBytes(ctx, value)

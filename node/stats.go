@@ -80,6 +80,10 @@ func (n *Node) Stats() Stats {
 // StorageUsed returns how many bytes of content the node has on the disk.
 func (n *Node) StorageUsed() uint64 { return n.files.Used() }
 
+// StorageLeft returns about how many bytes of content may still come: by what is free on the disk,
+// and by Limits.Storage.
+func (n *Node) StorageLeft() (uint64, error) { return n.files.Left() }
+
 // Totals are what a node holds.
 type Totals struct {
 	Replicas     int

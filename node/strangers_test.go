@@ -28,16 +28,17 @@ import (
 	"github.com/skerry-sync/skerry/node/limits"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/session"
+	"github.com/skerry-sync/skerry/node/simnet"
 	"github.com/skerry-sync/skerry/replica"
 )
 
 // besieged is a node, with a friend that holds a replica in common with it, and any number of
 // strangers.
 type besieged struct {
-	*simNet
+	*simnet.Net
 	t         *testing.T
 	n, friend *Node
-	known     *simEnd // the friend's
+	known     *simnet.End // the friend's
 }
 
 const (
@@ -74,11 +75,11 @@ func answerRoom(_ context.Context, raw link.Stream) {
 // besiege starts both in a bubble, and ends them after f.
 func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 	bubble(t, func(t *testing.T) {
-		b := &besieged{simNet: newSimNet(7), t: t}
+		b := &besieged{Net: simnet.New(7), t: t}
 		// takes nothing that is not read, so a reader who waits is felt at once
-		b.pipe = net.Pipe
-		b.delay = time.Microsecond // a thousand streams must be opened before the first has ended
-		var ends []*simEnd
+		b.Pipe = net.Pipe
+		b.Delay = time.Microsecond // a thousand streams must be opened before the first has ended
+		var ends []*simnet.End
 		for _, n := range []**Node{&b.n, &b.friend} {
 			var err error
 			*n, err = Open(t.Context(), Config{Dir: t.TempDir(), Store: pebble.Options{FS: vfs.NewMem()}})
@@ -96,7 +97,7 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 			require.NoError(t, (*n).Add(Room{
 				Name: "test", Protocol: testRoom, Handler: answerRoom, Streams: roomStreams,
 			}))
-			ends = append(ends, b.simNet.end((*n).ID()))
+			ends = append(ends, b.Net.End((*n).ID()))
 			require.NoError(t, (*n).GoOnline(ends[len(ends)-1]))
 		}
 		b.known = ends[1]
@@ -116,17 +117,15 @@ func besiege(t *testing.T, f func(t *testing.T, b *besieged)) {
 }
 
 // stranger is an identity that has just been made, at an address.
-func (b *besieged) stranger(name, net string) *simEnd {
-	e := b.simNet.end(peer.ID(name))
-	b.mu.Lock()
-	b.nets[e.id] = net
-	b.mu.Unlock()
+func (b *besieged) stranger(name, net string) *simnet.End {
+	e := b.Net.End(peer.ID(name))
+	b.Place(e.ID(), net)
 	require.NoError(b.t, e.Start(func(peer.ID, bool) {}))
 	require.NoError(b.t, e.Connect(context.Background(), peer.AddrInfo{ID: b.n.ID()}))
 	return e
 }
 
-func (b *besieged) open(e *simEnd, protocol string) link.Stream {
+func (b *besieged) open(e *simnet.End, protocol string) link.Stream {
 	s, err := e.Open(context.Background(), b.n.ID(), protocol)
 	require.NoError(b.t, err)
 	return s
@@ -144,7 +143,7 @@ func want(t *testing.T, hashes ...blobs.Hash) []byte {
 }
 
 // get fetches a small blob as anybody may, and fails if it does not come within a time.
-func (b *besieged) get(e *simEnd, h blobs.Hash, content []byte, within time.Duration) error {
+func (b *besieged) get(e *simnet.End, h blobs.Hash, content []byte, within time.Duration) error {
 	s := b.open(e, wire.Protocol)
 	defer s.Close()
 	_ = s.SetReadDeadline(time.Now().Add(within))
@@ -335,7 +334,7 @@ func TestUnreadAnswersStarveNobody(t *testing.T) {
 			}
 		}
 		time.Sleep(500 * time.Millisecond)
-		for name, e := range map[string]*simEnd{
+		for name, e := range map[string]*simnet.End{
 			"friend": b.known, "elsewhere": b.stranger("elsewhere", "there"),
 			"neighbour": b.stranger("neighbour", "here"),
 		} {
@@ -370,7 +369,7 @@ func TestDrippingRequestsCloseNothing(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Second)
-				for name, e := range map[string]*simEnd{
+				for name, e := range map[string]*simnet.End{
 					"friend": b.known, "elsewhere": b.stranger("elsewhere", "there"),
 				} {
 					s := b.open(e, x.protocol)

@@ -78,7 +78,8 @@ type LeftOut struct {
 }
 
 // Export writes the latest value of each key to a file, whose path below dir is the key. dir must
-// not exist, or be empty; it appears whole or not at all. Export waits for content as Get does.
+// not exist, or be empty; it appears whole or not at all. Export waits for content as Get does. It
+// returns an error of the kind NoSpace if there is no room for all of it.
 func (r *Replica) Export(
 	ctx context.Context, dir string, progress func(directory.Progress),
 ) (out Exported, err error) {
@@ -123,5 +124,14 @@ func (r *Replica) Export(
 	if view.Encrypted() {
 		from = sealed.Copy(r.blobs, view)
 	}
-	return out, d.ExportFrom(ctx, from, dir, progress)
+	ctx, room, err := r.blobs.NewRoom(ctx, dir, d.Size())
+	if err != nil {
+		return out, fmt.Errorf("export to %s: %w", dir, err)
+	}
+	return out, room.End(ctx, d.ExportFrom(ctx, from, dir, func(p directory.Progress) {
+		room.Wrote(p.Bytes)
+		if progress != nil {
+			progress(p)
+		}
+	}))
 }

@@ -24,7 +24,7 @@ func TestEntriesCountAsUploaded(t *testing.T) {
 		ctx := context.Background()
 		w := newClaimWorld(t)
 		defer w.close()
-		w.loss = 1 // gossip does not count, and must not carry what is to be pushed
+		w.Lose(1) // gossip does not count, and must not carry what is to be pushed
 		require.NoError(t, w.old.Close())
 		w.old.bounds = limits.Config{Upload: 1 << 30}
 		w.reopen(w.old)

@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/kv"
@@ -29,10 +32,11 @@ type Plain struct {
 	unreadable uint64
 }
 
-// openKey is a read key, ready to open names.
+// openKey is a read key, ready to open names and small contents.
 type openKey struct {
 	EpochKey
-	names *seal.Names
+	names    *seal.Names
+	contents *seal.Contents
 }
 
 // Item is an entry with its key in plain.
@@ -57,7 +61,7 @@ func (s *Store) Plain(ctx context.Context, id ID) (*Plain, error) {
 		}
 		p.now, p.no, p.some = now, err, err
 		for _, k := range all {
-			p.keys = append(p.keys, openKey{k, k.Key.Names(k.Epoch)})
+			p.keys = append(p.keys, openKey{k, k.Key.Names(k.Epoch), k.Key.Contents(k.Epoch)})
 		}
 		if p.some == nil {
 			p.some, err = lacking(rd, r, all)
@@ -141,6 +145,14 @@ func (p *Plain) Open(e Entry) (it Item, ok bool) {
 	if !p.r.Encrypted {
 		return Item{e.Key, e}, true
 	}
+	if it, ok = p.open(e); !ok {
+		p.unreadable++
+	}
+	return it, ok
+}
+
+// open is Open of an entry of an encrypted replica, but it counts nothing.
+func (p *Plain) open(e Entry) (it Item, ok bool) {
 	epoch, err := seal.EpochOf(e.Key)
 	if err == nil {
 		for _, k := range p.keys {
@@ -152,8 +164,38 @@ func (p *Plain) Open(e Entry) (it Item, ok bool) {
 			}
 		}
 	}
-	p.unreadable++
 	return it, false
+}
+
+// openAtOnce is how many entries are opened at a time.
+const openAtOnce = 1 << 12
+
+// openAll opens entries of an encrypted replica, on all processors, and returns those that match,
+// in no order.
+func (p *Plain) openAll(entries []Entry, match func(*Item) bool) []Item {
+	const each = 256
+	parts := slices.Collect(slices.Chunk(entries, each))
+	opened, unreadable := make([][]Item, len(parts)), make([]uint64, len(parts))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, part := range parts {
+		g.Go(func() error {
+			for _, e := range part {
+				it, ok := p.open(e)
+				if !ok {
+					unreadable[i]++
+				} else if match(&it) {
+					opened[i] = append(opened[i], it)
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // never fails
+	for _, n := range unreadable {
+		p.unreadable += n
+	}
+	return slices.Concat(opened...)
 }
 
 // Entries yields what q selects, as Store.Entries does, by keys in plain. In the order of keys, all
@@ -165,16 +207,26 @@ func (p *Plain) Entries(ctx context.Context, q Query) iter.Seq2[Item, error] {
 	if q.ByTime {
 		return p.byTime(ctx, q)
 	}
-	return p.ordered(ctx, q, func(all []Item) []Item { // the newest of each author
-		kept := all[:0]
-		for i, it := range all {
-			if i+1 == len(all) || all[i+1].Entry.Author != it.Entry.Author ||
-				!bytes.Equal(all[i+1].Key, it.Key) {
-				kept = append(kept, it)
-			}
+	return p.ordered(ctx, q, newestOfEach)
+}
+
+// newestOfEach leaves of items, which are in the order of compareItems, the newest of each key and
+// author.
+func newestOfEach(all []Item) []Item {
+	kept := all[:0]
+	for i, it := range all {
+		if i+1 == len(all) || all[i+1].Entry.Author != it.Entry.Author ||
+			!bytes.Equal(all[i+1].Key, it.Key) {
+			kept = append(kept, it)
 		}
-		return kept
-	})
+	}
+	return kept
+}
+
+// compareItems orders items by keys in plain, authors, and time.
+func compareItems(a, b Item) int {
+	return cmp.Or(bytes.Compare(a.Key, b.Key), bytes.Compare(a.Entry.Author[:], b.Entry.Author[:]),
+		CompareVersions(&a.Entry, &b.Entry))
 }
 
 // Latest yields for each key the entry that stands for it, as Store.Latest does, by keys in plain.
@@ -247,7 +299,7 @@ func (p *Plain) byTime(ctx context.Context, q Query) iter.Seq2[Item, error] {
 }
 
 // ordered yields items in the order of keys: those that pick leaves of all with the wanted keys,
-// which it gets in the order of keys, authors, and time.
+// which it gets in the order of compareItems.
 func (p *Plain) ordered(
 	ctx context.Context, q Query, pick func([]Item) []Item,
 ) iter.Seq2[Item, error] {
@@ -257,10 +309,7 @@ func (p *Plain) ordered(
 			yield(Item{}, err)
 			return
 		}
-		slices.SortFunc(all, func(a, b Item) int {
-			return cmp.Or(bytes.Compare(a.Key, b.Key), bytes.Compare(a.Entry.Author[:], b.Entry.Author[:]),
-				CompareVersions(&a.Entry, &b.Entry))
-		})
+		slices.SortFunc(all, compareItems)
 		all = slices.DeleteFunc(pick(all), func(it Item) bool { return !it.selectedBy(&q) })
 		if q.Reverse {
 			slices.Reverse(all)
@@ -298,17 +347,24 @@ func (p *Plain) withKeys(ctx context.Context, q *Query) (all []Item, err error) 
 			queries = append(queries, sealed)
 		}
 	}
+	var some []Entry // a few at a time, since most may not match
+	open := func() {
+		all = append(all, p.openAll(some, func(it *Item) bool {
+			return (q.Key == nil || bytes.Equal(it.Key, q.Key)) && bytes.HasPrefix(it.Key, q.Prefix)
+		})...)
+		some = some[:0]
+	}
 	for _, sealed := range queries {
 		for e, err := range p.s.Entries(ctx, p.r.ID, sealed) {
 			if err != nil {
 				return nil, err
 			}
-			it, ok := p.Open(e)
-			if ok && (q.Key == nil || bytes.Equal(it.Key, q.Key)) && bytes.HasPrefix(it.Key, q.Prefix) {
-				all = append(all, it)
+			if some = append(some, e); len(some) == openAtOnce {
+				open()
 			}
 		}
 	}
+	open()
 	return all, nil
 }
 

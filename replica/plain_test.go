@@ -103,6 +103,9 @@ func TestEncryptedShowsTheSame(t *testing.T) {
 			require.Equal(t, errA, errB)
 			require.Equal(t, a.Entry.Hash, b.Entry.Hash)
 		}
+		for _, view := range []*Plain{o, p} {
+			requireLooks(t, view, authors, names)
+		}
 		require.Zero(t, p.Unreadable())
 		wholesome(t, s, sealed.ID)
 	})

@@ -79,13 +79,18 @@ func (q *Query) selects(e *Entry) bool {
 func (s *Store) Entries(ctx context.Context, id ID, q Query) iter.Seq2[Entry, error] {
 	return s.yieldEntries(
 		ctx, id, q.Limit, func(rd kv.Reader, r *Replica, visit func(Entry) bool) error {
-			keep := func(e Entry) bool { return !q.selects(&e) || visit(e) }
-			if q.ByTime {
-				return walkTime(rd, r, &q, keep)
-			}
-			return walkEntries(rd, r, q.order(), q.Reverse, keep)
+			return walkQuery(rd, r, &q, visit)
 		},
 	)
+}
+
+// walkQuery visits the entries that q selects, but for its limit.
+func walkQuery(rd kv.Reader, r *Replica, q *Query, visit func(Entry) bool) error {
+	keep := func(e Entry) bool { return !q.selects(&e) || visit(e) }
+	if q.ByTime {
+		return walkTime(rd, r, q, keep)
+	}
+	return walkEntries(rd, r, q.order(), q.Reverse, keep)
 }
 
 // Latest yields for each key the entry that stands for it: the one with the greatest (timestamp,

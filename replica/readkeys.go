@@ -381,8 +381,8 @@ func readKeys(rd kv.Reader, r *Replica) (now EpochKey, all []EpochKey, err error
 	return now, usable(epochs, held), err
 }
 
-// lacking returns an error that is ErrNoReadKey if the read key of an epoch that counts is not among
-// some.
+// lacking returns an error that is ErrNoReadKey if the read key of an epoch that counts is not
+// among some.
 func lacking(rd kv.Reader, r *Replica, keys []EpochKey) (some, err error) {
 	about, err := statementsOf(rd, r.ID, &AuthorID{})
 	for _, e := range counting(about.epochs) {

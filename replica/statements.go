@@ -139,6 +139,52 @@ func (s *Store) statements(ctx context.Context, id ID) (st statements, err error
 	return st, err
 }
 
+// Delegates returns how many authors the replica key has let grant to others, or has revoked. It
+// counts no further than most.
+func (s *Store) Delegates(ctx context.Context, id ID, most int) (count int, err error) {
+	const authorAt = len(keyStatement) + len(id)
+	const classAt = authorAt + len(AuthorID{})
+	err = s.kv.View(ctx, func(rd kv.Reader) error {
+		count = 0
+		span := kv.Prefix(idKey(keyStatement, id))
+		for more := true; more && count < most; {
+			more = false
+			for p, err := range rd.Scan(span, kv.ScanOptions{}) {
+				if err != nil {
+					return err
+				}
+				direct := p.Key[classAt] == classDirect
+				counts := direct && isOfDelegate(p.Value)
+				if direct && !counts {
+					continue
+				}
+				if counts {
+					count++
+				}
+				// What else is about this author is not read.
+				span.From, more = kv.After(bytes.Clone(p.Key[:classAt])), true
+				break
+			}
+		}
+		return nil
+	})
+	return count, err
+}
+
+// isOfDelegate reports whether a statement of the replica key is about one who may grant, or one
+// who is revoked.
+func isOfDelegate(record []byte) bool {
+	st, err := ParseStatement(record)
+	if err != nil {
+		return false
+	}
+	if g, ok := st.(*Grant); ok {
+		return g.Delegable
+	}
+	_, ok := st.(*Revocation)
+	return ok
+}
+
 // RevokedSince reports whether a revocation of an author was issued at a time or later by the
 // replica key, or by an author whose key this node holds. Other delegates do not decide about whom
 // this node lets in.

@@ -136,9 +136,7 @@ func (a *adopting) load(ctx context.Context, key []byte) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, older := newestSlots(slots)
-	newest := len(entries)
-	entries = append(entries, older...)
+	entries, _, newest := newestFirst(slots, nil)
 	for it, err := range a.s.cfg.Slots.Displaced(ctx, key) {
 		if err != nil {
 			return nil, err

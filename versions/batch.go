@@ -1,10 +1,13 @@
 package versions
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions/plan"
@@ -20,18 +23,68 @@ func manifestKey(d record.Dot) []byte {
 		hex.EncodeToString(d.Device.Incarnation[:]), d.Counter)
 }
 
+// parseManifestKey returns the first part of the batch whose manifest an author has under a key.
+func parseManifestKey(key []byte, author replica.AuthorID) (first record.Dot, ok bool) {
+	parts := strings.Split(strings.TrimPrefix(string(key), manifestPrefix), ".")
+	if len(parts) != 3 || len(parts[1]) != 2*len(first.Device.Incarnation) {
+		return first, false
+	}
+	incarnation, err := hex.DecodeString(parts[1])
+	if err != nil {
+		return first, false
+	}
+	first.Device.Author = record.TagOf(author)
+	first.Device.Incarnation = record.Incarnation(incarnation)
+	first.Counter, err = strconv.ParseUint(parts[2], 16, 64)
+	return first, err == nil && bytes.Equal(manifestKey(first), key)
+}
+
+// becameWhole returns the keys of a batch if all of its parts are here and Arrived has not said so
+// before: the parts that came earlier have waited for the last. While one is missing, nothing has
+// changed.
+func (s *Set) becameWhole(
+	ctx context.Context, author replica.AuthorID, first record.Dot,
+) ([][]byte, error) {
+	if s.seen.isTold(first) {
+		return nil, nil
+	}
+	whole, err := s.isWholeFrom(ctx, author, first)
+	if !whole || err != nil {
+		return nil, err
+	}
+	s.seen.noteTold(first)
+	q := replica.Query{Key: manifestKey(first), Author: &author}
+	for it, err := range s.cfg.Slots.Entries(ctx, q) {
+		if err != nil {
+			return nil, err
+		}
+		keys, err := s.manifest(ctx, &it.Entry)
+		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+			return nil, nil
+		}
+		return keys, err
+	}
+	return nil, nil
+}
+
 // isWhole reports whether all versions of the batch of v are here, or what supersedes them. A
 // version that is by itself is whole. So is one whose manifest its author has withdrawn.
 func (s *Set) isWhole(ctx context.Context, v *plan.Version) (bool, error) {
 	if v.Batch == nil || v.Batch.Parts == 1 {
 		return true, nil
 	}
-	first := v.Batch.FirstOf(v.Dot)
+	return s.isWholeFrom(ctx, v.Author, v.Batch.FirstOf(v.Dot))
+}
+
+// isWholeFrom is isWhole of the batch of an author that begins with the part first.
+func (s *Set) isWholeFrom(
+	ctx context.Context, author replica.AuthorID, first record.Dot,
+) (bool, error) {
 	known := s.seen.partsOf(first)
 	if known == allParts {
 		return true, nil
 	}
-	n, err := s.countParts(ctx, v, first, known)
+	n, err := s.countParts(ctx, author, first, known)
 	if err != nil {
 		return false, fmt.Errorf("batch %s: %w", first, err)
 	}
@@ -48,9 +101,9 @@ const allParts = record.MaxParts + 1
 // how many had before. What has come is not looked at again: whoever reads all items of a large
 // batch that is still coming would otherwise look at each for each.
 func (s *Set) countParts(
-	ctx context.Context, v *plan.Version, first record.Dot, known int,
+	ctx context.Context, author replica.AuthorID, first record.Dot, known int,
 ) (int, error) {
-	q := replica.Query{Key: manifestKey(first), Author: &v.Author, Tombstones: true}
+	q := replica.Query{Key: manifestKey(first), Author: &author, Tombstones: true}
 	for it, err := range s.cfg.Slots.Entries(ctx, q) {
 		if err != nil {
 			return known, err

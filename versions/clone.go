@@ -47,8 +47,17 @@ func (s *Set) arrived(
 	ctx context.Context, all []replica.Item, unused uint64,
 ) (keys [][]byte, err error) {
 	copied := false
-	var claimed [][]byte             // keys
-	batches := map[record.Dot]bool{} // whose keys are among keys, by their first parts
+	var claimed [][]byte // keys
+	// A writer may have any number of manifests name the same keys.
+	told := map[string]bool{}
+	tell := func(more ...[]byte) {
+		for _, key := range more {
+			if !told[string(key)] {
+				told[string(key)] = true
+				keys = append(keys, key)
+			}
+		}
+	}
 	for i := range all {
 		it := &all[i]
 		if string(it.Key) == acknowledgementKey {
@@ -58,14 +67,16 @@ func (s *Set) arrived(
 			continue
 		}
 		if len(it.Key) > 0 && it.Key[0] == 0 {
-			more, err := s.arrivedBatch(ctx, it)
-			if err != nil {
-				return keys, s.failed(err)
+			if first, ok := parseManifestKey(it.Key, it.Entry.Author); ok {
+				more, err := s.becameWhole(ctx, it.Entry.Author, first)
+				if err != nil {
+					return keys, s.failed(err)
+				}
+				tell(more...)
 			}
-			keys = append(keys, more...)
 			continue
 		}
-		keys = append(keys, it.Key)
+		tell(it.Key)
 		v, err := s.load(ctx, &it.Entry)
 		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
 			continue
@@ -86,13 +97,12 @@ func (s *Set) arrived(
 				claimed = append(claimed, it.Key)
 			}
 		}
-		if v.Batch != nil && !batches[v.Batch.FirstOf(v.Dot)] {
-			batches[v.Batch.FirstOf(v.Dot)] = true
-			more, err := s.partsOf(ctx, v)
+		if v.Batch != nil && v.Batch.Parts > 1 {
+			more, err := s.becameWhole(ctx, v.Author, v.Batch.FirstOf(v.Dot))
 			if err != nil {
 				return keys, s.failed(err)
 			}
-			keys = append(keys, more...)
+			tell(more...)
 		}
 	}
 	look := keys
@@ -220,25 +230,4 @@ func (s *Set) ownOf(ctx context.Context, key []byte) (*plan.Version, error) {
 		return nil, nil
 	}
 	return v, err
-}
-
-// arrivedBatch returns the keys of a batch whose manifest has come.
-func (s *Set) arrivedBatch(ctx context.Context, it *replica.Item) ([][]byte, error) {
-	keys, err := s.manifest(ctx, &it.Entry)
-	if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
-		return nil, nil
-	}
-	return keys, err
-}
-
-// partsOf returns the keys of the batch of a version: it may have been the last that was missing.
-func (s *Set) partsOf(ctx context.Context, v *plan.Version) ([][]byte, error) {
-	q := replica.Query{Key: manifestKey(v.Batch.FirstOf(v.Dot)), Author: &v.Author}
-	for it, err := range s.cfg.Slots.Entries(ctx, q) {
-		if err != nil {
-			return nil, err
-		}
-		return s.arrivedBatch(ctx, &it)
-	}
-	return nil, nil
 }

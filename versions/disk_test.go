@@ -136,6 +136,42 @@ func (d *disk) Entry(
 	return e, nil
 }
 
+func (d *disk) EntriesOf(ctx context.Context, keys [][]byte) ([][]replica.Item, error) {
+	all := make([][]replica.Item, len(keys))
+	for i, k := range keys {
+		for it, err := range d.Entries(ctx, replica.Query{Key: k}) {
+			if err != nil {
+				return nil, err
+			}
+			all[i] = append(all[i], it)
+		}
+	}
+	return all, nil
+}
+
+func (d *disk) EntriesBy(
+	_ context.Context, by replica.AuthorID, keys [][]byte,
+) ([]*replica.Entry, error) {
+	all := make([]*replica.Entry, len(keys))
+	for i, k := range keys {
+		if e, ok := d.slots[slot{string(k), by}]; ok && !e.IsTombstone() {
+			all[i] = &e
+		}
+	}
+	return all, nil
+}
+
+// Tiny returns contents of an odd length, so that some are opened.
+func (d *disk) Tiny(_ context.Context, all []*replica.Entry) ([][]byte, error) {
+	contents := make([][]byte, len(all))
+	for i, e := range all {
+		if b := d.content[e.Hash]; len(b)%2 == 1 {
+			contents[i] = bytes.Clone(b)
+		}
+	}
+	return contents, nil
+}
+
 func compareSlots(a, b slot) int {
 	return cmp.Or(cmp.Compare(a.key, b.key), bytes.Compare(a.by[:], b.by[:]))
 }

@@ -64,9 +64,9 @@ func (s *Set) Contested(ctx context.Context) iter.Seq2[*Item, error] {
 			if len(slots) == 0 || len(slots) == 1 && !displaced[string(slots[0].Key)] {
 				return true
 			}
-			item, err := s.item(ctx, slots[0].Key, slots, Looked{})
+			item, err := s.oneItem(ctx, slotsOf{slots[0].Key, slots, Looked{}})
 			if err == nil && item.Missing {
-				item, err = s.item(ctx, slots[0].Key, slots, Looked{Waited: true})
+				item, err = s.oneItem(ctx, slotsOf{slots[0].Key, slots, Looked{Waited: true}})
 			}
 			return yield(item, s.failed(err)) && err == nil
 		}

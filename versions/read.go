@@ -7,11 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
@@ -38,8 +34,8 @@ type Item struct {
 	Pending, Malformed int
 
 	set *Set
-	all []*plan.Version     // heads and others that are here
-	own map[blobs.Hash]bool // what the slots of this device's author hold
+	all []*plan.Version // heads and others that are here
+	own []blobs.Hash    // what the slots of this device's author hold
 	// ownPending says that the content of one of them is not here: it would be overwritten unseen.
 	ownPending bool
 	unreadable error // of an item without heads
@@ -47,142 +43,43 @@ type Item struct {
 
 // Read returns the item of a key. An item without any version is Deleted.
 func (s *Set) Read(ctx context.Context, key []byte, l Looked) (*Item, error) {
-	if key == nil {
-		key = []byte{}
-	}
-	if len(key) > 0 && key[0] == 0 {
-		return nil, ErrReservedKey
-	}
-	all, err := s.slots(ctx, key)
+	items, err := s.ReadAll(ctx, [][]byte{key}, func([]byte) Looked { return l })
 	if err != nil {
-		return nil, s.failed(err)
+		return nil, err
 	}
-	item, err := s.item(ctx, key, all, l)
-	return item, s.failed(err)
+	return items[0], nil
 }
 
-// slots returns the entries of a key.
-func (s *Set) slots(ctx context.Context, key []byte) (all []replica.Item, err error) {
-	for it, err := range s.cfg.Slots.Entries(ctx, replica.Query{Key: key}) {
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, it)
-	}
-	return all, nil
-}
-
-// readAhead is how many keys All looks at together, on all processors.
-const readAhead = 256
-
-// slotsOf is what there is of a key.
-type slotsOf struct {
-	key    []byte
-	slots  []replica.Item
-	looked Looked
-}
-
-// All yields the items of all keys that begin with prefix, in order. looked returns what was shown
-// of a key; nil is nothing of any. It looks at some items before they are asked for.
-func (s *Set) All(
-	ctx context.Context, prefix []byte, looked func(key []byte) Looked,
-) iter.Seq2[*Item, error] {
-	return func(yield func(*Item, error) bool) {
-		var ahead []slotsOf
-		flush := func() bool {
-			items, err := s.items(ctx, ahead)
-			ahead = ahead[:0]
-			for _, item := range items {
-				if !yield(item, nil) {
-					return false
-				}
-			}
-			if err != nil {
-				yield(nil, s.failed(err))
-			}
-			return err == nil
-		}
-		for it, err := range s.cfg.Slots.Entries(ctx, replica.Query{Prefix: prefix}) {
-			if err != nil {
-				if flush() {
-					yield(nil, s.failed(err))
-				}
-				return
-			}
-			if len(it.Key) > 0 && it.Key[0] == 0 {
-				continue
-			}
-			if n := len(ahead); n > 0 && bytes.Equal(it.Key, ahead[n-1].key) {
-				ahead[n-1].slots = append(ahead[n-1].slots, it)
-				continue
-			}
-			if len(ahead) == readAhead && !flush() {
-				return
-			}
-			x := slotsOf{key: slices.Clone(it.Key), slots: []replica.Item{it}}
-			if looked != nil {
-				x.looked = looked(x.key)
-			}
-			ahead = append(ahead, x)
-		}
-		flush()
-	}
-}
-
-// items makes the items of some keys. Those before the first that fails are returned with its
-// error.
-func (s *Set) items(ctx context.Context, all []slotsOf) ([]*Item, error) {
-	items, errs := make([]*Item, len(all)), make([]error, len(all))
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(all)) {
-		workers.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(all) {
-					return
-				}
-				items[i], errs[i] = s.item(ctx, all[i].key, all[i].slots, all[i].looked)
-			}
-		})
-	}
-	workers.Wait()
-	for i, err := range errs {
-		if err != nil {
-			return items[:i], err
-		}
-	}
-	return items, nil
-}
-
-// item makes the item of entries of one key.
-func (s *Set) item(
-	ctx context.Context, key []byte, entries []replica.Item, l Looked,
-) (*Item, error) {
+// item makes the item of entries of one key; tiny are the contents of those that are at hand.
+func (s *Set) item(ctx context.Context, of slotsOf, tiny [][]byte) (*Item, error) {
 	s.mu.Lock()
 	author := s.dev.Author
 	s.mu.Unlock()
-	item := &Item{Key: slices.Clone(key), set: s, own: map[blobs.Hash]bool{}}
+	key, entries, l := of.key, of.slots, of.looked
+	item := &Item{Key: key, set: s}
 	for i := range entries {
 		if e := &entries[i].Entry; e.Author == author {
-			item.own[e.Hash] = true
+			item.own = append(item.own, e.Hash)
 		}
 	}
-	entries, older := newestSlots(entries)
-	slots := len(entries)
-	entries = append(entries, older...)
+	entries, tiny, slots := newestFirst(entries, tiny)
 	for it, err := range s.cfg.Slots.Displaced(ctx, key) {
 		if err != nil {
 			return nil, err
 		}
 		entries = append(entries, it)
 	}
+	contexts := map[blobs.Hash]record.Vector{} // by the content that says so: entries can share one
 	for {
 		item.Pending, item.Malformed = 0, 0
 		var all []*plan.Version
 		for i := range entries {
 			e := &entries[i].Entry
-			v, err := s.load(ctx, e)
+			var content []byte
+			if i < len(tiny) {
+				content = tiny[i]
+			}
+			v, err := s.loadFrom(ctx, e, content)
 			switch {
 			case errors.Is(err, plan.ErrMissing):
 				item.Pending++
@@ -193,6 +90,11 @@ func (s *Set) item(
 				continue
 			case err != nil:
 				return nil, fmt.Errorf("key %q: %w", key, err)
+			}
+			if c, ok := contexts[e.Hash]; ok && slices.Equal(c, v.Context) {
+				v.Context = c
+			} else if !ok {
+				contexts[e.Hash] = v.Context
 			}
 			if v.Displaced = i >= slots; v.Displaced {
 				s.mu.Lock()
@@ -238,22 +140,33 @@ func (s *Set) item(
 	}
 }
 
-// newestSlots returns the newest of some entries of a key for each author, and the others.
-func newestSlots(entries []replica.Item) (newest, older []replica.Item) {
-	for i := range entries {
-		if i+1 < len(entries) && entries[i+1].Entry.Author == entries[i].Entry.Author {
-			older = append(older, entries[i])
-		}
-	}
-	if older == nil {
-		return entries, nil
+// newestFirst returns some entries of a key, with their contents, such that the newest of each
+// author come first: so many as slots says.
+func newestFirst(
+	entries []replica.Item, tiny [][]byte,
+) (sorted []replica.Item, contents [][]byte, slots int) {
+	isOld := func(i int) bool {
+		return i+1 < len(entries) && entries[i+1].Entry.Author == entries[i].Entry.Author
 	}
 	for i := range entries {
-		if i+1 == len(entries) || entries[i+1].Entry.Author != entries[i].Entry.Author {
-			newest = append(newest, entries[i])
+		if !isOld(i) {
+			slots++
 		}
 	}
-	return newest, older
+	if slots == len(entries) {
+		return slices.Clip(entries), tiny, slots
+	}
+	for _, old := range []bool{false, true} {
+		for i := range entries {
+			if isOld(i) == old {
+				sorted = append(sorted, entries[i])
+				if len(tiny) > 0 {
+					contents = append(contents, tiny[i])
+				}
+			}
+		}
+	}
+	return sorted, contents, slots
 }
 
 // lookForUnreadable finds out whether an item of which nothing is shown may be there all the same.
@@ -277,15 +190,26 @@ const readAtOnce = 4 << 10
 
 // load reads the version of an entry. It returns plan.ErrMissing and record.ErrMalformed.
 func (s *Set) load(ctx context.Context, e *replica.Entry) (*plan.Version, error) {
-	c, err := s.cfg.Slots.Open(ctx, e)
-	if err != nil {
-		return nil, err
+	return s.loadFrom(ctx, e, nil)
+}
+
+// loadFrom is load with the entry's content, if that is at hand; else nil.
+func (s *Set) loadFrom(
+	ctx context.Context, e *replica.Entry, content []byte,
+) (*plan.Version, error) {
+	var c Content = bytes.NewReader(content)
+	head := content
+	if content == nil {
+		var err error
+		if c, err = s.cfg.Slots.Open(ctx, e); err != nil {
+			return nil, err
+		}
+		head = make([]byte, min(readAtOnce, c.Size()))
+		if err := readAt(c, head, 0); err != nil {
+			return nil, err
+		}
 	}
 	size := c.Size()
-	head := make([]byte, min(readAtOnce, size))
-	if err := readAt(c, head, 0); err != nil {
-		return nil, err
-	}
 	n, more, err := record.Length(head)
 	if err == nil && (more || int64(n) > size) {
 		err = fmt.Errorf("%w: cut short", record.ErrMalformed)
@@ -316,7 +240,19 @@ func (s *Set) load(ctx context.Context, e *replica.Entry) (*plan.Version, error)
 			return nil, fmt.Errorf("%w: %w", record.ErrMalformed, errFalse)
 		}
 	}
-	return &plan.Version{Record: r, Author: e.Author, Time: e.Timestamp, Entry: e, At: int64(n)}, nil
+	v := &plan.Version{Record: r, Author: e.Author, Time: e.Timestamp, Entry: e, At: int64(n)}
+	if int64(len(head)) == size && len(head) <= readAtOnce { // entries can share a large one
+		v.Whole = head
+	}
+	return v, nil
+}
+
+// stored opens what is stored for a version.
+func (s *Set) stored(ctx context.Context, v *plan.Version) (Content, error) {
+	if v.Whole != nil {
+		return bytes.NewReader(v.Whole), nil
+	}
+	return s.cfg.Slots.Open(ctx, v.Entry)
 }
 
 func readAt(c Content, b []byte, off int64) error {
@@ -339,7 +275,7 @@ func (s *Set) Open(
 	if ancestor >= 0 && !v.Ancestors[ancestor].Kept {
 		return nil, fmt.Errorf("version %s: %w", v.Ancestors[ancestor].Dot, plan.ErrMissing)
 	}
-	c, err := s.cfg.Slots.Open(ctx, v.Entry)
+	c, err := s.stored(ctx, v)
 	if err != nil {
 		return nil, err
 	}
@@ -352,6 +288,10 @@ func (s *Set) Open(
 func (s *Set) Bytes(
 	ctx context.Context, v *plan.Version, ancestor int, most uint64,
 ) ([]byte, error) {
+	// What was read as a whole was verified then.
+	if v.Whole != nil && ancestor < 0 && v.Kind != record.Deletion && v.Content.Size <= most {
+		return bytes.Clone(v.Whole[v.At : v.At+int64(v.Content.Size)]), nil
+	}
 	r, err := s.Open(ctx, v, ancestor)
 	if err != nil {
 		return nil, err
@@ -376,8 +316,8 @@ func (s *Set) Bytes(
 }
 
 // Content returns what an item shows, of at most most bytes. It returns replica.ErrNotFound for one
-// that is deleted, plan.ErrMissing, blobs.ErrTooLarge, and replica.ErrNoReadKey if nothing of it can
-// be read.
+// that is deleted, plan.ErrMissing, blobs.ErrTooLarge, and replica.ErrNoReadKey if nothing of it
+// can be read.
 func (i *Item) Content(ctx context.Context, most uint64) ([]byte, error) {
 	switch {
 	case i.Deleted():
@@ -471,7 +411,7 @@ func (e contentsError) Unwrap() []error { return []error{plan.ErrContents, e.why
 
 // following opens what follows the record of a version.
 func (s *Set) following(ctx context.Context, v *plan.Version) (*io.SectionReader, error) {
-	c, err := s.cfg.Slots.Open(ctx, v.Entry)
+	c, err := s.stored(ctx, v)
 	if err != nil {
 		return nil, err
 	}

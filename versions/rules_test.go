@@ -22,7 +22,7 @@ type broken struct {
 
 var rules = []broken{
 	{"a device's own version is not overwritten unseen", "write.go",
-		"case !i.own[own.Hash]:", "case false:"},
+		"case !slices.Contains(i.own, own.Hash):", "case false:"},
 	{"a device that was copied takes another author", "clone.go", "copied = true", "copied = false"},
 	{"what was displaced stays", "read.go", "entries = append(entries, it)", "_ = it"},
 	{"and is published again", "publish.go",

@@ -55,7 +55,9 @@ func TestSlotsOfSeveralEpochs(t *testing.T) {
 		e := d.disk.slots[at]
 		c.disk.content[e.Hash] = d.disk.content[e.Hash]
 	}
-	item, err := c.item(t.Context(), []byte("k"), []replica.Item{first, last}, Looked{Waited: true})
+	item, err := c.oneItem(t.Context(), slotsOf{
+		[]byte("k"), []replica.Item{first, last}, Looked{Waited: true},
+	})
 	require.NoError(t, err)
 	require.Len(t, item.Heads, 2)
 
@@ -64,7 +66,9 @@ func TestSlotsOfSeveralEpochs(t *testing.T) {
 	again.Entry.Timestamp++
 	again.Entry.Hash[0]++
 	c.disk.content[again.Entry.Hash] = c.disk.content[first.Entry.Hash]
-	item, err = c.item(t.Context(), []byte("k"), []replica.Item{first, again}, Looked{Waited: true})
+	item, err = c.oneItem(t.Context(), slotsOf{
+		[]byte("k"), []replica.Item{first, again}, Looked{Waited: true},
+	})
 	require.NoError(t, err)
 	require.Len(t, item.Heads, 1)
 	require.Equal(t, again.Entry.Hash, item.Heads[0].Entry.Hash)

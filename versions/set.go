@@ -97,8 +97,9 @@ type Set struct {
 type seen struct {
 	mu    sync.Mutex
 	false map[falseClaim]bool
-	parts map[record.Dot]int // by the first part of a batch: how many from there on have come
-	last  batchKeys          // of the batch that was looked at last
+	parts map[record.Dot]int  // by the first part of a batch: how many from there on have come
+	told  map[record.Dot]bool // by the first part of a batch: Arrived has said that it is whole
+	last  batchKeys           // of the batch that was looked at last
 }
 
 // falseClaim is a content that an entry claims, and that is another.
@@ -139,6 +140,18 @@ func (x *seen) noteParts(first record.Dot, n int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	note(&x.parts, first, n)
+}
+
+func (x *seen) isTold(first record.Dot) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.told[first]
+}
+
+func (x *seen) noteTold(first record.Dot) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	note(&x.told, first, true)
 }
 
 func (x *seen) keysOf(manifest blobs.Hash) (keys [][]byte, ok bool) {

@@ -56,6 +56,21 @@ func (i *Item) HasAncestor(hash record.Hash) (is, newest bool) {
 	return is, newest
 }
 
+// Missed reports whether a content is that of a version which a head of the item supersedes and
+// which was not shown then; zero is for a deletion. Who has that content has seen more than x
+// says. Of what showed nothing, it says nothing.
+func (x *Shown) Missed(i *Item, hash record.Hash) bool {
+	if len(x.basis) == 0 {
+		return false
+	}
+	vector := plan.Vector(x.basis)
+	return slices.ContainsFunc(i.Heads, func(v *plan.Version) bool {
+		return slices.ContainsFunc(v.Ancestors, func(a record.Ancestor) bool {
+			return a.Hash == hash.Short() && !vector.Covers(a.Dot)
+		})
+	})
+}
+
 // HashOf returns the hash of a content in the replica.
 func (s *Set) HashOf(content []byte) record.Hash { return s.hashes.Of(content) }
 

@@ -154,3 +154,26 @@ func FuzzParseShown(f *testing.F) {
 		require.Equal(t, b, again)
 	})
 }
+
+// Contents that came and were superseded after something was shown are told from older ones.
+func TestMissed(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	b.set("k", "older")
+	b.set("k", "shown")
+	l.sync()
+	shown, err := ParseShown(a.shown("k"))
+	require.NoError(t, err)
+	b.set("k", "missed")
+	b.set("k", "now")
+	l.sync()
+	item := a.read("k")
+	for content, want := range map[string]bool{
+		"older": false, "shown": false, "missed": true, "now": false, "never": false,
+	} {
+		require.Equal(t, want, shown.Missed(item, a.HashOf([]byte(content))), content)
+		require.False(t, new(Shown).Missed(item, a.HashOf([]byte(content))), content)
+	}
+	require.False(t, shown.Missed(item, record.Hash{}), "nobody has deleted it")
+	require.True(t, func() bool { is, _ := item.HasAncestor(a.HashOf([]byte("missed"))); return is }())
+}

@@ -23,6 +23,13 @@ type Slots interface {
 	// Unreadable returns an error, which is replica.ErrNoReadKey, if there may be entries that cannot
 	// be read here, of whichever items.
 	Unreadable(ctx context.Context) error
+	// EntriesOf returns the entries of all authors under some keys, those of each key in its place.
+	EntriesOf(ctx context.Context, keys [][]byte) ([][]replica.Item, error)
+	// EntriesBy is Entry of some keys, each in its place; nil where there is none.
+	EntriesBy(ctx context.Context, by replica.AuthorID, keys [][]byte) ([]*replica.Entry, error)
+	// Tiny returns the contents of entries, each in its place, of those that are small and at hand
+	// together; nil for others, of which Open says more. The caller may keep and change them.
+	Tiny(ctx context.Context, all []*replica.Entry) ([][]byte, error)
 	// Open opens the content of an entry, as long as ctx lives, and does not wait for it. It returns
 	// plan.ErrMissing if that is not all here, and record.ErrMalformed if there can be none; so do
 	// reads of it.

@@ -1,10 +1,12 @@
 package versions
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -206,7 +208,7 @@ func TestConflict(t *testing.T) {
 func TestAll(t *testing.T) {
 	l := newLab(t)
 	a, b := l.device(), l.device()
-	const many = 2*readAhead + 10
+	const many = 2*itemsTogether + 10
 	for i := range many {
 		a.set(fmt.Sprintf("p/%04d", i), fmt.Sprint("a", i))
 		if i%3 == 0 {
@@ -249,6 +251,54 @@ func TestAll(t *testing.T) {
 		n++
 	}
 	require.Equal(t, 7, n)
+}
+
+// Items of some keys come in the order of these, also of one that comes twice or has no version.
+// Small contents that were read with them are not opened again.
+func TestReadAll(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	keys := [][]byte{[]byte("none"), nil}
+	for i := range 2 * inTurn {
+		key := fmt.Sprintf("p/%04d", 2*inTurn-i)
+		a.set(key, fmt.Sprint("content ", i))
+		if i%3 == 0 {
+			b.set(key, "other")
+		}
+		keys = append(keys, []byte(key))
+	}
+	a.from(b)
+	keys = append(keys, keys[5])
+	slots := &countingSlots{disk: a.disk}
+	a.cfg.Slots = slots
+	asked := 0
+	items, err := a.ReadAll(t.Context(), keys, func(key []byte) Looked {
+		require.True(t, bytes.Equal(keys[asked], key))
+		asked++
+		return Looked{}
+	})
+	require.NoError(t, err)
+	require.Len(t, items, len(keys))
+	require.Equal(t, len(keys), asked)
+	for i, item := range items {
+		want := a.read(string(keys[i]))
+		require.Equal(t, want.Key, item.Key)
+		require.Equal(t, want.Heads, item.Heads)
+		require.Equal(t, i < 2, item.Deleted())
+	}
+	slots.opened.Store(0)
+	for i, item := range items[2 : len(items)-1] {
+		if len(item.Heads) == 1 {
+			require.Equal(t, fmt.Sprint("content ", i), a.textOf(item))
+		}
+	}
+	require.Zero(t, slots.opened.Load())
+	keys[3] = []byte("\x00x")
+	_, err = a.ReadAll(t.Context(), keys, nil)
+	require.ErrorIs(t, err, ErrReservedKey)
+	items, err = a.ReadAll(t.Context(), nil, nil)
+	require.NoError(t, err)
+	require.Empty(t, items)
 }
 
 // brokenSlots fail for one key.
@@ -303,9 +353,14 @@ func TestFalseContent(t *testing.T) {
 		require.Equal(t, "true", b.textOf(item))
 	}
 	// A stream that changes while it is read is not written.
-	src := b.SourceOf([]byte("one"))
-	src.Open = b.SourceOf([]byte("two")).Open
-	require.ErrorIs(t, b.Write(t.Context(), Edit{Item: b.read("k"), Content: &src}), ErrChanged)
+	for _, size := range []int{3, 2 * readAtOnce} {
+		one := bytes.Repeat([]byte("a"), size)
+		for _, other := range [][]byte{bytes.Repeat([]byte("b"), size), one[1:], append(one, 'a')} {
+			src := b.SourceOf(one)
+			src.Open = b.SourceOf(other).Open
+			require.ErrorIs(t, b.Write(t.Context(), Edit{Item: b.read("k"), Content: &src}), ErrChanged)
+		}
+	}
 	require.Equal(t, "true", b.text("k"))
 }
 
@@ -378,7 +433,7 @@ func TestLargeBatchThatIsComing(t *testing.T) {
 		for i := range parts - 1 {
 			require.Equal(t, 1, b.read(fmt.Sprintf("%05d", i)).Pending)
 		}
-		n := slots.opened
+		n := int(slots.opened.Load())
 		b.from(a)
 		require.Equal(t, "x", b.text("00000"))
 		return n
@@ -390,11 +445,16 @@ func TestLargeBatchThatIsComing(t *testing.T) {
 // countingSlots count what is opened.
 type countingSlots struct {
 	*disk
-	opened int
+	opened atomic.Int64
+}
+
+func (s *countingSlots) Tiny(ctx context.Context, all []*replica.Entry) ([][]byte, error) {
+	s.opened.Add(int64(len(all)))
+	return s.disk.Tiny(ctx, all)
 }
 
 func (s *countingSlots) Open(ctx context.Context, e *replica.Entry) (Content, error) {
-	s.opened++
+	s.opened.Add(1)
 	return s.disk.Open(ctx, e)
 }
 

@@ -178,11 +178,11 @@ func (s *Set) write(ctx context.Context, drafts []draft, together bool) error {
 	if len(drafts) == 0 {
 		return nil
 	}
+	if err := s.checkOwn(ctx, drafts); err != nil {
+		return err
+	}
 	used := uint64(0) // as others say
 	for i := range drafts {
-		if err := s.checkOwn(ctx, drafts[i].item); err != nil {
-			return err
-		}
 		drafts[i].over = s.withOwn(&drafts[i])
 		used = max(used, plan.Vector(drafts[i].over).Of(s.device()))
 	}
@@ -236,18 +236,24 @@ func (s *Set) sign(ctx context.Context, drafts []draft, together bool) error {
 
 // checkOwn returns ErrStale if this device has written an item since it was read: its slot would be
 // overwritten.
-func (s *Set) checkOwn(ctx context.Context, item *Item) error {
+func (s *Set) checkOwn(ctx context.Context, drafts []draft) error {
 	if s.dev.Author == (replica.AuthorID{}) {
 		return nil
 	}
-	e, err := s.cfg.Slots.Entry(ctx, item.Key, s.dev.Author)
-	if errors.Is(err, replica.ErrNotFound) {
-		return nil
+	keys := make([][]byte, len(drafts))
+	for i := range drafts {
+		keys[i] = drafts[i].item.Key
 	}
+	own, err := s.cfg.Slots.EntriesBy(ctx, s.dev.Author, keys)
 	if err != nil {
 		return err
 	}
-	return item.check(&e)
+	for i, e := range own {
+		if err := drafts[i].item.check(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // check returns ErrStale unless the item was read with the entry of this device, nil for none.
@@ -255,7 +261,7 @@ func (i *Item) check(own *replica.Entry) error {
 	switch {
 	case own == nil || own.IsTombstone():
 		return nil
-	case !i.own[own.Hash]:
+	case !slices.Contains(i.own, own.Hash):
 		return fmt.Errorf("key %q: %w", i.Key, ErrStale)
 	case i.ownPending:
 		return fmt.Errorf("key %q: %w", i.Key, ErrPending)
@@ -278,8 +284,12 @@ func (s *Set) stream(
 	r := plan.Over(d.over, dot.Device, seen, keeps)
 	r.Dot, r.Kind, r.Generation, r.Schema, r.Batch = dot, d.kind, d.generation, d.schema, batch
 	var parts []io.Reader
+	small := false // what is small is read now: that costs less than a stream of it
 	if d.content != nil {
 		r.Content = record.Content{Size: d.content.Size, Hash: d.content.Hash}
+		small = r.Content.Size <= readAtOnce
+	}
+	if d.content != nil && !small {
 		in, err := d.content.Open()
 		if err != nil {
 			return nil, err
@@ -305,7 +315,36 @@ func (s *Set) stream(
 	if err != nil {
 		return nil, err
 	}
+	if small {
+		if b, err = s.appendContent(b, d.content); err != nil {
+			return nil, err
+		}
+	}
+	if len(parts) == 0 {
+		return bytes.NewReader(b), nil
+	}
 	return io.MultiReader(append([]io.Reader{bytes.NewReader(b)}, parts...)...), nil
+}
+
+// appendContent appends a content to b, or returns ErrChanged if it is not what the source says.
+func (s *Set) appendContent(b []byte, src *Source) ([]byte, error) {
+	in, err := src.Open()
+	if err != nil {
+		return nil, err
+	}
+	at := len(b)
+	b = append(b, make([]byte, src.Size+1)...) // one more, to see where it ends
+	n, err := io.ReadFull(in, b[at:])
+	b = b[:at+n]
+	switch {
+	case err == nil:
+		return nil, ErrChanged
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, err
+	case uint64(n) != src.Size || s.hashes.Of(b[at:]) != src.Hash:
+		return nil, ErrChanged
+	}
+	return b, nil
 }
 
 // withOwn returns what a draft supersedes: what its item showed, and the head that is in the slot
@@ -313,7 +352,8 @@ func (s *Set) stream(
 func (s *Set) withOwn(d *draft) []*plan.Version {
 	over := slices.Clone(d.over)
 	for _, h := range d.item.Heads {
-		if h.Author == s.dev.Author && d.item.own[h.Entry.Hash] && !slices.Contains(over, h) {
+		if h.Author == s.dev.Author && slices.Contains(d.item.own, h.Entry.Hash) &&
+			!slices.Contains(over, h) {
 			over = append(over, h)
 		}
 	}

@@ -128,7 +128,9 @@ func (s *Server) replicaRevoke(
 			return api.Revoked{}, err
 		}
 	}
-	o := onnode.RevokeOptions{From: from, Drop: req.Drop, DropMissing: req.DropMissing}
+	o := onnode.RevokeOptions{
+		From: from, Drop: req.Drop, DropMissing: req.DropMissing, Opened: s.sets.Open,
+	}
 	if req.Keep {
 		if req.Drop {
 			return api.Revoked{}, api.UsageErrorf("either keep what the author wrote, or drop it")

@@ -16,6 +16,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/invites"
 	"github.com/skerry-sync/skerry/node/vaults"
+	"github.com/skerry-sync/skerry/versions/onnode"
 	"github.com/skerry-sync/skerry/versions/review"
 )
 
@@ -25,6 +26,7 @@ type Server struct {
 	invites *invites.Service
 	vaults  *vaults.Service
 	review  *review.Service
+	sets    *onnode.Sets
 	version string
 	mux     *http.ServeMux
 }
@@ -34,7 +36,7 @@ type Server struct {
 func New(n *skerry.Node, version string) *Server {
 	s := &Server{
 		node: n.Node, invites: n.Invites, vaults: n.Vaults, review: review.New(n.Node, n.Versions),
-		version: version, mux: http.NewServeMux(),
+		sets: n.Versions, version: version, mux: http.NewServeMux(),
 	}
 	handle(s, "status", s.status)
 	handle(s, "doctor/network", s.doctorNetwork)

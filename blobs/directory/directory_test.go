@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -118,7 +117,7 @@ func TestUnsafeLinksAndSpecialFiles(t *testing.T) {
 		require.Equal(t, []string{name}, info.Skipped)
 	}
 	dir := t.TempDir()
-	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644))
+	pipe(t, filepath.Join(dir, "pipe"))
 	info, err := Import(bg, s, dir, ImportOptions{})
 	require.NoError(t, err, "a pipe is passed over, not read")
 	require.Equal(t, []string{"pipe"}, info.Skipped)
@@ -274,7 +273,7 @@ func TestDirectoryOfWhatIsLeftOutIsKept(t *testing.T) {
 	s, in := blobstest.New(t), t.TempDir()
 	plant(t, in, map[string]string{"a/b/link": "-> /etc/passwd", "c": "x"})
 	require.NoError(t, os.Mkdir(filepath.Join(in, "d"), 0o755))
-	require.NoError(t, syscall.Mkfifo(filepath.Join(in, "d", "pipe"), 0o600))
+	pipe(t, filepath.Join(in, "d", "pipe"))
 	info, err := Import(bg, s, in, ImportOptions{SkipUnsafeLinks: true})
 	require.NoError(t, err)
 	require.ElementsMatch(t, []string{"a/b/link", "d/pipe"}, info.Skipped)

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,7 +46,7 @@ func TestImportTakesNothingFromOutside(t *testing.T) {
 		}},
 		{"a file becomes a pipe", "f", func(t *testing.T, dir, _ string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, "d", "f")))
-			require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "d", "f"), 0o600))
+			pipe(t, filepath.Join(dir, "d", "f"))
 		}},
 	} {
 		for _, o := range []ImportOptions{{}, {Reference: true}, {Whole: true}} {

@@ -183,12 +183,33 @@ func (s *Store) CheckSpace() error {
 }
 
 // Free returns how many bytes of the file system are left.
-func (s *Store) Free() (uint64, error) {
-	free, err := s.opt.FreeBytes(s.dir)
+func (s *Store) Free() (uint64, error) { return s.FreeIn(s.dir) }
+
+// FreeIn returns how many bytes are left of the file system of a directory, which may be another
+// one.
+func (s *Store) FreeIn(dir string) (uint64, error) {
+	free, err := s.opt.FreeBytes(dir)
 	if err != nil {
-		return 0, fmt.Errorf("ask for free disk space of %s: %w", s.dir, err)
+		return 0, fmt.Errorf("ask for free disk space of %s: %w", dir, err)
 	}
 	return free, nil
+}
+
+// Left returns how many bytes of content may come before CheckSpace fails, about.
+func (s *Store) Left() (uint64, error) {
+	free, err := s.Free()
+	if err != nil {
+		return 0, err
+	}
+	left := free - min(s.opt.Reserve, free)
+	if s.opt.Limit == 0 {
+		return left, nil
+	}
+	used := s.Used()
+	if s.opt.Beside != nil {
+		used += s.opt.Beside()
+	}
+	return min(left, s.opt.Limit-min(used, s.opt.Limit)), nil
 }
 
 // full turns the operating system's word for a full disk into the one of this program.

@@ -26,12 +26,12 @@ import (
 
 // Author implements localfirst.Client: the node's default author. It lets the devices' own authors
 // write (package versions/onnode).
-func (c client) Author(ctx context.Context) (replica.SecretKey, error) {
+func (c *client) Author(ctx context.Context) (replica.SecretKey, error) {
 	return c.n.Authors().DefaultKey(ctx)
 }
 
 // Board implements localfirst.Client.
-func (c client) Board(
+func (c *client) Board(
 	ctx context.Context, owner replica.SecretKey, first seal.ReadKey, addrs []string,
 ) (localfirst.Board, error) {
 	id := owner.Replica()
@@ -186,7 +186,7 @@ var errAccess = kind.New(kind.Verification, "the answer to a request to join is 
 //
 //	version u8 = 1, replica[32], epoch u32, read key[32], number of addresses u8, each: length u16,
 //	bytes; statements as in package bundle
-func (c client) Share(
+func (c *client) Share(
 	ctx context.Context, id replica.ID, member replica.AuthorID,
 ) ([]byte, error) {
 	r, err := c.n.Replicas().Get(ctx, id)
@@ -259,7 +259,7 @@ func parseAccess(b []byte) (a access, err error) {
 }
 
 // Accept implements localfirst.Client.
-func (c client) Accept(ctx context.Context, name string, given []byte) (id replica.ID, err error) {
+func (c *client) Accept(ctx context.Context, name string, given []byte) (id replica.ID, err error) {
 	a, err := parseAccess(given)
 	if err != nil {
 		return id, err

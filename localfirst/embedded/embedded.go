@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -20,13 +21,50 @@ import (
 	"github.com/skerry-sync/skerry/versions/onnode"
 )
 
-// Client returns a node as an engine uses it. The engine must be closed before the node.
-func Client(n *node.Node) localfirst.Client { return client{n} }
+// Client returns a node as an engine uses it, with the Sets of the node: of skerry.Node they are
+// Versions. There should be one for all engines of a node. Engines must be closed before the node.
+func Client(n *node.Node, sets *onnode.Sets) localfirst.Client {
+	c := &client{n: n, sets: sets, open: map[replica.ID]localfirst.SpaceOptions{}}
+	sets.Add(c)
+	return c
+}
 
-type client struct{ n *node.Node }
+// client implements localfirst.Client, and onnode.User: it tells others who use the versions of a
+// namespace how they are merged, and what their items are called.
+type client struct {
+	n    *node.Node
+	sets *onnode.Sets
+
+	mu   sync.Mutex
+	open map[replica.ID]localfirst.SpaceOptions
+}
+
+// Kind implements onnode.User.
+func (c *client) Kind() string { return "app" }
+
+// Options implements onnode.User.
+func (c *client) Options(
+	_ context.Context, id replica.ID,
+) (onnode.Options, bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o, ok := c.open[id]
+	return onnode.Options{Merge: o.Merge, Name: o.Device}, ok, nil
+}
+
+// Name implements onnode.User.
+func (c *client) Name(ctx context.Context, id replica.ID, key []byte) (string, error) {
+	c.mu.Lock()
+	o, ok := c.open[id]
+	c.mu.Unlock()
+	if !ok {
+		return "", nil
+	}
+	return o.Name(ctx, key)
+}
 
 // Found implements localfirst.Client.
-func (c client) Found(
+func (c *client) Found(
 	ctx context.Context, name string, owner replica.SecretKey, first seal.ReadKey,
 ) error {
 	held, err := c.Holds(ctx, owner.Replica())
@@ -38,13 +76,13 @@ func (c client) Found(
 }
 
 // Create implements localfirst.Client.
-func (c client) Create(ctx context.Context, name string) (replica.ID, error) {
+func (c *client) Create(ctx context.Context, name string) (replica.ID, error) {
 	r, err := c.n.CreateReplica(ctx, name, true)
 	return r.ID, err
 }
 
 // Holds implements localfirst.Client.
-func (c client) Holds(ctx context.Context, id replica.ID) (bool, error) {
+func (c *client) Holds(ctx context.Context, id replica.ID) (bool, error) {
 	_, err := c.n.Replicas().Get(ctx, id)
 	if errors.Is(err, replica.ErrNotFound) {
 		return false, nil
@@ -53,29 +91,82 @@ func (c client) Holds(ctx context.Context, id replica.ID) (bool, error) {
 }
 
 // Open implements localfirst.Client.
-func (c client) Open(
+func (c *client) Open(
 	ctx context.Context, id replica.ID, o localfirst.SpaceOptions,
 ) (localfirst.Space, error) {
-	set, err := onnode.Open(ctx, c.n, id, onnode.Options{
-		Merge: o.Merge, Changed: o.Changed, Name: o.Device,
-	})
-	if errors.Is(err, node.ErrDisplacedInUse) {
-		return nil, fmt.Errorf("%w: %w", localfirst.ErrInUse, err)
+	c.mu.Lock()
+	_, used := c.open[id]
+	if !used {
+		c.open[id] = o
 	}
+	c.mu.Unlock()
+	if used {
+		return nil, localfirst.ErrInUse
+	}
+	forget := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.open, id)
+	}
+	set, release, err := c.sets.Open(ctx, id)
 	if err != nil {
-		return nil, err
+		forget()
+		return nil, fmt.Errorf("its versions: %w", err)
 	}
-	return &space{set, c.n, id}, nil
+	s := &space{Set: set, n: c.n, id: id, close: func() { release(); forget() }}
+	for _, w := range []**onnode.Watch{&s.changes, &s.wakes} {
+		if *w, err = set.Watch(ctx); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("its versions: %w", err)
+		}
+	}
+	s.running.Go(func() {
+		for {
+			if _, _, err := s.wakes.Next(context.Background()); err != nil {
+				return // it was closed
+			}
+			o.Changed()
+		}
+	})
+	return s, nil
 }
 
 type space struct {
 	*onnode.Set
-	n  *node.Node
-	id replica.ID
+	n              *node.Node
+	id             replica.ID
+	changes, wakes *onnode.Watch
+	running        sync.WaitGroup
+	close          func()
+}
+
+// Close implements localfirst.Space.
+func (s *space) Close() {
+	for _, w := range []*onnode.Watch{s.changes, s.wakes} {
+		if w != nil {
+			w.Close()
+		}
+	}
+	s.running.Wait()
+	s.close()
 }
 
 // Versions implements localfirst.Space.
 func (s *space) Versions() *versions.Set { return s.Set.Set }
+
+// Changes implements localfirst.Space.
+func (s *space) Changes(ctx context.Context) (keys [][]byte, all bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	now, cancel := context.WithCancel(ctx)
+	cancel()
+	keys, all, err = s.changes.Next(now)
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return keys, all, err
+}
 
 // Arrived implements localfirst.Space.
 func (s *space) Arrived(ctx context.Context) (bool, error) {

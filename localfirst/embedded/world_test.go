@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/libp2pnet"
 	"github.com/skerry-sync/skerry/replica"
+	"github.com/skerry-sync/skerry/versions/onnode"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,16 +44,18 @@ func (p person) Derive(_ context.Context, purpose string) (out [32]byte, err err
 
 // device is a node with an engine, and an app with one collection of strings.
 type device struct {
-	t      testing.TB
-	dir    string
-	who    person
-	store  localfirst.Store
-	app    *localfirst.MemoryValueBackend[string]
-	cfg    localfirst.CollectionConfig[string]
-	n      *node.Node
-	engine *localfirst.Engine
-	ns     *localfirst.Namespace
-	notes  *localfirst.Collection[string]
+	t     testing.TB
+	dir   string
+	who   person
+	store localfirst.Store
+	// storeOf opens the store, if it is not one in memory.
+	storeOf func(*node.Node) localfirst.Store
+	app     *localfirst.MemoryValueBackend[string]
+	cfg     localfirst.CollectionConfig[string]
+	n       *node.Node
+	engine  *localfirst.Engine
+	ns      *localfirst.Namespace
+	notes   *localfirst.Collection[string]
 
 	mu     sync.Mutex
 	events []localfirst.Event
@@ -106,8 +109,12 @@ func (d *device) start() *device {
 	})
 	require.NoError(d.t, err)
 	require.NoError(d.t, d.n.GoOnline(net))
+	if d.storeOf != nil {
+		d.store = d.storeOf(d.n)
+	}
 	d.engine, err = localfirst.Open(ctx, localfirst.Config{
-		Client: Client(d.n), Identity: d.who, Store: d.store, PollInterval: time.Second, Log: log,
+		Client: Client(d.n, onnode.NewSets(d.n)), Identity: d.who, Store: d.store,
+		PollInterval: time.Second, Log: log,
 		Event: func(e localfirst.Event) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

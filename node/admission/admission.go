@@ -101,6 +101,11 @@ func New(cfg Config) *Room {
 func (r *Room) Enter(protocol string, who Party) (*Visit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.enter(protocol, who)
+}
+
+// enter is Enter; the caller holds the lock.
+func (r *Room) enter(protocol string, who Party) (*Visit, error) {
 	v := &Visit{room: r, protocol: protocol, who: who}
 	t := r.streams[protocol]
 	if t[known] == nil {
@@ -126,9 +131,11 @@ type Visit struct {
 	protocol string
 
 	// All below is guarded by room.mu.
-	who  Party
-	held int64
-	left bool
+	who       Party
+	held      int64
+	left      bool
+	yield     func() // nil if the visit keeps its place; see EnterFairly
+	placeless bool   // another has got the place
 }
 
 // class is which tallies count the visit; the caller holds the lock.
@@ -209,6 +216,9 @@ func (v *Visit) Proved() error {
 	if v.class() != strangers || v.left {
 		return nil
 	}
+	if v.placeless {
+		return &FullError{v.who.Peer, "streams of " + v.protocol, "peer", 0}
+	}
 	s, b := v.room.streams[v.protocol], v.room.bytes
 	if err := s[proved].add(v.who, 1); err != nil {
 		return err
@@ -219,7 +229,9 @@ func (v *Visit) Proved() error {
 	}
 	s[strangers].sub(v.who, 1)
 	b[strangers].sub(v.who, v.held)
+	s[strangers].unline(v)
 	v.who.Proved = true
+	s[proved].line(v)
 	return nil
 }
 
@@ -257,7 +269,11 @@ func (v *Visit) Leave() {
 	v.left = true
 	v.sub(&v.room.bytes, v.held)
 	v.held = 0
+	if v.placeless {
+		return
+	}
 	streams := v.room.streams[v.protocol]
+	streams[v.class()].unline(v)
 	v.sub(&streams, 1)
 }
 
@@ -268,6 +284,7 @@ type tally struct {
 	all         int64
 	peers       map[peer.ID]int64
 	nets        map[string]int64
+	lines       map[string][]*Visit // by network, the oldest first; of streams only
 }
 
 func tallies(what string, s Shares) [classes]*tally {
@@ -277,6 +294,7 @@ func tallies(what string, s Shares) [classes]*tally {
 	one := func(whose string, share Share) *tally {
 		return &tally{
 			what: what, whose: whose, share: share, peers: map[peer.ID]int64{}, nets: map[string]int64{},
+			lines: map[string][]*Visit{},
 		}
 	}
 	rest := Share{Net: part(s.Known.All, 4), All: part(s.Known.All, 2)}

@@ -196,6 +196,13 @@ func (f *fetcher) came(n int) {
 	}
 }
 
+// fetched returns how many verified bytes have come so far.
+func (f *fetcher) fetched() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bytes
+}
+
 // maxProviders is how many providers are asked at first, and how many more each time those cannot
 // help. More would only share what the receiver can take anyway.
 const maxProviders = 8

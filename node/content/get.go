@@ -258,14 +258,32 @@ func (f *fetcher) toFetch(ctx context.Context, wants []Want) (total uint64, err 
 }
 
 // Export writes the content, which is in a store, to name, which must not exist: a file, or a
-// directory with everything in it.
+// directory with everything in it. It returns an error of the kind NoSpace if there is
+// no room for that.
 func (c *Content) Export(
 	ctx context.Context, from *blobs.Store, name string, progress func(directory.Progress),
 ) error {
-	report := func(written uint64) {
+	size := c.Size
+	if c.Directory == nil && c.Chunks == nil {
+		size = 0 // it is as large as what the store has of it
+	}
+	ctx, room, err := from.NewRoom(ctx, name, size)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return room.End(ctx, c.export(ctx, from, name, func(p directory.Progress) {
+		room.Wrote(p.Bytes)
 		if progress != nil {
-			progress(directory.Progress{TotalFiles: 1, Bytes: written, TotalBytes: c.Size})
+			progress(p)
 		}
+	}))
+}
+
+func (c *Content) export(
+	ctx context.Context, from *blobs.Store, name string, progress func(directory.Progress),
+) error {
+	report := func(written uint64) {
+		progress(directory.Progress{TotalFiles: 1, Bytes: written, TotalBytes: c.Size})
 	}
 	switch {
 	case c.Directory != nil:

@@ -25,9 +25,22 @@ type Reader interface {
 // Session reads blobs that may not be here, fetching what is read, and no more, from providers.
 // Several reads go over the same streams.
 type Session struct {
-	mu sync.Mutex // fetches are one after the other
-	f  *fetcher
+	mu    sync.Mutex // fetches are one after the other
+	f     *fetcher
+	watch Watch
 }
+
+// Watch is told what a session brings into the store, and may refuse it.
+type Watch interface {
+	// Before is called before something is fetched. Its error is that of the read.
+	Before() error
+	// Brought is told that so many bytes of the blob h, and of proofs, have come. isNew says that
+	// nothing of the blob was here before.
+	Brought(h blobs.Hash, isNew bool, bytes uint64)
+}
+
+// WatchBy has w watch all that the session fetches. It is called before anything is.
+func (s *Session) WatchBy(w Watch) { s.watch = w }
 
 // NewSession returns a session that ends with ctx, or earlier with Close. Connected peers are asked
 // for what the providers do not have.
@@ -42,6 +55,13 @@ func (s *Session) Close() (Fetched, error) { return s.f.close() }
 func (s *Session) ensure(w Want) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.watch != nil {
+		done, err := s.watched(w.Hash)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	err := s.f.fetch(w)
 	if err == nil {
 		err = s.f.rc.Flush()
@@ -55,6 +75,21 @@ func (s *Session) ensure(w Want) error {
 	}
 	return fmt.Errorf("%w: %s has %d of %d bytes, and this node is offline",
 		blobs.ErrIncomplete, w.Hash, info.Present, info.Size)
+}
+
+// watched asks the watch before a fetch, and returns what tells it of that.
+func (s *Session) watched(h blobs.Hash) (done func(), err error) {
+	if err := s.watch.Before(); err != nil {
+		return nil, err
+	}
+	before := s.f.fetched()
+	_, err = s.f.store.Stat(s.f.ctx, h)
+	isNew := errors.Is(err, blobs.ErrNotFound)
+	return func() {
+		if bytes := s.f.fetched() - before; bytes > 0 {
+			s.watch.Brought(h, isNew, bytes)
+		}
+	}, nil
 }
 
 // Open opens the blob h, of which nothing needs to be here. Only the proof of its size is fetched.

@@ -91,7 +91,7 @@ func acquire(dir, command string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	if err := lockFile(f); err != nil {
+	if err := disk.Lock(f); err != nil {
 		owner, _ := ReadOwner(dir) // if it cannot be read, the message names nobody
 		return nil, errors.Join(&InUseError{dir, owner}, f.Close())
 	}

@@ -90,9 +90,9 @@ func (d *Finder) claims(ctx context.Context, id replica.ID) (all []peer.AddrInfo
 	return all, nil
 }
 
-// noteFailed remembers a claim that was not proved: for long, if whoever was asked holds nothing or
-// has not proved it in time, and else that it could not be reached. One that is busy has said that
-// it holds the replica. The caller does not hold the lock.
+// noteFailed remembers a claim that was not proved: for long, if whoever was asked does not hold
+// the replica; for a while, if it was reached and has not said; and else that it could not be
+// reached. One that is busy has said that it holds the replica. The caller does not hold the lock.
 func (d *Finder) noteFailed(c claimant, err error) {
 	if errors.Is(err, contacts.ErrBusy) {
 		return
@@ -103,6 +103,10 @@ func (d *Finder) noteFailed(c claimant, err error) {
 	defer d.mu.Unlock()
 	if unreached && !d.cfg.Connected(c.p) {
 		remember(d.away, c, now, awayMemory)
+		return
+	}
+	if !errors.Is(err, contacts.ErrNotShared) {
+		remember(d.lied, c, now, slowMemory)
 		return
 	}
 	d.falsehood.Add(1)

@@ -68,8 +68,11 @@ const (
 	// falseMemory is how long one that falsely claimed it is not asked again, and awayMemory how long
 	// one that could not be reached is asked after the others: it has said nothing that is wrong.
 	falseMemory = time.Hour
-	awayMemory  = time.Hour
-	maxFalse    = 1 << 16
+	// slowMemory is how long one is not asked again that was reached and has neither proved its claim
+	// nor denied it: its link may be slow, or others hold all places that it has for strangers.
+	slowMemory = 5 * time.Minute
+	awayMemory = time.Hour
+	maxFalse   = 1 << 16
 )
 
 // Finder announces replicas, and finds others that hold them. Its methods may be called from many

@@ -1,5 +1,5 @@
-// Package holders remembers, in the store, which peers hold which replicas, where they are, and
-// what they had in common with this node.
+// Package holders remembers, in the store, which peers hold which replicas, where they are, what
+// they had in common with this node, and which of them are its seeds.
 //
 // Node ids are free, so the records of each replica are bounded, and a crowd of throwaway ids
 // displaces neither who is named by a person nor who has a history (see acquaintance.go).
@@ -30,6 +30,7 @@ import (
 //	n h replica[32] peer-id            a peer that holds the replica: see acquaintance.go
 //	n j length u8 peer-id replica[32]  the same by peer: see bypeer.go
 //	n s replica[32] peer-id            what a peer has had: see common.go
+//	n z replica[32] peer-id            a peer that keeps the replica for us: see seeds.go
 const keySharing = "nh"
 
 // Book remembers which peers hold which replicas. All of it lies in the store, so a node with
@@ -295,12 +296,14 @@ func (b *Book) Forget(ctx context.Context, id replica.ID) error {
 					return err
 				}
 			}
-			for k, err := range r.Scan(kv.Prefix(commonPrefix(id)), kv.ScanOptions{KeysOnly: true}) {
-				if err != nil {
-					return err
-				}
-				if err := w.Delete(bytes.Clone(k.Key)); err != nil {
-					return err
+			for _, prefix := range [][]byte{commonPrefix(id), seedPrefix(id)} {
+				for k, err := range r.Scan(kv.Prefix(prefix), kv.ScanOptions{KeysOnly: true}) {
+					if err != nil {
+						return err
+					}
+					if err := w.Delete(bytes.Clone(k.Key)); err != nil {
+						return err
+					}
 				}
 			}
 			return nil

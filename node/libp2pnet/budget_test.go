@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/admission"
 	"github.com/skerry-sync/skerry/node/link"
 )
@@ -46,6 +47,7 @@ func longAddr(t *testing.T, n int) ma.Multiaddr {
 // However long the addresses are that peers claim to be at, and however many peers and keys there
 // are, claims stay within their budget of memory; and one peer has its share.
 func TestClaimsKeepToTheirBudget(t *testing.T) {
+	testkit.OneGoroutine(t)
 	h := bareHost(t)
 	c := newClaims(h, time.Now)
 	key := func(i int) []byte {

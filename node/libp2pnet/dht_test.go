@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/link"
 )
 
@@ -183,6 +184,7 @@ func TestAllowAndDeny(t *testing.T) {
 // Whatever is claimed, by however many, what is kept stays within bounds; and the claims of one do
 // not displace those of all others.
 func TestClaimsAreBounded(t *testing.T) {
+	testkit.OneGoroutine(t)
 	ctx := context.Background()
 	now := time.Unix(1e9, 0)
 	c := newClaims(startWith(t, Config{}).host, func() time.Time { return now })

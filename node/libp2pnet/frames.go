@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -115,12 +116,20 @@ func (n *Network) inFrames(s network.Stream, in *inbox) *frames {
 
 // party returns who is at the other end of a stream.
 func (n *Network) party(s network.Stream) admission.Party {
-	p := admission.Party{Peer: s.Conn().RemotePeer(), Net: stream{s}.Origin()}
-	if info := n.host.ConnManager().GetTagInfo(p.Peer); info != nil {
-		value := info.Tags[shareTag]
-		p.Proved, p.Known, p.Named = value >= shareValue, value >= historyValue, value >= namedValue
-	}
+	p := n.known(s.Conn().RemotePeer())
+	p.Net = stream{s}.Origin()
 	return p
+}
+
+// known returns what the node has told of a connected peer (see Keep), without its network.
+func (n *Network) known(p peer.ID) admission.Party {
+	who := admission.Party{Peer: p}
+	if info := n.host.ConnManager().GetTagInfo(p); info != nil {
+		value := info.Tags[shareTag]
+		who.Proved, who.Known, who.Named =
+			value >= shareValue, value >= historyValue, value >= namedValue
+	}
+	return who
 }
 
 // Read implements io.Reader.

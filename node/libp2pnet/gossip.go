@@ -25,7 +25,15 @@ const (
 	noWord     = -80
 	// noNames is a score that no peer reaches: from none does gossip take the names and addresses of
 	// others to dial. The node finds peers by other ways, which are rationed.
-	noNames = 1
+	noNames = 10
+	// A stranger has a score below zero: it is sent messages, and is listened to, but takes none of
+	// the places among the few peers that pass messages on to each other at once. Of those that hold
+	// such a place, the ones whose score is best keep it when there are too many. Every minute two
+	// better ones get a place while most have a score below fineScore.
+	strangerScore = -1
+	fineScore     = 1
+	historyScore  = 1
+	namedScore    = 2
 	// maxChecking is how many messages are being checked and stored at a time; more are dropped,
 	// which the next session mends.
 	maxChecking = 128
@@ -42,12 +50,13 @@ type topic struct {
 func (n *Network) startGossip() error {
 	score := &pubsub.PeerScoreParams{
 		SkipAtomicValidation: true, Topics: map[string]*pubsub.TopicScoreParams{},
-		AppSpecificScore: func(peer.ID) float64 { return 0 }, DecayInterval: time.Minute,
-		DecayToZero: 0.01, RetainScore: time.Hour,
+		AppSpecificScore: n.standing, AppSpecificWeight: 1,
+		DecayInterval: time.Minute, DecayToZero: 0.01, RetainScore: time.Hour,
 	}
 	limits := &pubsub.PeerScoreThresholds{
 		SkipAtomicValidation: true, GossipThreshold: noGossip, PublishThreshold: noPublish,
 		GraylistThreshold: noWord, AcceptPXThreshold: noNames,
+		OpportunisticGraftThreshold: fineScore,
 	}
 	ps, err := pubsub.NewGossipSub(n.ctx, gossipHost{n.host, n},
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
@@ -67,6 +76,19 @@ func (n *Network) startGossip() error {
 	}
 	n.gossip, n.topics = ps, map[string]topic{}
 	return nil
+}
+
+// standing is the score of a peer of whose messages none was bad.
+func (n *Network) standing(p peer.ID) float64 {
+	switch who := n.known(p); {
+	case who.Named:
+		return namedScore
+	case who.Known:
+		return historyScore
+	case who.Proved:
+		return 0
+	}
+	return strangerScore
 }
 
 // Join implements link.Network.

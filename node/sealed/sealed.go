@@ -16,7 +16,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/blobs/chunked"
@@ -205,4 +208,47 @@ func (r oneAtATime) ReadAt(b []byte, off int64) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.r.ReadAt(b, off)
+}
+
+// Tiny returns the content of some entries, each in its place: of those whose content the store
+// keeps as a record, as [blobs.Store.ReadTiny] says, opened if it is sealed. It returns nil for
+// others, and for content that is not here or cannot be opened: Open says which.
+func Tiny(
+	ctx context.Context, b *blobs.Store, p *replica.Plain, all []*replica.Entry,
+) ([][]byte, error) {
+	hashes, at := make([]blobs.Hash, 0, len(all)), make([]int, 0, len(all))
+	for i, e := range all {
+		if e.Size > 0 && e.Size <= blobs.InlineSize {
+			hashes, at = append(hashes, e.Hash), append(at, i)
+		}
+	}
+	stored, err := b.ReadTiny(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(all))
+	open := func(i int, content []byte) {
+		switch {
+		case uint64(len(content)) != all[i].Size: // it is not here, or the entry is wrong
+		case !p.Encrypted():
+			out[i] = content
+		default:
+			if opened, err := p.OpenBytes(content); err == nil {
+				out[i] = opened
+			}
+		}
+	}
+	const each = 256 // of them are opened by one goroutine
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for from := 0; from < len(stored); from += each {
+		g.Go(func() error {
+			for n := from; n < min(from+each, len(stored)); n++ {
+				open(at[n], stored[n])
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // never fails
+	return out, nil
 }

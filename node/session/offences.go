@@ -51,24 +51,53 @@ func isRubbish(err error) bool {
 }
 
 // worthless counts the statements of a peer that this node has refused, since nothing comes of them
-// (see replica.Stated). A peer that has not heard of a revocation yet sends some in good faith, but
-// no more than a replica keeps of a few delegates, for each epoch. What it gets in the same session
-// makes it drop them.
-type worthless struct{ refused, taken int }
+// (see replica.Stated). A peer that has not heard of a revocation yet, or has got other statements
+// from a delegate than this node, sends some in good faith, but no more than a replica keeps of its
+// delegates, for each epoch. What it gets in the same session makes it drop them.
+type worthless struct {
+	refused, taken int
+	most           int // how many may be refused in a session, as far as it was looked up
+}
 
 // How many statements may be refused before the peer is, if it sends more of these than of others.
 const (
-	maxRefused     = 4 * 2 * replica.MaxDelegated // in a session: all of four delegates
-	maxRefusedPush = bundle.Max / 2               // in a push or a message of gossip
+	maxRefusedPush = bundle.Max / 2 // in a push or a message of gossip
+	// keptOfOne is how many statements a replica keeps of one delegate in one epoch.
+	keptOfOne = 2 * replica.MaxDelegated
+	// In a session as many may be refused as a replica keeps of its delegates, fewDelegates at the
+	// least, in all epochs; but no more than of maxShares of them in one epoch.
+	fewDelegates = 4
+	maxRefused   = fewDelegates * keptOfOne // of a replica with few delegates, before any epoch
+	maxShares    = 1024
 )
 
 // maxRefusedEpochs is for how many epochs a peer may send as many.
 const maxRefusedEpochs = 64
 
-// mostRefused returns how many statements of a replica may be refused in a session.
+// mostRefused returns how many statements of a replica may be refused in a session, by what is
+// known of it now.
 func (n *Syncer) mostRefused(ctx context.Context, id replica.ID) (int, error) {
 	r, err := n.replicas.Get(ctx, id)
-	return maxRefused * (1 + int(min(r.Least.Number, maxRefusedEpochs))), err
+	if err != nil {
+		return 0, err
+	}
+	delegates, err := n.replicas.Delegates(ctx, id, maxShares)
+	epochs := 1 + int(min(r.Least.Number, maxRefusedEpochs))
+	return keptOfOne * min(max(delegates, fewDelegates)*epochs, maxShares), err
+}
+
+// addOf is add in a session of a replica.
+func (w *worthless) addOf(ctx context.Context, n *Syncer, id replica.ID, out replica.Stated) error {
+	w.most = max(w.most, maxRefused)
+	err := w.add(out, w.most)
+	if err == nil {
+		return nil
+	}
+	var lookErr error
+	if w.most, lookErr = n.mostRefused(ctx, id); lookErr != nil || w.refused > w.most {
+		return errors.Join(lookErr, err)
+	}
+	return nil
 }
 
 // add returns a *reconcile.ProtocolError if a peer has sent too many.

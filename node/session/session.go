@@ -218,17 +218,13 @@ func (n *Syncer) session(
 	var statements reconcile.Stats
 	if !g.sameStatements {
 		var worth worthless
-		most, err := n.mostRefused(ctx, g.id)
-		if err != nil {
-			return err
-		}
 		statements, err = reconcile.Run(ctx, r, out, abort, reconcile.Config{
 			Guard: fault.Call,
 			Set:   work.of(n.replicas.StatementSet(g.id)), Key: names.Keyed(g.key, []byte("statements")),
 			Initiator: initiator, Budget: link.VisitOf(s),
 			Insert: func(ctx context.Context, items [][]byte) error {
 				got, err := n.InsertStatements(ctx, g.id, items)
-				return errors.Join(err, worth.add(got, most))
+				return errors.Join(err, worth.addOf(ctx, n, g.id, got))
 			},
 		})
 		add(statements)

@@ -11,6 +11,7 @@ import (
 	"github.com/skerry-sync/skerry/node/blame"
 	"github.com/skerry-sync/skerry/node/bundle"
 	"github.com/skerry-sync/skerry/node/link"
+	"github.com/skerry-sync/skerry/reconcile"
 	"github.com/skerry-sync/skerry/replica"
 )
 
@@ -161,4 +162,45 @@ func TestWhatIsBeyondIsNobodysOffence(t *testing.T) {
 		require.Equal(t, link.Ignore, b.takeGossip(t.Context(), r.ID, a.id, msg))
 	}
 	require.False(t, b.blamed.Refused(a.id))
+}
+
+// Delegates give one node the first of their grants, and another later ones. Whoever passes these
+// on in a session has done nothing wrong, however many delegates there are; and a peer that makes
+// up more than all of them can have is refused.
+func TestMoreMayBeRefusedWithDelegates(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	n := alone(t, &now)
+	r, err := n.replicas.Create(t.Context(), "r")
+	require.NoError(t, err)
+	const delegates = fewDelegates + 3
+	for i := range delegates {
+		a, err := n.replicas.NewAuthor(t.Context())
+		require.NoError(t, err)
+		g, err := n.replicas.Grant(t.Context(), r.ID, a, replica.Permission{Delegable: true})
+		require.NoError(t, err)
+		_, err = n.replicas.Grant(t.Context(), r.ID, a, replica.Permission{})
+		require.NoError(t, err)
+		if i%2 == 0 {
+			_, err = n.replicas.Revoke(t.Context(), r.ID, a, g.Issued)
+			require.NoError(t, err)
+		}
+		b, err := n.replicas.NewAuthor(t.Context())
+		require.NoError(t, err)
+		_, err = n.replicas.Grant(t.Context(), r.ID, b, replica.Permission{})
+		require.NoError(t, err, "of one who may not grant")
+	}
+	count, err := n.replicas.Delegates(t.Context(), r.ID, 100)
+	require.NoError(t, err)
+	require.Equal(t, delegates, count)
+	count, err = n.replicas.Delegates(t.Context(), r.ID, 2)
+	require.NoError(t, err)
+	require.Equal(t, 2, count)
+
+	var w worthless
+	for range delegates {
+		require.NoError(t, w.addOf(t.Context(), n.Syncer, r.ID, replica.Stated{Refused: keptOfOne}))
+	}
+	var wrong *reconcile.ProtocolError
+	err = w.addOf(t.Context(), n.Syncer, r.ID, replica.Stated{Refused: 1})
+	require.ErrorAs(t, err, &wrong)
 }

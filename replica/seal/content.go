@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
 	"lukechampine.com/blake3"
@@ -140,20 +139,7 @@ func (w *Writer) Write(b []byte) (n int, err error) {
 
 // SealBytes appends sealed content to dst.
 func (k ReadKey) SealBytes(dst []byte, epoch uint32, content []byte) ([]byte, error) {
-	s, err := k.segments(epoch, k.salt(blake3.Sum256(content)))
-	if err != nil {
-		return nil, err
-	}
-	dst = append(slices.Grow(dst, int(SealedSize(uint64(len(content))))), s.head...)
-	for number := uint64(0); ; number++ {
-		n := min(len(content), SegmentSize)
-		last := n == len(content)
-		at := nonce(number, last)
-		dst = s.aead.Seal(dst, at[:], content[:n], s.head)
-		if content = content[n:]; last {
-			return dst, nil
-		}
-	}
+	return k.Contents(epoch).SealBytes(dst, content)
 }
 
 func (w *Writer) flush(last bool) {
@@ -214,7 +200,8 @@ func (k ReadKey) Open(r io.ReaderAt, size uint64) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{r: r, s: s, size: content, buf: make([]byte, SegmentSize+tagSize)}, nil
+	buf := make([]byte, min(content, SegmentSize)+tagSize)
+	return &Reader{r: r, s: s, size: content, buf: buf}, nil
 }
 
 // Size returns the size of the content.

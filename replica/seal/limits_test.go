@@ -146,7 +146,7 @@ func TestNameLimits(t *testing.T) {
 		padded := make([]byte, size)
 		binary.BigEndian.PutUint16(padded, uint16(length))
 		b := binary.BigEndian.AppendUint32(nil, 9)
-		at := siv(blake3.New(sivSize, n.mac[:]), b, padded)
+		at := n.siv(b, padded)
 		b = binary.BigEndian.AppendUint16(append(b, at...), uint16(size))
 		n.crypt(at, padded)
 		return append(b, padded...)

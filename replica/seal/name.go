@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"golang.org/x/crypto/chacha20"
-	"lukechampine.com/blake3"
 
 	"github.com/skerry-sync/skerry/internal/kind"
 )
@@ -45,13 +44,14 @@ var ErrName = kind.New(kind.Usage, "name cannot be sealed")
 
 // Names seals and opens names in one epoch.
 type Names struct {
-	epoch    uint32
-	mac, enc [32]byte
+	epoch uint32
+	mac   *keyedHash
+	enc   [32]byte
 }
 
 // Names returns what seals names with the key in an epoch.
 func (k ReadKey) Names(epoch uint32) *Names {
-	return &Names{epoch, k.derive("names mac"), k.derive("names encryption")}
+	return &Names{epoch, newKeyedHash(k.derive("names mac"), sivSize), k.derive("names encryption")}
 }
 
 // EpochOf returns the epoch in which a name was sealed.
@@ -94,12 +94,11 @@ func (n *Names) SealPrefix(prefix []byte) ([]byte, error) {
 func (n *Names) seal(name []byte) []byte {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 2*len(name)+64), n.epoch)
 	tweak := bytes.Clone(b)
-	h := blake3.New(sivSize, n.mac[:])
 	for part := range bytes.SplitSeq(name, []byte("/")) {
 		padded := binary.BigEndian.AppendUint16(nil, uint16(len(part)))
 		padded = append(padded, part...)
 		padded = append(padded, make([]byte, (partPad-len(padded)%partPad)%partPad)...)
-		siv := siv(h, tweak, padded)
+		siv := n.siv(tweak, padded)
 		b = append(b, siv...)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(padded)))
 		n.crypt(siv, padded)
@@ -109,12 +108,8 @@ func (n *Names) seal(name []byte) []byte {
 	return b
 }
 
-func siv(h *blake3.Hasher, tweak, padded []byte) []byte {
-	h.Reset()
-	_, _ = h.Write([]byte{byte(len(tweak))}) // never fails
-	_, _ = h.Write(tweak)
-	_, _ = h.Write(padded)
-	return h.Sum(make([]byte, 0, sivSize))
+func (n *Names) siv(tweak, padded []byte) []byte {
+	return n.mac.sum([]byte{byte(len(tweak))}, tweak, padded)
 }
 
 // crypt encrypts or decrypts b in place.
@@ -134,7 +129,6 @@ func (n *Names) Open(sealed []byte) (name []byte, err error) {
 		return nil, bad
 	}
 	tweak, rest := sealed[:epochLen], sealed[epochLen:]
-	h := blake3.New(sivSize, n.mac[:])
 	for parts := 0; len(rest) > 0; parts++ {
 		if len(rest) < partHead+partPad || parts == MaxParts {
 			return nil, bad
@@ -145,7 +139,7 @@ func (n *Names) Open(sealed []byte) (name []byte, err error) {
 		}
 		padded := bytes.Clone(rest[:size])
 		n.crypt(given, padded)
-		if subtle.ConstantTimeCompare(siv(h, tweak, padded), given) != 1 {
+		if subtle.ConstantTimeCompare(n.siv(tweak, padded), given) != 1 {
 			return nil, bad
 		}
 		length := int(binary.BigEndian.Uint16(padded))

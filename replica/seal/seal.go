@@ -16,6 +16,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 
 	"lukechampine.com/blake3"
 
@@ -52,6 +53,29 @@ func (ReadKey) MarshalText() ([]byte, error) {
 // derive returns the key for one purpose: BLAKE3 in its mode for deriving keys.
 func (k ReadKey) derive(purpose string) (out [32]byte) {
 	blake3.DeriveKey(out[:], "skerry 2026-11 "+purpose, k[:])
+	return out
+}
+
+// keyedHash is BLAKE3 with one key, for many inputs. It may be used by many goroutines.
+type keyedHash struct {
+	key  [32]byte
+	size int       // of its results, in bytes
+	used sync.Pool // *blake3.Hasher, which are large
+}
+
+func newKeyedHash(key [32]byte, size int) *keyedHash { return &keyedHash{key: key, size: size} }
+
+func (k *keyedHash) sum(parts ...[]byte) []byte {
+	h, _ := k.used.Get().(*blake3.Hasher)
+	if h == nil {
+		h = blake3.New(k.size, k.key[:])
+	}
+	for _, p := range parts {
+		_, _ = h.Write(p) // never fails
+	}
+	out := h.Sum(make([]byte, 0, k.size))
+	h.Reset()
+	k.used.Put(h)
 	return out
 }
 

@@ -1,11 +1,11 @@
 // Package merge combines two contents that were changed apart from each other. [Text] works line by
 // line and [JSON] member by member. [Counters], [Set] and [Map] are for values that should never
-// conflict.
+// conflict. [Carry] writes a JSON value anew and keeps what its writer does not know.
 //
 // What belongs here: pure functions of contents. What never belongs here: versions, heads and who
 // wrote them (package versions), stores, clocks, and what a file or an item of an app is.
 //
-// Each function is a [Func] and keeps these rules:
+// Each function that merges is a [Func] and keeps these rules:
 //
 //   - The same inputs give the same bytes on every device. The comparison of lines is part of the
 //     protocol for that reason, and is written out here (see threeWay) and not taken from a library

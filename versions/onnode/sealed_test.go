@@ -10,8 +10,8 @@ import (
 	"github.com/skerry-sync/skerry/replica/seal"
 )
 
-// What a device has written before it learned of a new read key, and nobody else has, is sealed with
-// that, and stays the version that it was.
+// What a device has written before it learned of a new read key, and nobody else has, is sealed
+// with that, and stays the version that it was.
 func TestPendingIsSealedAnew(t *testing.T) {
 	ctx := t.Context()
 	a := newMachine(t, t.TempDir()).start(false).found(true)

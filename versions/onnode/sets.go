@@ -40,7 +40,9 @@ type shared struct {
 	opened  chan struct{} // closed once set or err is there
 	set     *Set
 	err     error
-	closing chan struct{} // nil until it is closed; then closed once it is out of the way
+	closing bool
+	gone    chan struct{} // closed once it is out of the way
+	user    User          // whose it was when it was opened
 }
 
 // NewSets returns the Sets of a node, of which there should be one.
@@ -79,7 +81,7 @@ func (x *Sets) Open(ctx context.Context, id replica.ID) (_ *Set, release func(),
 		s := x.open[id]
 		switch {
 		case s == nil:
-			s = &shared{users: 1, opened: make(chan struct{})}
+			s = &shared{users: 1, opened: make(chan struct{}), gone: make(chan struct{})}
 			x.open[id] = s
 			x.mu.Unlock()
 			x.openFor(ctx, id, s)
@@ -87,9 +89,9 @@ func (x *Sets) Open(ctx context.Context, id replica.ID) (_ *Set, release func(),
 				return nil, nil, s.err
 			}
 			return s.set, x.releaser(id, s), nil
-		case s.closing != nil:
+		case s.closing:
 			x.mu.Unlock()
-			if err := wait(ctx, s.closing); err != nil {
+			if err := wait(ctx, s.gone); err != nil {
 				return nil, nil, err
 			}
 			continue
@@ -100,6 +102,19 @@ func (x *Sets) Open(ctx context.Context, id replica.ID) (_ *Set, release func(),
 		if err := wait(ctx, s.opened); err != nil {
 			release()
 			return nil, nil, err
+		}
+		if s.err == nil {
+			// It may have been opened before its user said so: not in the user's way.
+			if now, _, err := x.UserOf(ctx, id); err != nil || now != s.user {
+				release()
+				if err == nil {
+					err = wait(ctx, s.gone)
+				}
+				if err != nil {
+					return nil, nil, err
+				}
+				continue
+			}
 		}
 		switch {
 		case s.err == nil:
@@ -121,7 +136,7 @@ func wait(ctx context.Context, done <-chan struct{}) error {
 }
 
 func (x *Sets) openFor(ctx context.Context, id replica.ID, s *shared) {
-	_, o, err := x.UserOf(ctx, id)
+	user, o, err := x.UserOf(ctx, id)
 	if err == nil && o.Name == "" {
 		o.Name, err = x.toldName(ctx, id)
 	}
@@ -131,8 +146,10 @@ func (x *Sets) openFor(ctx context.Context, id replica.ID, s *shared) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	s.user = user
 	if s.set, s.err = set, err; err != nil {
 		delete(x.open, id)
+		close(s.gone)
 	}
 	close(s.opened)
 }
@@ -159,13 +176,13 @@ func (x *Sets) release(id replica.ID, s *shared) {
 		x.mu.Unlock()
 		return
 	}
-	s.closing = make(chan struct{})
+	s.closing = true
 	x.mu.Unlock()
 	s.set.Close()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.open, id)
-	close(s.closing)
+	close(s.gone)
 }
 
 // Look returns the versions of a replica for whoever only reads them. It keeps and changes nothing

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -77,7 +79,8 @@ func TestSetsWhoseOpenerGoesAway(t *testing.T) {
 	m, sets := alone(t)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	x := &shared{users: 1, opened: make(chan struct{})} // somebody is opening it
+	// somebody is opening it
+	x := &shared{users: 1, opened: make(chan struct{}), gone: make(chan struct{})}
 	sets.open[m.id] = x
 	_, _, err := sets.Open(gone, m.id)
 	require.ErrorIs(t, err, context.Canceled)
@@ -158,4 +161,35 @@ func TestUserOfSets(t *testing.T) {
 	named.Add(asking{})
 	require.Equal(t, "laptop", as(named))
 	require.Equal(t, "laptop", as(NewSets(m.n)))
+}
+
+// later is a layer that says only later that a replica is its.
+type later struct {
+	asking
+	yes atomic.Bool
+}
+
+func (l *later) Options(context.Context, replica.ID) (Options, bool, error) {
+	return Options{Name: "laptop"}, l.yes.Load(), nil
+}
+
+// Versions that were opened before their user said so are opened anew, in its way, once nobody uses
+// them.
+func TestSetsOpenedBeforeTheirUser(t *testing.T) {
+	m, sets := alone(t)
+	user := &later{}
+	sets.Add(user)
+	_, before, err := sets.Open(t.Context(), m.id)
+	require.NoError(t, err)
+	user.yes.Store(true)
+	hurried, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, _, err = sets.Open(hurried, m.id)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	time.AfterFunc(50*time.Millisecond, before)
+	s, release, err := sets.Open(t.Context(), m.id)
+	require.NoError(t, err)
+	defer release()
+	require.Same(t, user, sets.open[m.id].user)
+	require.Same(t, s, sets.open[m.id].set)
 }

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/skerry-sync/skerry/blobs"
-	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node"
 	"github.com/skerry-sync/skerry/node/content"
 	"github.com/skerry-sync/skerry/node/wanted"
@@ -54,6 +53,20 @@ func (s *slots) Entries(
 	ctx context.Context, q replica.Query,
 ) iter.Seq2[replica.Item, error] {
 	return func(yield func(replica.Item, error) bool) {
+		if last := s.view.Load(); last != nil && !last.Encrypted() {
+			encrypted := false
+			for it, err := range last.EntriesNow(ctx, q) {
+				if encrypted = errors.Is(err, replica.ErrEncrypted); encrypted {
+					break
+				}
+				if !yield(it, err) {
+					return
+				}
+			}
+			if !encrypted {
+				return
+			}
+		}
 		view, err := s.look(ctx)
 		if err != nil {
 			yield(replica.Item{}, err)
@@ -71,22 +84,60 @@ func (s *slots) Entries(
 func (s *slots) Entry(
 	ctx context.Context, key []byte, by replica.AuthorID,
 ) (e replica.Entry, err error) {
-	view := s.view.Load()
-	if view == nil || view.Encrypted() {
-		err = replica.ErrNotFound
-		for it, one := range s.Entries(ctx, replica.Query{Key: key, Author: &by}) {
-			e, err = it.Entry, one // the last is the newest
-		}
+	all, err := s.EntriesBy(ctx, by, [][]byte{key})
+	if err != nil {
 		return e, err
 	}
-	err = s.n.Store().View(ctx, func(rd kv.Reader) error {
-		e, err = replica.EntryIn(rd, s.ID(), key, by)
+	if all[0] == nil {
+		return e, replica.ErrNotFound
+	}
+	return *all[0], nil
+}
+
+// EntriesOf implements versions.Slots.
+func (s *slots) EntriesOf(ctx context.Context, keys [][]byte) (all [][]replica.Item, err error) {
+	err = s.lately(ctx, func(view *replica.Plain) error {
+		all, err = view.EntriesOf(ctx, keys)
 		return err
 	})
-	if err == nil && e.IsTombstone() {
-		err = replica.ErrNotFound
+	return all, err
+}
+
+// EntriesBy implements versions.Slots.
+func (s *slots) EntriesBy(
+	ctx context.Context, by replica.AuthorID, keys [][]byte,
+) (all []*replica.Entry, err error) {
+	err = s.lately(ctx, func(view *replica.Plain) error {
+		all, err = view.EntriesBy(ctx, by, keys)
+		return err
+	})
+	return all, err
+}
+
+// lately looks with the last view of the replica, if it was not encrypted then, and anew if it was,
+// or is by now: there may be another read key.
+func (s *slots) lately(ctx context.Context, look func(*replica.Plain) error) error {
+	if last := s.view.Load(); last != nil && !last.Encrypted() {
+		if err := look(last); !errors.Is(err, replica.ErrEncrypted) {
+			return err
+		}
 	}
-	return e, err
+	view, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	return look(view)
+}
+
+// Tiny implements versions.Slots.
+func (s *slots) Tiny(ctx context.Context, all []*replica.Entry) (_ [][]byte, err error) {
+	view := s.view.Load()
+	if view == nil {
+		if view, err = s.look(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.n.TinyPlain(ctx, view, all)
 }
 
 // Unreadable implements versions.Slots.

@@ -94,9 +94,19 @@ func TestContentThatCannotBeRead(t *testing.T) {
 		require.NoError(t, err)
 		return items[0].Entry
 	}
-	for _, size := range []int{1, 3000, blobs.SegmentSize, blobs.SegmentSize + 1, 5 << 20} {
+	requireTiny := func(want []byte, e replica.Entry) {
+		tiny, err := of.Tiny(ctx, []*replica.Entry{&e})
+		require.NoError(t, err)
+		require.Equal(t, [][]byte{want}, tiny)
+	}
+	for _, size := range []int{1, 900, 3000, blobs.SegmentSize, blobs.SegmentSize + 1, 5 << 20} {
 		data := testkit.Random(1, size)
 		e := write(data)
+		if size < blobs.InlineSize {
+			requireTiny(data, e)
+		} else {
+			requireTiny(nil, e)
+		}
 		in, err := of.Open(ctx, &e)
 		require.NoError(t, err)
 		got := make([]byte, in.Size())
@@ -116,9 +126,11 @@ func TestContentThatCannotBeRead(t *testing.T) {
 	require.NoError(t, a.n.Blobs().Delete(ctx, small.Hash))
 	_, err = of.Open(ctx, &small)
 	require.ErrorIs(t, err, plan.ErrMissing)
+	requireTiny(nil, small)
 	for _, size := range []int{100, 50_000} { // sealed by nobody
 		info, err := a.n.Blobs().ImportBytes(ctx, testkit.Random(3, size))
 		require.NoError(t, err)
+		requireTiny(nil, replica.Entry{Replica: a.id, Hash: info.Hash, Size: info.Size})
 		_, err = of.Open(ctx, &replica.Entry{Replica: a.id, Hash: info.Hash, Size: info.Size})
 		require.ErrorIs(t, err, record.ErrMalformed)
 		_, err = of.Open(ctx, &replica.Entry{Replica: a.id, Hash: info.Hash, Size: info.Size + 7})

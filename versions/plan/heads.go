@@ -20,6 +20,9 @@ type Version struct {
 	// Entry is what the contents of the version are in, from the byte At on. No plan depends on them.
 	Entry *replica.Entry
 	At    int64
+	// Whole is all that is stored for the entry, with verified content of the version, if that is
+	// little; nil if it is to be read.
+	Whole []byte
 }
 
 // compare orders versions from the greatest.
@@ -37,6 +40,9 @@ const MaxHeads = record.MaxResolved
 // them supersedes another of these: somebody lies about what came before, and a lie takes nothing
 // away from view.
 func Heads(all []*Version) []*Version {
+	if len(all) < 2 {
+		return slices.Clone(all)
+	}
 	over := above(all)
 	circle := circles(over)
 	var heads []*Version

@@ -1,4 +1,4 @@
-package node
+package simnet
 
 import (
 	"io"
@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// simWindow is how many bytes a stream takes that nobody has read yet. Without a window, two ends
+// window is how many bytes a stream takes that nobody has read yet. Without a window, two ends
 // that both write would wait for each other.
-const simWindow = 256 << 10
+const window = 256 << 10
 
-// simPipe returns the two ends of a stream in memory.
-func simPipe() (net.Conn, net.Conn) {
-	a, b := newSimHalf(), newSimHalf()
-	return &simConn{in: a, out: b}, &simConn{in: b, out: a}
+// newPipe returns the two ends of a stream in memory.
+func newPipe() (net.Conn, net.Conn) {
+	a, b := newHalf(), newHalf()
+	return &conn{in: a, out: b}, &conn{in: b, out: a}
 }
 
-// simHalf is one direction of a stream.
-type simHalf struct {
+// half is one direction of a stream.
+type half struct {
 	mu          sync.Mutex
 	changed     *sync.Cond
 	buf         []byte
@@ -27,15 +27,15 @@ type simHalf struct {
 	read, write time.Time // deadlines
 }
 
-func newSimHalf() *simHalf {
-	h := &simHalf{}
+func newHalf() *half {
+	h := &half{}
 	h.changed = sync.NewCond(&h.mu)
 	return h
 }
 
 func late(deadline time.Time) bool { return !deadline.IsZero() && !time.Now().Before(deadline) }
 
-func (h *simHalf) setDeadline(at *time.Time, t time.Time) {
+func (h *half) setDeadline(at *time.Time, t time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	*at = t
@@ -46,16 +46,16 @@ func (h *simHalf) setDeadline(at *time.Time, t time.Time) {
 	}
 }
 
-func (h *simHalf) close() {
+func (h *half) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
 	h.changed.Broadcast()
 }
 
-type simConn struct{ in, out *simHalf }
+type conn struct{ in, out *half }
 
-func (c *simConn) Read(b []byte) (int, error) {
+func (c *conn) Read(b []byte) (int, error) {
 	h := c.in
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -75,7 +75,7 @@ func (c *simConn) Read(b []byte) (int, error) {
 	}
 }
 
-func (c *simConn) Write(b []byte) (n int, err error) {
+func (c *conn) Write(b []byte) (n int, err error) {
 	h := c.out
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,7 +86,7 @@ func (c *simConn) Write(b []byte) (n int, err error) {
 		case late(h.write):
 			return n, os.ErrDeadlineExceeded
 		}
-		if room := simWindow - len(h.buf); room > 0 {
+		if room := window - len(h.buf); room > 0 {
 			m := min(room, len(b))
 			h.buf = append(h.buf, b[:m]...)
 			b, n = b[m:], n+m
@@ -99,25 +99,25 @@ func (c *simConn) Write(b []byte) (n int, err error) {
 }
 
 // Close closes both directions.
-func (c *simConn) Close() error {
+func (c *conn) Close() error {
 	c.in.close()
 	c.out.close()
 	return nil
 }
 
-func (c *simConn) LocalAddr() net.Addr  { return nil }
-func (c *simConn) RemoteAddr() net.Addr { return nil }
+func (c *conn) LocalAddr() net.Addr  { return nil }
+func (c *conn) RemoteAddr() net.Addr { return nil }
 
-func (c *simConn) SetDeadline(t time.Time) error {
+func (c *conn) SetDeadline(t time.Time) error {
 	_ = c.SetReadDeadline(t) // never fails
 	return c.SetWriteDeadline(t)
 }
 
-func (c *simConn) SetReadDeadline(t time.Time) error {
+func (c *conn) SetReadDeadline(t time.Time) error {
 	c.in.setDeadline(&c.in.read, t)
 	return nil
 }
-func (c *simConn) SetWriteDeadline(t time.Time) error {
+func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.out.setDeadline(&c.out.write, t)
 	return nil
 }
