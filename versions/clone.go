@@ -111,6 +111,9 @@ func (s *Set) arrived(
 		if err := s.tidyVoid(ctx); err != nil {
 			return keys, s.failed(err)
 		}
+		if err := s.bringBack(ctx); err != nil {
+			return keys, s.failed(err)
+		}
 	}
 	for _, key := range look {
 		more, err := s.checkDisplaced(ctx, key)
