@@ -66,7 +66,7 @@ func TestTwin(t *testing.T) {
 	_, key := newKey(t)
 	a, b := startWith(t, Config{Key: key}), startWith(t, Config{Key: key})
 	stranger := startWith(t, Config{})
-	at := func(n *Network) ma.Multiaddr { return n.host.Network().ListenAddresses()[0] }
+	at := func(n *Network) ma.Multiaddr { return n.info(t).Addrs[0] }
 
 	require.Nil(t, a.looked(t, at(stranger)))
 	require.Nil(t, a.looked(t, passOn(t, at(a))), "the node itself counts as another one")
