@@ -202,8 +202,8 @@ func TestRevokeOwnAuthor(t *testing.T) {
 	require.ErrorIs(t, err, replica.ErrCannotGrant)
 }
 
-// A device that was revoked, and whose author is granted anew, publishes again what it had not sent,
-// and writes.
+// A device that was revoked, and whose author is granted anew, publishes again what it had not
+// sent, and writes.
 func TestGrantedAnew(t *testing.T) {
 	ctx := t.Context()
 	a := newMachine(t, t.TempDir()).start(true).found(false)
