@@ -97,6 +97,8 @@ type Status struct {
 	Replicas []ReplicaStatus `json:"replicas"`
 	Blobs    BlobStatus      `json:"blobs"`
 	Version  string          `json:"version"`
+	// Warnings are what is wrong with the node and keeps it from its work, for people.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // PeerStatus describes a connected peer.

@@ -430,6 +430,7 @@ func (c *collection) outgoing(
 
 // isFatal reports an error that is not of one item alone.
 func isFatal(err error) bool {
+	_, isClock := errors.AsType[*versions.ClockError](err)
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
-		kind.Of(err) == kind.NoSpace || errors.Is(err, versions.ErrNoAuthor)
+		kind.Of(err) == kind.NoSpace || errors.Is(err, versions.ErrNoAuthor) || isClock
 }

@@ -24,7 +24,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -65,6 +64,8 @@ type Config struct {
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// TrustClock has versions written although most known peers say that the clock is wrong.
+	TrustClock bool
 	// Store tunes the key-value store, and the files of content alike.
 	Store pebble.Options
 	// Host, if set, decides about the content of replicas that are held for others.
@@ -158,12 +159,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.key, err = n.dir.Key(); err != nil {
 		return nil, err
 	}
-	pub, err := crypto.UnmarshalEd25519PublicKey(n.key.Public().(ed25519.PublicKey))
-	if err != nil {
-		return nil, fmt.Errorf("node key: %w", err)
-	}
-	if n.id, err = peer.IDFromPublicKey(pub); err != nil {
-		return nil, fmt.Errorf("node key: %w", err)
+	if n.id, err = nodeID(n.key.Public().(ed25519.PublicKey)); err != nil {
+		return nil, err
 	}
 	if err := n.dir.SetNode(n.id.String()); err != nil {
 		return nil, err
@@ -265,7 +262,7 @@ func (n *Node) GoOnline(network link.Network) error {
 		"spreading entries": n.syncer.Spread, "looking up replicas": n.lookups.Keep,
 		"looking after peers": n.contacts.Run, "downloading": n.downloads.Run,
 		"announcing replicas": n.discovery.Announce, "searching for replicas": n.discovery.Search,
-		"changing read keys": n.keepRotating,
+		"changing read keys": n.keepRotating, "asking about the clock": n.clocks.Keep,
 	} {
 		n.work.Go(func() { fault.Keep(n.ctx, n.log, what, fn) })
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/skerry-sync/skerry/kv"
 	"github.com/skerry-sync/skerry/node/blame"
@@ -100,6 +101,7 @@ func (n *Node) onHold(tx kv.Txn, id replica.ID) error {
 // registration names them. Others do not displace them. That is durable when it returns: a replica
 // whose peers were forgotten would stay alone.
 func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.AddrInfo) error {
+	n.lookForTwin(peers)
 	named, err := n.holders.Named(ctx, ids, peers)
 	if err != nil {
 		return err
@@ -113,6 +115,7 @@ func (n *Node) Remember(ctx context.Context, ids []replica.ID, peers []peer.Addr
 // hint notes that peers may hold a replica, as somebody says whom the person did not choose. They
 // are newcomers that have not proved it yet, and make room for any that has.
 func (n *Node) hint(ctx context.Context, id replica.ID, peers []peer.AddrInfo) error {
+	n.lookForTwin(peers)
 	kept, err := n.holders.Hinted(ctx, id, peers)
 	if err != nil {
 		return err
@@ -191,4 +194,33 @@ func (n *Node) ClockOffset(ctx context.Context) (ahead time.Duration, answered i
 // RecentClockOffset is [clock.Clocks.Recent].
 func (n *Node) RecentClockOffset(ctx context.Context) (ahead time.Duration, answered int) {
 	return n.clocks.Recent(ctx)
+}
+
+// JudgeClock is [clock.Clocks.Judge].
+func (n *Node) JudgeClock() clock.Judgement { return n.clocks.Judge() }
+
+// TrustsClock reports whether a person has said that this node's clock is right, whatever peers
+// say; see Config.TrustClock.
+func (n *Node) TrustsClock() bool { return n.cfg.TrustClock }
+
+// lookForTwin has the network look where others say that this node is.
+func (n *Node) lookForTwin(peers []peer.AddrInfo) {
+	t, ok := n.net.(link.Twins)
+	if !ok {
+		return
+	}
+	for _, p := range peers {
+		if p.ID == n.id {
+			t.LookForTwin(p.Addrs)
+		}
+	}
+}
+
+// Twin returns where another process runs with this node's key, because the data directory was
+// copied; nil if no such process is known.
+func (n *Node) Twin() ma.Multiaddr {
+	if t, ok := n.net.(link.Twins); ok {
+		return t.Twin()
+	}
+	return nil
 }

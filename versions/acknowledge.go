@@ -171,11 +171,15 @@ func (s *Set) Acknowledge(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	b, err := a.Append(nil)
-	if err == nil {
+	err := s.putAnew(ctx, nil, func() error {
+		a.Incarnation = s.dev.Incarnation
+		b, err := a.Append(nil)
+		if err != nil {
+			return err
+		}
 		v := Value{Key: []byte(acknowledgementKey), Stream: bytes.NewReader(b)}
-		err = s.put(ctx, s.key, []Value{v})
-	}
+		return s.put(ctx, s.key, []Value{v})
+	})
 	if mayNotWrite(err) {
 		return nil // a device that may not write says nothing
 	}

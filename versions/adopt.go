@@ -61,7 +61,7 @@ func (s *Set) Renew(ctx context.Context) error {
 	if err := s.become(ctx); err != nil {
 		return s.failed(err)
 	}
-	key, err := s.cfg.NewKey(ctx)
+	key, err := s.newKey(ctx)
 	if err != nil {
 		return s.failed(err)
 	}
@@ -306,7 +306,7 @@ func (a *adopting) publish(
 func (a *adopting) publishAsHelper(ctx context.Context, key []byte, d *draft, used int) error {
 	s := a.s
 	if used == len(a.helpers) {
-		secret, err := s.cfg.NewKey(ctx)
+		secret, err := s.newKey(ctx)
 		if err != nil {
 			return err
 		}

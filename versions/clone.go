@@ -115,6 +115,9 @@ func (s *Set) arrived(
 		if err := s.tidyVoid(ctx); err != nil {
 			return keys, s.failed(err)
 		}
+		if err := s.bringBack(ctx); err != nil {
+			return keys, s.failed(err)
+		}
 	}
 	for _, key := range look {
 		if key == nil && len(all) > 0 {

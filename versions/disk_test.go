@@ -10,6 +10,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/skerry-sync/skerry/blobs"
 	"github.com/skerry-sync/skerry/replica"
@@ -38,6 +39,14 @@ type disk struct {
 	beforeWrite func()
 	onWrite     func(it replica.Item, content []byte)
 	incarnate   func() record.Incarnation
+	// time, if set, is the clock of a device that takes and signs nothing of the future, as nodes do.
+	time  func() uint64
+	clock Clock
+}
+
+// refuses reports whether an entry with this time is of the future.
+func (d *disk) refuses(time uint64) bool {
+	return d.time != nil && time > d.time()+uint64(replica.MaxAhead.Microseconds())
 }
 
 var errDead = errors.New("the device has died")
@@ -207,6 +216,14 @@ func (d *disk) Put(
 		}
 	}
 	now := d.now()
+	for _, v := range all {
+		last := d.slots[slot{string(v.Key), as.Author()}].Timestamp
+		if d.refuses(last + 1) {
+			return nil, &replica.ClockError{
+				Key: v.Key, Last: time.UnixMicro(int64(last)), Now: time.UnixMicro(int64(d.time())),
+			}
+		}
+	}
 	for i, v := range all {
 		at := slot{string(v.Key), as.Author()}
 		e := replica.Entry{
@@ -226,7 +243,7 @@ func (d *disk) Put(
 // take stores an entry of another device, and its content unless that is nil. It reports whether
 // that changed something.
 func (d *disk) take(key string, e replica.Entry, content []byte) bool {
-	if d.revoked[e.Author] {
+	if d.revoked[e.Author] || d.refuses(e.Timestamp) {
 		return false
 	}
 	at := slot{key, e.Author}
@@ -343,7 +360,7 @@ func (d *disk) open(ctx context.Context, newKey func() replica.SecretKey) (*Set,
 			d.keys[k.Author()] = k
 			return k, nil
 		},
-		Merge: mergeLetters,
+		Merge: mergeLetters, Clock: func() Clock { return d.clock },
 	})
 }
 

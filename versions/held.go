@@ -67,6 +67,9 @@ func (h *held) end(all bool) (least uint64) {
 
 // put writes values. The caller holds the lock of the Set.
 func (s *Set) put(ctx context.Context, as replica.SecretKey, values []Value) error {
+	if err := s.maySign(); err != nil {
+		return err
+	}
 	written, err := s.cfg.Slots.Put(ctx, as, values)
 	for i := range written {
 		if e := &written[i].Entry; e.Author == s.dev.Author {

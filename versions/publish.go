@@ -19,7 +19,7 @@ import (
 // the lock.
 func (s *Set) become(ctx context.Context) error {
 	if s.dev.Copied {
-		key, err := s.cfg.NewKey(ctx)
+		key, err := s.newKey(ctx)
 		if err != nil {
 			return fmt.Errorf("this device was copied, or is an old copy, and needs a new author: %w", err)
 		}
@@ -88,13 +88,7 @@ func (s *Set) publishFormer(ctx context.Context) error {
 	if err := s.cfg.Slots.Forget(ctx, forget...); err != nil {
 		return err
 	}
-	dev := s.dev
-	dev.Former = replica.AuthorID{}
-	if err := s.cfg.State.Save(ctx, dev); err != nil {
-		return err
-	}
-	s.dev = dev
-	return nil
+	return s.forgetFormer(ctx)
 }
 
 // notSuperseded returns those of some displaced entries of one author that no later one of the same
@@ -212,7 +206,7 @@ func (s *Set) rescueKey(ctx context.Context, item []byte) (key replica.SecretKey
 			return key, err
 		}
 	}
-	if key, err = s.cfg.NewKey(ctx); err != nil {
+	if key, err = s.newKey(ctx); err != nil {
 		return key, err
 	}
 	dev := s.dev
@@ -284,6 +278,9 @@ func (s *Set) publishAs(
 
 // becomeAgain gives the device a new incarnation, and publishes its versions of some keys with it.
 func (s *Set) becomeAgain(ctx context.Context, keys [][]byte) error {
+	if err := s.maySign(); err != nil {
+		return err
+	}
 	dev := s.dev
 	dev.Incarnation, dev.Reserved = s.cfg.incarnate(), 0
 	if err := s.cfg.State.Save(ctx, dev); err != nil {

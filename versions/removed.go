@@ -20,10 +20,11 @@ import (
 var ErrRemoved = kind.New(kind.NotAllowed,
 	"this device may not write here any more: ask whoever let it for another grant")
 
-// mayNotWrite reports whether an error says that this device may read, and not write.
+// mayNotWrite reports whether an error says that this device may read, and not write, or not
+// now.
 func mayNotWrite(err error) bool {
 	return errors.Is(err, ErrNoAuthor) || errors.Is(err, ErrRemoved) ||
-		errors.Is(err, replica.ErrNoReadKey)
+		errors.Is(err, replica.ErrNoReadKey) || isClockWrong(err)
 }
 
 // Unsent is a version that this device has written, and that no other device is known to have taken
@@ -173,4 +174,73 @@ func (s *Set) tidyVoid(ctx context.Context) error {
 		return nil
 	}
 	return s.cfg.Slots.Forget(ctx, forget...)
+}
+
+// bringBack writes again what was void of this device's author and is allowed now, since the author
+// was granted anew: the same versions, in their slots, which are empty. What others have superseded
+// or adopted meanwhile is forgotten.
+func (s *Set) bringBack(ctx context.Context) error {
+	if s.dev.Author == (replica.AuthorID{}) || s.dev.Copied {
+		return nil
+	}
+	var all []replica.Item
+	for it, err := range s.cfg.Slots.Displaced(ctx, nil) {
+		if err != nil {
+			return err
+		}
+		if it.Entry.Author != s.dev.Author {
+			continue
+		}
+		_, err := s.cfg.Slots.Entry(ctx, it.Key, s.dev.Author)
+		switch {
+		case errors.Is(err, replica.ErrNotFound): // whatever displaces another takes its slot
+			all = append(all, it)
+		case err != nil:
+			return err
+		}
+	}
+	var forget []replica.Item
+	for i := range slices.Backward(all) { // the last of a key follows on the others, or stands beside
+		it := &all[i]
+		done, err := s.bringBackOne(ctx, it)
+		if err != nil {
+			return err
+		}
+		if done {
+			forget = append(forget, *it)
+		}
+	}
+	if len(forget) == 0 {
+		return nil
+	}
+	return s.cfg.Slots.Forget(ctx, forget...)
+}
+
+// bringBackOne reports whether an entry need not be kept any more.
+func (s *Set) bringBackOne(ctx context.Context, it *replica.Item) (done bool, err error) {
+	if len(it.Key) > 0 && it.Key[0] != 0 {
+		v, err := s.load(ctx, &it.Entry)
+		if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if over, err := s.isSuperseded(ctx, it.Key, v); over || err != nil {
+			return over, err
+		}
+	}
+	c, err := s.cfg.Slots.Open(ctx, &it.Entry)
+	if errors.Is(err, plan.ErrMissing) || errors.Is(err, record.ErrMalformed) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	stream := io.NewSectionReader(c, 0, c.Size())
+	err = s.put(ctx, s.key, []Value{{it.Key, stream, mayReplace(nil)}})
+	if errors.Is(err, ErrStale) || mayNotWrite(err) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -21,6 +21,9 @@ type Config struct {
 	// NewKey makes a new author who may write: for the first version, and when the device finds that
 	// its author writes elsewhere, too. It returns ErrNoAuthor if there can be none.
 	NewKey func(ctx context.Context) (replica.SecretKey, error)
+	// Clock returns what peers say about this device's clock, and waits for nobody: it is called for
+	// each write. Nil is for a clock of which nothing is known.
+	Clock func() Clock
 	// Merge merges two contents of a key that follow on base, which is nil if they have nothing in
 	// common. It must give the same on all devices, and may be called from several goroutines. An
 	// error says why only a person can; the item's Conflict wraps it and has its text. Nil is for
@@ -89,7 +92,8 @@ type Set struct {
 }
 
 // Open returns the versions of a replica. If the device was about to publish its versions under a
-// new author, that is done first. If it may not have one, it can read, and writes say why.
+// new author, that is done first. If it may not have one, or its clock is wrong, it can read, and
+// writes say why.
 func Open(ctx context.Context, cfg Config) (*Set, error) {
 	if cfg.MaxMerge == 0 {
 		cfg.MaxMerge = DefaultMaxMerge
@@ -114,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	s.take(dev)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err = s.become(ctx); err != nil && !errors.Is(err, ErrNoAuthor) {
+	if err = s.become(ctx); err != nil && !errors.Is(err, ErrNoAuthor) && !isClockWrong(err) {
 		return nil, s.failed(err)
 	}
 	return s, nil
@@ -166,7 +170,7 @@ func (s *Set) reserve(ctx context.Context, n uint64) (first uint64, err error) {
 
 // begin makes the device.
 func (s *Set) begin(ctx context.Context) (err error) {
-	if s.key, err = s.cfg.NewKey(ctx); err != nil {
+	if s.key, err = s.newKey(ctx); err != nil {
 		return err
 	}
 	s.take(Device{Author: s.key.Author(), Incarnation: s.cfg.incarnate()})

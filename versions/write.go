@@ -13,7 +13,7 @@ import (
 	"github.com/skerry-sync/skerry/versions/record"
 )
 
-// Source is a content to be written. Open is called once for each version that gets it.
+// Source is a content to be written. Open is called at least once for each version that gets it.
 type Source struct {
 	Size uint64
 	Hash record.Hash
@@ -45,8 +45,8 @@ type Edit struct {
 // Write writes edits as a batch, all with one time, and returns when they are durable: other
 // devices show all of them or none. Each supersedes what its item showed. It returns ErrStale for
 // an item that this device has written since, and ErrPending; ErrNoAuthor or ErrRemoved if this
-// device may not write; and replica.ErrNoReadKey while the read key of the replica's present epoch
-// is not here.
+// device may not write; replica.ErrNoReadKey while the read key of the replica's present epoch is
+// not here; and a *ClockError while this device's clock is wrong.
 func (s *Set) Write(ctx context.Context, edits ...Edit) error {
 	return s.writeEdits(ctx, edits, true)
 }
@@ -162,7 +162,11 @@ func (s *Set) write(ctx context.Context, drafts []draft, together bool) error {
 	if len(drafts) == 0 {
 		return nil
 	}
-	if err := s.become(ctx); err != nil {
+	err := s.maySign()
+	if err == nil {
+		err = s.become(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	drafts, beside := s.besideOwn(drafts)
@@ -187,6 +191,15 @@ func (s *Set) write(ctx context.Context, drafts []draft, together bool) error {
 			return err
 		}
 	}
+	keys := map[string]bool{}
+	for i := range drafts {
+		keys[string(drafts[i].item.Key)] = true
+	}
+	return s.putAnew(ctx, keys, func() error { return s.sign(ctx, drafts, together) })
+}
+
+// sign writes drafts whose slots may be taken.
+func (s *Set) sign(ctx context.Context, drafts []draft, together bool) error {
 	counter, err := s.reserve(ctx, uint64(len(drafts)))
 	if err != nil {
 		return err

@@ -38,6 +38,11 @@ func (s *Server) status(ctx context.Context, _ struct{}, _ *answer) (st api.Stat
 			ID: p.ID.String(), Addr: p.Addr.String(), Transport: p.Transport, Direct: p.Direct,
 		})
 	}
+	for _, text := range []string{s.twinWarning(), s.clockWarning()} {
+		if text != "" {
+			st.Warnings = append(st.Warnings, text)
+		}
+	}
 	if st.Replicas, err = s.replicaStatuses(ctx, s.countsOf); err != nil {
 		return st, err
 	}

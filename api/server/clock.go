@@ -9,10 +9,18 @@ import (
 	"github.com/skerry-sync/skerry/replica"
 )
 
-// warnClock warns before something is signed with a time that peers refuse, if the clock is far
-// from that of peers. It does not refuse: the peers' clocks may be the wrong ones.
-func (s *Server) warnClock(ctx context.Context, a *answer) {
-	ahead, answered := s.node.RecentClockOffset(ctx)
+// warnWriting warns before something is signed if another node runs with the same key, and if it
+// would have a time that peers refuse, because the clock is far from that of peers. It does not
+// refuse: the peers' clocks may be the wrong ones.
+func (s *Server) warnWriting(ctx context.Context, a *answer) {
+	if text := s.twinWarning(); text != "" {
+		a.warn("%s", text)
+	}
+	j := s.node.JudgeClock()
+	ahead, answered := j.Ahead, j.Off
+	if !j.Wrong() {
+		ahead, answered = s.node.RecentClockOffset(ctx)
+	}
 	if text := clockText(ahead, answered); text != "" {
 		a.warn("%s", text)
 	}
@@ -34,6 +42,30 @@ func clockText(ahead time.Duration, answered int) string {
 				"write until it is set", by, answered,
 		)
 	}
+}
+
+// twinWarning says that another node runs with the same key, or nothing.
+func (s *Server) twinWarning() string {
+	at := s.node.Twin()
+	if at == nil {
+		return ""
+	}
+	return "another node runs with this node's key at " + at.String() + ", because the data " +
+		"directory was copied: what others send to this node can go to that one. Stop one of them, run skerry " +
+		"store renew-key there, and start it again"
+}
+
+// clockWarning says that most known peers say that the clock is wrong, or nothing.
+func (s *Server) clockWarning() string {
+	j := s.node.JudgeClock()
+	switch {
+	case !j.Wrong():
+		return ""
+	case s.node.TrustsClock():
+		return j.String() + "; versions are written all the same, as --trust-clock says"
+	}
+	return j.String() + ": no versions are written until it is set, or the node is started with " +
+		"--trust-clock"
 }
 
 // maxAheadNamed is how many entries that are ahead of the clock are counted.

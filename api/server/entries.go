@@ -115,7 +115,7 @@ func (s *Server) setTo(
 		}
 		defer c.File.Close()
 	}
-	s.warnClock(ctx, a)
+	s.warnWriting(ctx, a)
 	items, err := r.handle.Apply(ctx, node.WriteOptions{As: key, Progress: adding(a)}, c)
 	if err != nil {
 		return api.Entry{}, err
@@ -209,7 +209,7 @@ func (s *Server) replicaDelete(
 	if err != nil {
 		return api.Removed{}, err
 	}
-	s.warnClock(ctx, a)
+	s.warnWriting(ctx, a)
 	as := node.WriteOptions{As: author}
 	if req.Prefix {
 		n, err := r.handle.DeletePrefix(ctx, as, req.Key)

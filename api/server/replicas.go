@@ -308,7 +308,7 @@ func (s *Server) replicaSync(
 		}
 		out.Sessions = append(out.Sessions, one)
 	}
-	s.warnClock(ctx, a)
+	s.warnWriting(ctx, a)
 	if err := s.warnAhead(ctx, &r, a); err != nil {
 		return out, err
 	}

@@ -47,7 +47,7 @@ func (s *Server) importItems(
 		return sum, err
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
-	s.warnClock(ctx, a)
+	s.warnWriting(ctx, a)
 	items := &importReader{from: from}
 	sum.Imported, err = r.handle.Import(ctx, node.WriteOptions{As: key, Progress: adding(a)},
 		items.changes(body), func(made int) {

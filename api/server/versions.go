@@ -119,7 +119,7 @@ func (s *Server) conflictsResolve(
 	if ways != 1 {
 		return out, api.UsageErrorf("take one of the versions, or a file, or delete the item")
 	}
-	s.warnClock(ctx, a)
+	s.warnWriting(ctx, a)
 	done, err := s.review.Resolve(ctx, r, req.Key, d)
 	if err != nil {
 		return out, err
@@ -158,7 +158,7 @@ func (s *Server) replicaRestore(
 	if err != nil {
 		return out, err
 	}
-	s.warnClock(ctx, a)
+	s.warnWriting(ctx, a)
 	v, err := s.review.Restore(ctx, r, req.Key, review.Choice{Number: req.Number, ID: req.ID})
 	return api.Restored{ReplicaID: r.ID, Replica: r.Name, Key: req.Key, Version: itemVersion(v)}, err
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,9 +15,39 @@ import (
 )
 
 func (a *app) storeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "store", Short: "Repair the node's store", Args: cobra.NoArgs}
-	cmd.AddCommand(a.storeRepair())
+	cmd := &cobra.Command{
+		Use: "store", Short: "Repair the node's store, or give a copy its own key", Args: cobra.NoArgs,
+	}
+	cmd.AddCommand(a.storeRepair(), a.storeRenewKey())
 	return cmd
+}
+
+func (a *app) storeRenewKey() *cobra.Command {
+	return &cobra.Command{
+		Use:   "renew-key",
+		Short: "Give a copied data directory a node key of its own",
+		Long: "Give a copied data directory a node key of its own. Two copies of a data directory are " +
+			"one\n" +
+			"node for all others. To run both, stop the node on one of them, run this command there, and\n" +
+			"start it again. Replicas, authors and content stay. Tickets that this copy has printed lead\n" +
+			"to the other one from then on.",
+		Example: "  skerry store renew-key",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if err := a.absDir(); err != nil {
+				return err
+			}
+			before, after, err := node.RenewKey(a.dir, a.command)
+			if errors.Is(err, fs.ErrNotExist) {
+				return &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("there is no node at %s", a.dir)}
+			}
+			if err != nil {
+				return err
+			}
+			got := map[string]string{"node_id": after.String(), "former_node_id": before.String()}
+			return a.print(got, after.String(), displayf("node %s is now node %s", before, after))
+		},
+	}
 }
 
 func (a *app) storeRepair() *cobra.Command {

@@ -32,6 +32,7 @@ type upFlags struct {
 	gateway, metrics   string
 	limits             limitFlags
 	collectEvery       time.Duration
+	trustClock         bool
 }
 
 func (f *upFlags) add(cmd *cobra.Command) {
@@ -54,6 +55,10 @@ func (f *upFlags) add(cmd *cobra.Command) {
 			"loopback interface",
 	)
 	f.limits.add(cmd)
+	cmd.Flags().BoolVar(
+		&f.trustClock, "trust-clock", false,
+		"write versions of items although most known peers say that this machine's clock is wrong",
+	)
 	cmd.Flags().StringVar(
 		&f.logFormat, "log", "text", "form of the log on standard error: text, or json, a value a line",
 	)
@@ -115,6 +120,7 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, with extension) (err error) {
 	}
 	cfg := node.Config{
 		Dir: a.dir, Command: a.command, Log: log, Limits: f.limits.limits(),
+		TrustClock: f.trustClock,
 	}
 	if with != nil {
 		if err := with.configure(&cfg); err != nil {
@@ -348,6 +354,9 @@ func (a *app) statusCommand() *cobra.Command {
 				"blobs     %d, of these %d partial, %s", st.Blobs.Count, st.Blobs.Partial,
 				bytesText(st.Blobs.Bytes),
 			)
+			for _, w := range st.Warnings {
+				text += displayf("\nwarning   %s", w)
+			}
 			return a.print(st, st.NodeID, text)
 		},
 	}

@@ -1,7 +1,8 @@
 // Package clock asks peers for the time, and answers them.
 //
-// What belongs here: by how much this clock seems to be off, so that a person can be told. What
-// never belongs here: setting a clock, and what a node does about entries of the future (package
+// What belongs here: by how much this clock seems to be off, so that a person can be told, and
+// whether most peers say that it is wrong. What never belongs here: setting a clock, what follows
+// for those who write (package versions), and what a node does about entries of the future (package
 // replica).
 //
 // Start at [Clocks].
@@ -50,10 +51,13 @@ type Clocks struct {
 	cfg    Config
 	net    link.Network // nil while offline
 	recent recent
+	judged judged
 }
 
 // New returns Clocks without a network.
-func New(cfg Config) *Clocks { return &Clocks{cfg: cfg} }
+func New(cfg Config) *Clocks {
+	return &Clocks{cfg: cfg, judged: judged{again: make(chan struct{}, 1)}}
+}
 
 // Online gives it a network, before anything else is done.
 func (c *Clocks) Online(network link.Network) { c.net = network }
@@ -104,10 +108,20 @@ func (c *Clocks) firm() (firm []peer.ID) {
 func (c *Clocks) offset(
 	ctx context.Context, peers []peer.ID,
 ) (ahead time.Duration, answered int) {
+	all := c.answers(ctx, peers)
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2], len(all)
+}
+
+// answers asks some peers, at most maxClocks, and returns by how much the clocks of those that
+// answer are ahead.
+func (c *Clocks) answers(ctx context.Context, peers []peer.ID) (all []time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var mu sync.Mutex
-	var all []time.Duration
 	var wg sync.WaitGroup
 	for _, p := range peers[:min(len(peers), maxClocks)] {
 		wg.Go(func() {
@@ -126,11 +140,7 @@ func (c *Clocks) offset(
 		})
 	}
 	wg.Wait()
-	if len(all) == 0 {
-		return 0, 0
-	}
-	slices.Sort(all)
-	return all[len(all)/2], len(all)
+	return all
 }
 
 // clockKept is how long an answer of Recent serves.

@@ -38,7 +38,21 @@ func Network(ctx context.Context, n *node.Node) ([]report.Finding, error) {
 		diagnoseRelay(&s), diagnoseTable(&s, peers),
 	}
 	ahead, answered := n.ClockOffset(ctx)
-	return append(out, diagnoseClock(ahead, answered)), ctx.Err()
+	clock := diagnoseClock(ahead, answered)
+	if j := n.JudgeClock(); j.Wrong() && !n.TrustsClock() {
+		clock = report.Finding{About: "clock", Health: report.Bad,
+			Text: j.String() + ": no versions are written",
+			Advice: "have the system set its clock by the network (NTP); if it is right, start the node " +
+				"with --trust-clock"}
+	}
+	out = append(out, clock)
+	if at := n.Twin(); at != nil {
+		out = append(out, report.Finding{About: "node key", Health: report.Bad,
+			Text: "another node runs with the same key at " + at.String() +
+				": a data directory was copied",
+			Advice: "stop one of them, run skerry store renew-key there, and start it again"})
+	}
+	return out, ctx.Err()
 }
 
 // Claims tells of each replica that has entries which give a wrong size for their content, and

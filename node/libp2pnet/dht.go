@@ -191,6 +191,7 @@ func (n *Network) Find(ctx context.Context, key [32]byte) (found []peer.AddrInfo
 	at := map[peer.ID]int{}
 	for p := range n.table.FindProvidersAsync(asking, c, maxFound) {
 		if p.ID == n.ID() {
+			n.LookForTwin(p.Addrs)
 			continue
 		}
 		i, again := at[p.ID] // with addresses, after it came without

@@ -109,10 +109,14 @@ func (r *ranks) near(all []ma.Multiaddr) (some []ma.Multiaddr) {
 
 // found dials a peer that is announced on the local network, unless maxFinds others are dialled.
 func (n *Network) found(p peer.AddrInfo) {
-	if p.ID == n.ID() || n.Connected(p.ID) {
+	if n.Connected(p.ID) {
 		return
 	}
 	if p.Addrs = n.ranks.now().near(p.Addrs); len(p.Addrs) == 0 {
+		return
+	}
+	if p.ID == n.ID() { // which it announces itself, too
+		n.LookForTwin(p.Addrs)
 		return
 	}
 	if !n.finds.begin(p.ID, n.voices.knows(p.ID)) {

@@ -73,6 +73,7 @@ type gater struct {
 	allow, deny []Who
 	publicOnly  bool             // only addresses of the public internet are dialled,
 	named       map[peer.ID]bool // except those of peers that the configuration names
+	twins       *twins
 }
 
 var _ connmgr.ConnectionGater = (*gater)(nil)
@@ -80,6 +81,7 @@ var _ connmgr.ConnectionGater = (*gater)(nil)
 func newGater(cfg Config) *gater {
 	g := &gater{
 		allow: cfg.Allow, deny: cfg.Deny, publicOnly: cfg.PublicOnly, named: map[peer.ID]bool{},
+		twins: &twins{},
 	}
 	for _, p := range slices.Concat(cfg.Relays, cfg.Bootstrap) {
 		g.named[p.ID] = true
@@ -163,7 +165,12 @@ func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
 }
 
 // InterceptSecured implements connmgr.ConnectionGater.
-func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
+func (g *gater) InterceptSecured(
+	dir network.Direction, p peer.ID, c network.ConnMultiaddrs,
+) bool {
+	if dir == network.DirInbound {
+		g.twins.noteInbound(p)
+	}
 	return !g.denied(p, c.RemoteMultiaddr()) && g.allowed(p, c.RemoteMultiaddr())
 }
 

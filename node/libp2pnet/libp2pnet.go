@@ -89,6 +89,8 @@ type Network struct {
 	cfg   Config
 
 	finds   finds
+	gater   *gater
+	twins   *twins
 	dials   *dials
 	voices  *voices
 	named   *namedPlaces
@@ -142,6 +144,7 @@ func (n *Network) enter() bool {
 var (
 	_ link.Network = (*Network)(nil)
 	_ link.Relay   = (*Network)(nil)
+	_ link.Twins   = (*Network)(nil)
 )
 
 // New makes a network that listens but, until Start, has no one to answer.
@@ -173,7 +176,7 @@ func New(cfg Config) (*Network, error) {
 		cancel()
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	n := &Network{host: h, cfg: cfg, dials: d, voices: v,
+	n := &Network{host: h, cfg: cfg, gater: g, twins: g.twins, dials: d, voices: v,
 		named: newNamedPlaces(manager), relayed: meter, frames: newFrameRoom(),
 		dialled: map[peer.ID]int{}, ctx: ctx, cancel: cancel,
 		started: time.Now()}
@@ -220,6 +223,7 @@ func (n *Network) Addrs() []ma.Multiaddr {
 // Connect implements link.Network.
 func (n *Network) Connect(ctx context.Context, p peer.AddrInfo) error {
 	if p.ID == n.ID() {
+		n.LookForTwin(p.Addrs)
 		return &link.UnreachableError{
 			Peer: p.ID, Addrs: p.Addrs, Err: errors.New("it is this node itself"),
 		}
@@ -425,6 +429,7 @@ func (n *Network) Start(changed func(peer.ID, bool)) error {
 	}
 	n.puncher.start()
 	n.bootstrap()
+	n.do(n.watchTwin)
 	if !n.cfg.MDNS {
 		return nil
 	}

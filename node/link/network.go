@@ -84,6 +84,16 @@ type Relay interface {
 	MeterRelay(pass func(ctx context.Context, n int) error)
 }
 
+// Twins is a Network that finds out whether another process runs with this node's key.
+type Twins interface {
+	// LookForTwin looks at addresses, in the background, at which somebody says that this node is.
+	// Those at which it listens are left out, and those that were looked at a short while ago. Who
+	// says so does not matter: only whoever proves the key there is a twin.
+	LookForTwin(addrs []ma.Multiaddr)
+	// Twin returns where one was found in the last minutes; nil for nowhere.
+	Twin() ma.Multiaddr
+}
+
 type namedKey struct{}
 
 // Named returns a context for connecting to peers that a person or the configuration names, or that

@@ -2,6 +2,7 @@ package onnode
 
 import (
 	"context"
+	"errors"
 	"io"
 	"testing"
 	"time"
@@ -199,4 +200,39 @@ func TestRevokeOwnAuthor(t *testing.T) {
 	eventually(t, "k", "abc", a, b)
 	_, err = Revoke(ctx, b.n, b.id, granted, b.opened())
 	require.ErrorIs(t, err, replica.ErrCannotGrant)
+}
+
+// A device that was revoked, and whose author is granted anew, publishes again what it had not
+// sent, and writes.
+func TestGrantedAnew(t *testing.T) {
+	ctx := t.Context()
+	a := newMachine(t, t.TempDir()).start(true).found(false)
+	b := newMachine(t, t.TempDir()).start(true)
+	author := b.joinByGrant(a)
+	a.write("k", "a")
+	eventually(t, "k", "a", b)
+	b.write("k", "ab")
+	eventually(t, "k", "ab", a)
+	b.restart(false)
+	b.write("k", "abx")
+	b.write("late", "l")
+	_, err := Revoke(ctx, a.n, a.id, author, a.opened())
+	require.NoError(t, err)
+	b.restart(true)
+	b.meet(a)
+	require.Eventually(t, func() bool {
+		return errors.Is(b.set.Set.Set(ctx, b.read("q"), []byte("q")), versions.ErrRemoved)
+	}, 30*time.Second, 20*time.Millisecond)
+	require.Equal(t, map[string]string{"k": "abx", "late": "l"}, b.unsent())
+
+	device, _ := b.set.Author()
+	_, err = a.n.Grant(ctx, a.id, device, replica.Permission{})
+	require.NoError(t, err)
+	b.meet(a)
+	eventually(t, "late", "l", a, b)
+	eventually(t, "k", "abx", a, b)
+	b.write("k", "abxy")
+	b.write("q", "q")
+	eventually(t, "k", "abxy", a, b)
+	eventually(t, "q", "q", a, b)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/fault"
 	"github.com/skerry-sync/skerry/node"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/replica"
 	"github.com/skerry-sync/skerry/versions"
 )
@@ -23,6 +24,9 @@ type Options struct {
 	// It may use the Set, but must not close it. Whoever wants to know of what is written here, too,
 	// or opens the Set together with others, uses Watch.
 	Changed func(keys [][]byte)
+	// Clock, if set, says what is known of the clock, instead of what the node's known peers say: for
+	// whoever lets a person insist that it is right. See versions.Config.
+	Clock func() versions.Clock
 	// Name is what people call this device; see versions.Config.
 	Name string
 }
@@ -71,7 +75,7 @@ func Open(ctx context.Context, n *node.Node, id replica.ID, o Options) (_ *Set, 
 	s.Set, err = versions.Open(ctx, versions.Config{
 		Slots: of, State: &device{n: n, id: id}, Key: n.Authors().Key, NewKey: of.newKey,
 		Merge: o.Merge, MaxMerge: o.MaxMerge, MaxKept: o.MaxKept, DeletionStands: o.DeletionStands,
-		Name: o.Name,
+		Name: o.Name, Clock: clockOf(n, o),
 	})
 	if err != nil {
 		return nil, err
@@ -109,6 +113,26 @@ func (s *Set) Close() {
 		s.running.Wait()
 		s.release()
 	})
+}
+
+// clockOf returns what says how a node's clock is.
+func clockOf(n *node.Node, o Options) func() versions.Clock {
+	if o.Clock != nil {
+		return o.Clock
+	}
+	return func() versions.Clock { return clockAs(n.JudgeClock(), n.TrustsClock()) }
+}
+
+// clockAs returns what peers say about a clock, unless a person trusts it.
+func clockAs(j clock.Judgement, trusted bool) versions.Clock {
+	switch {
+	case trusted:
+		return versions.Clock{Right: true}
+	case j.Wrong():
+		wrong := &versions.ClockError{Ahead: j.Ahead, Off: j.Off, Answered: j.Answered}
+		return versions.Clock{Wrong: wrong}
+	}
+	return versions.Clock{Right: j.Right()}
 }
 
 // newKey makes an author who may write, for this device alone.

@@ -33,6 +33,9 @@ type watcher struct {
 	key    replica.EpochID        // the newest read key that was here
 	logged seldom.Told
 	looked progress
+	// grant is when to look whether the device may write, and removed whether it might not.
+	grant   *time.Timer
+	removed bool
 }
 
 // progress says how many entries have been looked at since the watch began.
@@ -88,6 +91,8 @@ const (
 	// pause is how long the watcher waits after something failed, and how often it looks for another
 	// read key.
 	pause = time.Minute
+	// removedPause is how often a device that may not write looks whether it may again.
+	removedPause = 2 * time.Second
 	// saySoon is when a device says what it has seen, since it was opened, and sayEvery how often it
 	// does afterwards, if there is more.
 	saySoon, sayEvery = time.Minute, time.Hour
@@ -118,6 +123,8 @@ func (w *watcher) run(ctx context.Context) {
 	defer again.Stop()
 	say := time.NewTimer(saySoon)
 	defer say.Stop()
+	w.grant = time.NewTimer(pause)
+	defer w.grant.Stop()
 	w.failed(ctx, w.lookForKey(ctx))
 	for ctx.Err() == nil {
 		var err error
@@ -142,6 +149,8 @@ func (w *watcher) run(ctx context.Context) {
 				w.all, w.retry = true, false
 			}
 			err = w.lookForKey(ctx)
+		case <-w.grant.C:
+			err = w.lookForGrant(ctx)
 		case <-say.C:
 			say.Reset(sayEvery)
 			err = w.set.Acknowledge(ctx)
@@ -215,6 +224,27 @@ func (w *watcher) lookForKey(ctx context.Context) error {
 	return err
 }
 
+// lookForGrant has all entries looked at if this device may write again, after it might not: what
+// it has not sent may be allowed now.
+func (w *watcher) lookForGrant(ctx context.Context) error {
+	removed := false
+	if author, ok := w.set.Author(); ok {
+		err := w.n.Replicas().MayWrite(ctx, w.slots.ID(), author, nil)
+		_, removed = errors.AsType[*replica.NotAllowedError](err)
+		if err != nil && !removed {
+			w.grant.Reset(pause)
+			return err
+		}
+	}
+	w.all = w.all || w.removed && !removed
+	if w.removed = removed; removed {
+		w.grant.Reset(removedPause)
+	} else {
+		w.grant.Reset(pause)
+	}
+	return nil
+}
+
 // take looks at what has come.
 func (w *watcher) take(ctx context.Context, x seen) error {
 	if x.missed > 0 {
@@ -235,6 +265,9 @@ func (w *watcher) take(ctx context.Context, x seen) error {
 		default:
 			here = append(here, e.Item)
 		}
+	}
+	if len(gone) > 0 {
+		w.grant.Reset(0) // it may be by a revocation of this device
 	}
 	w.tell(gone)
 	w.watches.tell(own)

@@ -29,6 +29,9 @@ type machine struct {
 	n   *node.Node
 	id  replica.ID
 	set *Set
+	// ahead is by how much its clock is, from the next start on, which trust has the node trust.
+	ahead time.Duration
+	trust bool
 }
 
 // mergeLetters merges sets of letters, of which none may be there twice.
@@ -52,7 +55,10 @@ func newMachine(t *testing.T, dir string) *machine {
 
 // start opens the node, with a network or without, and the versions of the replica, if it has one.
 func (m *machine) start(online bool) *machine {
-	cfg := node.Config{Dir: m.dir, SyncInterval: 2 * time.Second}
+	cfg := node.Config{Dir: m.dir, SyncInterval: 2 * time.Second, TrustClock: m.trust}
+	if ahead := m.ahead; ahead != 0 {
+		cfg.Now = func() time.Time { return time.Now().Add(ahead) }
+	}
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
