@@ -112,7 +112,8 @@ func TestKeysThatNoEntryCanHave(t *testing.T) {
 	file := &store.Object{Body: []byte("x"), Type: "text/plain"}
 	require.ErrorIs(t, m.Put(ctx, long, jsonOf(`{}`), store.Whatever), store.ErrKey)
 	require.ErrorIs(t, m.Put(ctx, long, file, store.Whatever), store.ErrKey)
-	require.ErrorIs(t, m.Append(ctx, long[10:], store.Element{Time: 1, Body: []byte("{}")}, jsonOf(`{}`)),
+	one := store.Element{Time: 1, Body: []byte("{}")}
+	require.ErrorIs(t, m.Append(ctx, long[10:], one, jsonOf(`{}`)),
 		store.ErrKey)
 	require.NoError(t, m.Delete(ctx, long))
 	require.NoError(t, m.Put(ctx, long[1:], file, store.Whatever))
