@@ -19,7 +19,7 @@ import (
 
 // lab has devices whose clocks run together.
 type lab struct {
-	t      *testing.T
+	t      testing.TB
 	time   uint64
 	author byte
 	all    []*device
@@ -31,7 +31,7 @@ type device struct {
 	*Set
 }
 
-func newLab(t *testing.T) *lab { return &lab{t: t, time: 1_800_000_000_000_000} }
+func newLab(t testing.TB) *lab { return &lab{t: t, time: 1_800_000_000_000_000} }
 
 func (l *lab) newKey() replica.SecretKey {
 	l.author++
