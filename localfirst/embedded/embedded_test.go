@@ -232,3 +232,23 @@ func TestBadItem(t *testing.T) {
 	b.sync()
 	require.Equal(t, "good", b.get("b"))
 }
+
+// Items of keys that nobody wants here, and of collections that are not open, are told, and applied
+// nowhere.
+func TestUnknownItems(t *testing.T) {
+	a, b := pair(t)
+	other := a.openIn(a.ns)
+	require.NoError(t, other.Set(t.Context(), "x", "1"))
+	a.set("k", "2")
+	a.sync()
+	b.sync()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	unknown := map[string]string{}
+	for _, e := range b.events {
+		require.Equal(t, localfirst.Unknown, e.Kind)
+		unknown[e.Collection] = e.Key
+	}
+	require.Equal(t, map[string]string{"notes": "k", "shared": "x"}, unknown)
+	require.Equal(t, "-", b.get("k"))
+}
