@@ -68,8 +68,12 @@ func TestTable(t *testing.T) {
 	looking := startWith(t, Config{DHT: Client, Bootstrap: begin})
 	key := [32]byte{1, 2, 3}
 	require.NoError(t, holder.Announce(ctx, key))
-	found, err := looking.Find(ctx, key)
-	require.NoError(t, err)
+	var found []peer.AddrInfo
+	require.Eventually(t, func() bool { // nobody says that an announcement has been taken
+		found, err = looking.Find(ctx, key)
+		require.NoError(t, err)
+		return len(found) > 0
+	}, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, []peer.AddrInfo{holder.info(t)}, found)
 	found, err = looking.Find(ctx, [32]byte{4})
 	require.NoError(t, err)
