@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Passes follow on each other with jitter, seldom after failures and while the app is idle, and soon
-// while items wait.
+// Passes follow on each other with jitter, seldom after failures and while the app is idle, and
+// soon while items wait.
 func TestPause(t *testing.T) {
 	e := &Engine{cfg: Config{PollInterval: 30 * time.Second, MaxPollInterval: 10 * time.Minute}}
 	about := func(want time.Duration, failures int, waiting bool) {
