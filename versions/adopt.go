@@ -291,6 +291,12 @@ func (a *adopting) publish(
 	if helped {
 		return true, a.publishAsHelper(ctx, key, &d, used)
 	}
+	// A copy may have used counters that this device has still before it.
+	if h.Vector().Of(s.device()) >= s.next && s.next > 0 {
+		if err := s.becomeAgain(ctx, nil); err != nil {
+			return false, err
+		}
+	}
 	counter, err := s.reserve(ctx, 1)
 	if err != nil {
 		return false, err

@@ -254,3 +254,24 @@ func TestRemoved(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, b.disk.void, 1, "the others are kept no longer")
 }
+
+// A head that is adopted may follow on counters of this device that only a copy of it has used: the
+// version over it has another incarnation.
+func TestAdoptOverCountersOfACopy(t *testing.T) {
+	l := newLab(t)
+	a, b := l.device(), l.device()
+	a.set("first", "x")
+	copied := l.deviceOn(a.disk.copy())
+	copied.set("k", "c") // it goes on with later counters
+	b.from(copied)
+	b.set("k", "cb")
+	for at, e := range b.disk.slots {
+		if e.Author == b.authorID() {
+			a.disk.take(at.key, e, b.disk.content[e.Hash])
+		}
+	}
+	require.Equal(t, 1, a.adopt(b.authorID(), false))
+	a.disk.revoke(b.authorID())
+	require.Equal(t, "cb", a.text("k"))
+	require.Len(t, a.read("k").Heads, 1)
+}
