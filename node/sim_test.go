@@ -15,6 +15,7 @@ import (
 
 	"github.com/skerry-sync/skerry/internal/testkit"
 	"github.com/skerry-sync/skerry/node/bundle"
+	"github.com/skerry-sync/skerry/node/clock"
 	"github.com/skerry-sync/skerry/node/content/wire"
 	"github.com/skerry-sync/skerry/node/link"
 	"github.com/skerry-sync/skerry/node/names"
@@ -176,11 +177,13 @@ func simulate(t *testing.T, seed uint64) {
 	total := 0
 	for protocol, n := range opened {
 		// content that was lost with the power, and that nobody else has, is asked for now and then
-		if protocol != wire.Protocol {
+		if protocol != wire.Protocol && protocol != clock.Protocol {
 			total += n
 		}
 	}
 	require.LessOrEqual(t, opened[wire.Protocol], 20*pairs)
+	// Each asks others for the time every ten minutes: see clock.Clocks.
+	require.LessOrEqual(t, opened[clock.Protocol], 2*7*pairs)
 	require.LessOrEqual(t, total, 10*pairs, "streams in an hour in which nothing happens: %v", opened)
 	var want map[[32]byte]bool
 	for _, n := range nodes {
