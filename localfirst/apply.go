@@ -111,7 +111,11 @@ func (ns *Namespace) apply(ctx context.Context, item *versions.Item, ix *index) 
 		return nil // it comes back when its content has come
 	}
 	c := ns.collection(name)
-	if c == nil || !ix.in[name][key] {
+	scope, looked := ix.in[name]
+	if c != nil && !looked {
+		return nil // it was not looked at in this pass: all its items are, when it is again
+	}
+	if c == nil || !scope[key] {
 		ns.done(string(at))
 		ns.e.tell(Event{Unknown, ns.id, name, key, nil})
 		return nil

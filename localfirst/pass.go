@@ -30,6 +30,7 @@ type collection struct {
 	mu       sync.Mutex
 	approved bool  // deletions, however many
 	stopped  error // ErrMassDelete or ErrOldCopy, until somebody approves
+	missed   bool  // what others have changed was passed over, in passes that failed
 }
 
 var (

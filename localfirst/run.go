@@ -170,6 +170,9 @@ func (ns *Namespace) pass(ctx context.Context, meet bool) (waiting bool, err err
 				return false, c.failed(failed)
 			}
 			err = errors.Join(err, c.failed(failed))
+			c.mu.Lock()
+			c.missed = true
+			c.mu.Unlock()
 			continue
 		}
 		in[c.name] = scope
@@ -233,7 +236,11 @@ func (c *collection) half(
 	if err != nil {
 		return nil, false, err
 	}
-	if anew = !known || hash != last; anew {
+	c.mu.Lock()
+	anew, c.missed = c.missed, false
+	c.mu.Unlock()
+	if !known || hash != last {
+		anew = true
 		*met = append(*met, Record{c.scopeName(), hash[:]})
 	}
 	if next != token {

@@ -98,14 +98,18 @@ func TestEmptiedStore(t *testing.T) {
 				a.app.Delete(key)
 			}
 			require.ErrorIs(t, a.engine.SyncNow(t.Context()), localfirst.ErrMassDelete)
-			require.ErrorIs(t, a.engine.SyncNow(t.Context()), localfirst.ErrMassDelete)
+			b.set("l", "v l, newer") // it comes while the collection of a is stopped
 			b.sync()
+			require.ErrorIs(t, a.engine.SyncNow(t.Context()), localfirst.ErrMassDelete)
 			require.Equal(t, "v k", b.get("k"))
 			if approve {
 				a.notes.Approve()
 				a.sync()
 				b.sync()
 				require.Equal(t, "-", b.get("k"))
+				require.Equal(t, "v l, newer", b.get("l"), "an edit stands against a deletion")
+				a.sync()
+				require.Equal(t, "v l, newer", a.get("l"), "what came meanwhile")
 				return
 			}
 			require.NoError(t, a.notes.Refresh(t.Context()))
